@@ -1,0 +1,189 @@
+"""What both clients are before any I/O: the relay's URL, the key, the options, and the steps of one call."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import urlsplit
+
+from . import settings
+from ._arguments import check
+from ._exchange import (
+    IDEMPOTENCY_HEADER,
+    KEY_HEADER,
+    SESSION_HEADER,
+    Options,
+    Request,
+    Steps,
+    build_request,
+    exchange,
+    new_idempotency_key,
+)
+from ._operation import Operation
+from .errors import InvalidArguments, NotConfigured
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+R = TypeVar("R")
+
+
+class ClientOptions(TypedDict, total=False):
+    """Options of every client. `timeout` is for one attempt, `deadline` for a whole call with its retries.
+
+    `session` labels this process among others of the same agent; by default it is random.
+    """
+
+    timeout: float
+    deadline: float
+    retries: int
+    session: str
+    ssl_context: SSLContext
+    max_response_bytes: int
+
+
+class Caller:
+    """A client without its transport."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | settings.Credential | None,
+        *,
+        agent: str | None = None,
+        project: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self.url = settings.checked_url(url)
+        if not key:
+            raise NotConfigured(f"No key. {settings.GET_A_KEY}")
+        self.credential: settings.Credential = settings.FixedKey(key) if isinstance(key, str) else key
+        self.agent = agent
+        self.project = project
+        standard = Options()
+        self._options = _checked(
+            Options(
+                options.get("timeout", standard.timeout),
+                options.get("deadline", standard.deadline),
+                options.get("retries", standard.retries),
+            )
+        )
+        self._headers = {
+            "accept": "application/json",
+            "user-agent": "agentchat",
+            SESSION_HEADER: _label("session", options.get("session") or os.urandom(8).hex()),
+        }
+        parts = urlsplit(self.url)
+        if parts.scheme == "http" and not settings.is_loopback(parts.hostname):
+            import warnings
+
+            warnings.warn(
+                f"The key travels unencrypted to {parts.hostname}; use https, or a tunnel to a loopback address.",
+                stacklevel=3,
+            )
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        agent: str | None = None,
+        project: str | None = None,
+        home: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """A client from arguments, else AGENTCHAT_* variables, else the files in AGENTCHAT_HOME."""
+        found = settings.load(url=url, key=key, agent=agent, project=project, home=home)
+        return cls._from_settings(found, options)
+
+    @classmethod
+    def from_config(
+        cls,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        agent: str | None = None,
+        project: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """A client from the files of one directory (default `~/.agentchat`), whatever the environment says."""
+        found = settings.load(agent=agent, project=project, home=home, environ={})
+        return cls._from_settings(found, options)
+
+    @classmethod
+    def _from_settings(cls, found: settings.Settings, options: ClientOptions) -> Self:
+        return cls(found.url, settings.credential(found), agent=found.agent, project=found.project, **options)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        idempotency_key: str | None = None,
+        session: str | None = None,
+    ) -> Self:
+        """The same client, sharing its connections, with other options.
+
+        An `idempotency_key` is for one write: repeated with the same arguments it takes effect once.
+        """
+        changed: dict[str, Any] = {
+            "timeout": timeout,
+            "deadline": deadline,
+            "retries": retries,
+            "idempotency_key": idempotency_key,
+        }
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options = _checked(self._options._replace(**{k: v for k, v in changed.items() if v is not None}))
+        if session is not None:
+            other._headers = {**self._headers, SESSION_HEADER: _label("session", session)}
+        return other
+
+    def __repr__(self) -> str:
+        agent = f" as {self.agent}" if self.agent else ""
+        return f"<{type(self).__name__} of {self.url}{agent}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A client holds a key and open connections: make one in each process, with from_env().")
+
+    def _steps(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
+        """The steps of one call; arguments are checked before anything is sent."""
+        if self.project and "metadata" in operation.parameters:
+            metadata = arguments.get("metadata")
+            if metadata is None or isinstance(metadata, dict):
+                arguments = {**arguments, "metadata": {"project": self.project, **(metadata or {})}}
+        checked = check(operation, arguments)
+        headers = self._headers.copy()
+        if operation.verb != "GET":
+            headers["content-type"] = "application/json"
+        if operation.writes:
+            headers[IDEMPOTENCY_HEADER] = self._options.idempotency_key or new_idempotency_key()
+
+        def build(key: str | None, timeout: float) -> Request:
+            if key is None:
+                raise NotConfigured(f"No key for {self.agent or 'this agent'}. {settings.GET_A_KEY}")
+            headers[KEY_HEADER] = key
+            return build_request(operation, checked, headers, timeout)
+
+        return exchange(operation, build, self._options)
+
+
+def _label(name: str, value: str) -> str:
+    if not re.fullmatch("[!-~]{1,128}", value):
+        raise InvalidArguments(f"{name} must be 1 to 128 printable ASCII characters without spaces.")
+    return value
+
+
+def _checked(options: Options) -> Options:
+    for name in ("timeout", "deadline"):
+        value = getattr(options, name)
+        if not (isinstance(value, int | float) and 0 < value <= 86_400):
+            raise InvalidArguments(f"{name} must be a number of seconds from above 0 to 86400, got {value!r}.")
+    if type(options.retries) is not int or not 0 <= options.retries <= 100:
+        raise InvalidArguments(f"retries must be an integer from 0 to 100, got {options.retries!r}.")
+    if options.idempotency_key is not None:
+        _label("idempotency_key", options.idempotency_key)
+    return options

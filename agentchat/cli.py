@@ -1,0 +1,215 @@
+"""The command `agentchat`: one subcommand per operation of the contract, derived from it.
+
+The relay's own commands (`serve`, `admin`, `demo`) come in by entry point, group `agentchat.commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from . import __version__, errors, schema, settings, text
+from ._arguments import nearest
+from ._operation import Operation, Parameter
+from .client import Client
+from .contract import OPERATIONS, PRESETS
+
+# The first class that fits decides; `--help` shows the table.
+EXIT_CODES: tuple[tuple[int, str, tuple[type[BaseException], ...]], ...] = (
+    (3, "not allowed", (errors.Unauthorized, errors.Forbidden)),
+    (4, "not found", (errors.NotFound,)),
+    (5, "conflict", (errors.Conflict,)),
+    (6, "try again later", (errors.NetworkError, errors.RateLimited, errors.Unavailable)),
+    (2, "wrong usage", (errors.CallerError,)),
+    (1, "the relay failed", (errors.AgentChatError,)),
+)
+_EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meaning, _ in sorted(EXIT_CODES))
+_RELAY_COMMANDS = ("serve", "admin", "demo")
+_UNBOUNDED = 10**9
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    wants_json = "--json" in words
+    try:
+        if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
+            return foreign(words[1:])
+        options = _parser().parse_args(words)
+        run: Callable[[argparse.Namespace], None] = options.run
+        run(options)
+        sys.stdout.flush()
+        return 0
+    except errors.AgentChatError as error:
+        problem = {"error": error.message, "code": error.code, "request_id": error.request_id, **error.details}
+        print(json.dumps(problem, default=str) if wants_json else text.explain(error), file=sys.stderr)
+        return next(code for code, _, kinds in EXIT_CODES if isinstance(error, kinds))
+    except BrokenPipeError:  # the reader of a pipe has seen enough; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _foreign(command: str) -> Callable[[list[str]], int] | None:
+    """A command that is not ours: the relay's, or a mistake."""
+    ours = {name.replace("_", "-") for name in OPERATIONS} | {"definitions", "machine"}
+    if command in ours:
+        return None
+    for entry in entry_points(group="agentchat.commands", name=command):
+        run: Callable[[list[str]], int] = entry.load()
+        return run
+    if command in _RELAY_COMMANDS:
+        raise errors.NotConfigured(
+            f"agentchat {command} belongs to the relay, which is not installed here. "
+            'It comes with the extra "relay" of langchain-agentchat, from version 0.2 on'
+        )
+    near = nearest(command.replace("_", "-"), [*ours, *_RELAY_COMMANDS])
+    hint = f"did you mean {near}?" if near else "agentchat --help lists the commands"
+    raise errors.InvalidArguments(f"There is no command {text.word(command)}; {hint}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("agentchat", description="Talk to other agents through a relay.", epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"agentchat {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    common = _common_options()
+    for operation in OPERATIONS.values():
+        command = commands.add_parser(
+            operation.name.replace("_", "-"),
+            parents=[common],
+            help=operation.description,
+            description=operation.description,
+            epilog=_EPILOG,
+        )
+        for parameter in operation.parameters.values():
+            _add_argument(command, parameter)
+        command.set_defaults(run=_run_operation, operation=operation)
+    _add_definitions(commands.add_parser("definitions", help="Print tool definitions for a model's API."))
+    _add_machine(commands.add_parser("machine", help="Give this machine a key of its own."))
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("relay and output")
+    group.add_argument("--url", help="the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY")
+    group.add_argument("--agent", help="speak as this agent (default: AGENTCHAT_AGENT)")
+    group.add_argument("--project", help="project the messages belong to (default: AGENTCHAT_PROJECT)")
+    group.add_argument("--home", help="directory of keys and config (default: AGENTCHAT_HOME or ~/.agentchat)")
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="longest wait for one attempt")
+    group.add_argument("--json", action="store_true", help="print the relay's answer as JSON")
+    return common
+
+
+def _add_argument(command: argparse.ArgumentParser, parameter: Parameter) -> None:
+    options: dict[str, Any] = {"help": schema.described(parameter).replace("%", "%%")}
+    if parameter.choices:
+        options["choices"] = parameter.choices
+    if parameter.kind == "array":
+        options["nargs"] = "+" if parameter.required else "*"
+    if parameter.required:
+        command.add_argument(f"arg_{parameter.name}", metavar=parameter.name, **options)
+        return
+    if parameter.kind == "boolean":
+        options["action"] = argparse.BooleanOptionalAction
+    elif not parameter.choices:
+        options["metavar"] = parameter.kind.upper()
+    command.add_argument(f"--{parameter.name.replace('_', '-')}", dest=f"arg_{parameter.name}", **options)
+
+
+def _run_operation(options: argparse.Namespace) -> None:
+    operation: Operation[..., Any] = options.operation
+    arguments: dict[str, Any] = {}
+    for parameter in operation.parameters.values():
+        value = getattr(options, f"arg_{parameter.name}")
+        if value is not None:
+            arguments.update(_read(parameter, value, operation))
+    client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
+    with client.with_options(timeout=options.timeout) as ready:
+        result = getattr(ready, operation.name)(**arguments)
+    if options.json:
+        print(json.dumps(result, indent=2, default=_encoded))
+    elif isinstance(content := result.get("content"), bytes):
+        sys.stdout.buffer.write(content)
+    else:
+        print(text.render(operation, result, max_chars=_UNBOUNDED))
+
+
+def _read(parameter: Parameter, value: Any, operation: Operation[..., Any]) -> dict[str, Any]:
+    """A word as an argument. The content `-` stands for standard input; bytes go as base64 where possible."""
+    if parameter.kind == "integer":
+        with contextlib.suppress(ValueError):  # the argument check says what is wrong
+            value = int(value)
+    elif parameter.kind == "object":
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
+    elif value == "-" and parameter.name == "content":
+        content = sys.stdin.buffer.read()
+        try:
+            value = content.decode()
+        except UnicodeDecodeError:
+            if "encoding" not in operation.parameters:
+                raise errors.InvalidArguments("standard input is not UTF-8 text") from None
+            return {parameter.name: b64encode(content).decode(), "encoding": "base64"}
+    return {parameter.name: value}
+
+
+def _encoded(value: object) -> Any:
+    if not isinstance(value, bytes):
+        raise TypeError(type(value).__name__)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode()}
+
+
+def _add_definitions(command: argparse.ArgumentParser) -> None:
+    command.description = "Print tool definitions, ready to be passed to a model's API as `tools`."
+    command.add_argument("--dialect", choices=schema.DIALECTS, default="openai")
+    command.add_argument("--preset", choices=tuple(PRESETS), default="standard")
+
+    def run(options: argparse.Namespace) -> None:
+        print(json.dumps(schema.tools(options.dialect, preset=options.preset), indent=2))
+
+    command.set_defaults(run=run)
+
+
+def _add_machine(command: argparse.ArgumentParser) -> None:
+    init = command.add_subparsers(metavar="command", required=True).add_parser(
+        "init", help="Make this machine's key pair; the relay's operator then admits it."
+    )
+    init.add_argument("--name", help="the machine's name (default: its host name)")
+    init.add_argument("--url", help="the relay (default: AGENTCHAT_URL)")
+    init.add_argument("--home", help="directory of keys and config (default: AGENTCHAT_HOME or ~/.agentchat)")
+    init.add_argument("--json", action="store_true", help="print name and public key as JSON")
+    init.set_defaults(run=_machine_init)
+
+
+def _machine_init(options: argparse.Namespace) -> None:
+    import socket
+
+    from .identity import init_machine
+
+    found = settings.load(url=options.url, home=options.home)
+    name = options.name or found.machine or settings.agent_name(socket.gethostname().partition(".")[0], "")
+    public = init_machine(found.home, name, found.url)
+    if options.json:
+        print(json.dumps({"machine_name": name, "public_key": public, "home": found.home}))
+        return
+    print(f"Made the key of machine {name} in {found.home}.")
+    print("The relay's operator admits it with:")
+    print(f"agentchat admin machine add {name} {public}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

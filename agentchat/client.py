@@ -1,0 +1,79 @@
+"""The synchronous client: the contract's operations as methods, over keep-alive connections of the standard library."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self, TypeVar, Unpack
+
+from ._caller import Caller, ClientOptions
+from ._exchange import Pause, Request, Steps
+from ._operation import Operation, SyncCaller
+from ._transport import MAX_RESPONSE_BYTES, StdlibTransport, Transport
+from .contract import Contract
+from .errors import NetworkError
+from .settings import Credential
+
+__all__ = ["Client", "ClientOptions", "Transport"]
+
+R = TypeVar("R")
+
+
+class Client(Caller, SyncCaller, Contract):
+    """An agent's connection to its relay. Threads may share one; a forked child may go on using its copy.
+
+        with Client("http://127.0.0.1:8790", "KEY") as client:
+            client.send_message("general", "hello, @mac-reviewer")
+
+    `Client.from_env()` takes URL and key from the environment or from `~/.agentchat`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | Credential | None = None,
+        *,
+        agent: str | None = None,
+        project: str | None = None,
+        transport: Transport | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(url, key, agent=agent, project=project, **options)
+        self._transport: Transport = transport or StdlibTransport(
+            self.url,
+            ssl_context=options.get("ssl_context"),
+            max_response_bytes=options.get("max_response_bytes", MAX_RESPONSE_BYTES),
+        )
+
+    def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
+        return drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
+
+    def close(self) -> None:
+        """Close the idle connections. The client can still be used."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def drive(steps: Steps[R], transport: Transport, credential: Credential | None = None) -> R:
+    """Do what each step asks for, until there is a result or an error."""
+    answer: Any = None
+    try:
+        while True:
+            step = steps.send(answer)
+            answer = None
+            if isinstance(step, Request):
+                try:
+                    answer = transport.send(step)
+                except NetworkError as error:
+                    answer = error
+            elif isinstance(step, Pause):
+                time.sleep(step.seconds)
+            elif credential is not None:
+                answer = (step.refused is None and credential.held) or credential.obtain(step.refused)
+    except StopIteration as done:
+        result: R = done.value
+        return result

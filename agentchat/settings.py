@@ -1,0 +1,163 @@
+"""Where a client's URL, key and names come from: argument, then environment, then the directory's `config` file.
+
+The directory is AGENTCHAT_HOME, else `~/.agentchat`. Another tool's directory of the same contract (`~/.airchat`) can
+be pointed at: its `config` names the relay AIRCHAT_WEB_URL. Nothing here is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from .errors import NotConfigured
+
+START_A_RELAY = (
+    "Start one with: agentchat serve   then set AGENTCHAT_URL=http://127.0.0.1:8790 (or pass the URL to the client)."
+)
+GET_A_KEY = (
+    "Set AGENTCHAT_KEY to a token of the relay's operator (agentchat admin agent token NAME), "
+    "or give this machine a key of its own: agentchat machine init"
+)
+
+
+class Credential(Protocol):
+    """Where a client takes the agent's key from."""
+
+    @property
+    def held(self) -> str | None:
+        """The key, if it is at hand without any I/O."""
+        ...
+
+    def obtain(self, refused: str | None) -> str | None:
+        """The key, or after the relay refused one, another key, or None if there is no other."""
+        ...
+
+
+class FixedKey:
+    """A key that was given: there is no other."""
+
+    def __init__(self, key: str) -> None:
+        self.held: str | None = checked_key(key)
+
+    def obtain(self, refused: str | None) -> str | None:
+        return self.held if refused is None else None
+
+    def __repr__(self) -> str:
+        return "<key, hidden>"
+
+
+class Settings(NamedTuple):
+    url: str
+    key: str | None
+    agent: str | None
+    machine: str | None
+    project: str | None
+    home: str
+
+    def __repr__(self) -> str:
+        key = "hidden" if self.key else None
+        return f"<settings url={self.url!r} agent={self.agent!r} key={key} home={self.home!r}>"
+
+
+def load(
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    agent: str | None = None,
+    project: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings in force. An empty variable counts as unset."""
+    environ = os.environ if environ is None else environ
+    home = os.path.expanduser(home or environ.get("AGENTCHAT_HOME") or "~/.agentchat")
+    file = read_config(os.path.join(home, "config"))
+    url = url or environ.get("AGENTCHAT_URL") or file.get("AGENTCHAT_URL") or file.get("AIRCHAT_WEB_URL")
+    if not url:
+        raise NotConfigured(f"No relay URL. {START_A_RELAY}")
+    machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
+    project = project or environ.get("AGENTCHAT_PROJECT") or file.get("AGENTCHAT_PROJECT") or _working_directory()
+    agent = agent or environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
+    if agent is None and machine:
+        agent = agent_name(machine, project or "")
+    key = key or environ.get("AGENTCHAT_KEY") or file.get("AGENTCHAT_KEY")
+    return Settings(checked_url(url), key, agent, machine, project, home)
+
+
+def credential(settings: Settings) -> Credential:
+    """The key that was given, else the one this machine keeps for the agent or can register for it."""
+    if settings.key:
+        return FixedKey(settings.key)
+    from .identity import MachineCredential, has_machine_key
+
+    if settings.agent is None or not (has_machine_key(settings.home) or has_cached_key(settings)):
+        raise NotConfigured(f"No key for {settings.agent or 'this agent'} in {settings.home}. {GET_A_KEY}")
+    return MachineCredential(settings.home, settings.url, settings.machine, settings.agent)
+
+
+def has_cached_key(settings: Settings) -> bool:
+    return settings.agent is not None and os.path.isfile(key_path(settings.home, settings.agent))
+
+
+def key_path(home: str, agent: str) -> str:
+    """Where the agent's key is cached. The name is checked: it becomes part of a path."""
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{1,99}", agent):
+        raise NotConfigured(
+            f"{agent!r} is no agent name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
+        )
+    return os.path.join(home, "agents", f"{agent}.key")
+
+
+def read_config(path: str) -> dict[str, str]:
+    """Lines `KEY=VALUE`; `#` comments and blank lines are skipped. A missing file is an empty one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read(1_000_000).splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotConfigured(f"Cannot read {path}: {error}.") from error
+    pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def agent_name(machine: str, project: str) -> str:
+    """`<machine>-<project>` as a valid name."""
+    return re.sub("-+", "-", re.sub("[^a-z0-9-]", "-", f"{machine}-{project}".lower())).strip("-")[:100]
+
+
+def checked_url(url: str) -> str:
+    """The relay's URL without a trailing slash; a path prefix is kept."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+    except ValueError:
+        parts, usable = urlsplit(""), False
+    if not usable or not re.fullmatch(r"[!-~]+", url):
+        raise NotConfigured(f"{url!r} is no relay URL; it should look like http://127.0.0.1:8790.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise NotConfigured("The relay URL may hold no user name, query or fragment; the key has a setting of its own.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def checked_key(key: str) -> str:
+    """A key as it can travel in a header. The message never shows it."""
+    key = key.strip()
+    if not re.fullmatch("[!-~]{1,512}", key):
+        raise NotConfigured("The key is malformed: it must be printable ASCII without spaces. " + GET_A_KEY)
+    return key
+
+
+def is_loopback(host: str | None) -> bool:
+    return host is not None and (host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost"))
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.path.basename(os.getcwd()) or None
+    except OSError:
+        return None

@@ -1,0 +1,210 @@
+"""The shapes that travel on the wire, as TypedDicts: what the relay sends is what you hold.
+
+Only members that every relay of the contract sends are required; the others may be absent.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+ChannelType = Literal["project", "technology", "environment", "global"]
+
+
+class Named(TypedDict):
+    """An agent, as rows refer to it."""
+
+    name: str
+    id: NotRequired[str]
+
+
+class LatestMessage(TypedDict):
+    id: str
+    content: str
+    created_at: str
+    agents: Named | None
+
+
+class BoardChannel(TypedDict):
+    channel: str
+    type: str
+    unread: int
+    joined: bool
+    latest: LatestMessage | None
+    federation_scope: NotRequired[str]
+
+
+class Board(TypedDict):
+    channels: list[BoardChannel]
+
+
+class Channel(TypedDict):
+    id: str
+    name: str
+    type: str
+    description: str | None
+    metadata: dict[str, Any] | None
+    created_by: str | None
+    archived: bool
+    created_at: str
+    federation_scope: NotRequired[str]
+
+
+class ChannelList(TypedDict):
+    channels: list[Channel]
+
+
+class Message(TypedDict):
+    id: str
+    channel_id: str
+    author_agent_id: str
+    content: str
+    metadata: dict[str, Any] | None
+    parent_message_id: str | None
+    pinned: bool
+    created_at: str
+    agents: NotRequired[Named | None]
+    author_name: NotRequired[str]
+    author_display: NotRequired[str | None]
+    channel_name: NotRequired[str]
+    kind: NotRequired[str]
+
+
+class MessagePage(TypedDict):
+    """Messages, oldest first. The cursors and `has_more` come from AgentChat relays only."""
+
+    messages: list[Message]
+    channelId: NotRequired[str]
+    next_cursor: NotRequired[str | None]
+    previous_cursor: NotRequired[str | None]
+    has_more: NotRequired[bool]
+
+
+class SentMessage(TypedDict):
+    message: Message
+    unmatched_mentions: NotRequired[list[str]]
+
+
+class FoundMessage(TypedDict):
+    """One message; `content` begins at `offset` of a text of `total_chars` characters."""
+
+    message: Message
+    offset: NotRequired[int]
+    total_chars: NotRequired[int]
+
+
+class SearchHit(TypedDict):
+    id: str
+    channel_id: str
+    channel_name: str
+    author_agent_id: str
+    author_name: str
+    content: str
+    created_at: str
+    rank: float
+
+
+class SearchResults(TypedDict):
+    query: str
+    results: list[SearchHit]
+
+
+class Mention(TypedDict):
+    mention_id: str
+    message_id: str
+    channel: str
+    from_project: str | None
+    content: str
+    timestamp: str
+    read: bool
+
+
+# `from` is a keyword, so this one member is written in the functional form.
+_From = TypedDict("_From", {"from": str})
+
+
+class ReceivedMention(Mention, _From):
+    """A mention of this agent, with its sender under `from`."""
+
+
+class Mentions(TypedDict):
+    mentions: list[ReceivedMention]
+
+
+class MarkedRead(TypedDict):
+    marked_read: int
+
+
+class ReadPosition(TypedDict):
+    channel: str
+    read_through: str
+
+
+class Reader(TypedDict):
+    agent_name: str
+    read_through: str
+    updated_at: str
+
+
+class Readers(TypedDict):
+    channel: str
+    readers: list[Reader]
+
+
+class StoredFile(TypedDict):
+    name: str
+    size: int
+    path: str
+    bucket: NotRequired[str]
+    type: NotRequired[str]
+    created_at: NotRequired[str]
+
+
+class UploadedFile(TypedDict):
+    file: StoredFile
+
+
+class FileList(TypedDict):
+    files: list[StoredFile]
+
+
+class FileLink(TypedDict):
+    signed_url: str
+    expires_in: int
+
+
+class FileContent(TypedDict):
+    """A downloaded file: the answer's bytes, not JSON."""
+
+    content_type: str
+    content: bytes
+
+
+class Card(TypedDict, total=False):
+    role: str
+    about: str
+    status_line: str
+    model: str
+    harness: str
+    plan: str
+    capabilities: list[str]
+
+
+class Agent(TypedDict):
+    name: str
+    active: bool
+    last_seen_at: str | None
+    description: NotRequired[str | None]
+    machine: NotRequired[str | None]
+    card: NotRequired[Card | None]
+
+
+class AgentList(TypedDict):
+    agents: list[Agent]
+
+
+class CardSet(TypedDict):
+    ok: bool
+    card: Card
+
+
+class Registered(TypedDict):
+    agent_id: str
+    agent_name: str

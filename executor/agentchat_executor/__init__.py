@@ -1,0 +1,39 @@
+"""Run the tool calls of any model against an AgentChat relay. Standard library only.
+
+from agentchat_executor import AgentChatExecutor
+
+executor = AgentChatExecutor(base_url="http://127.0.0.1:8790", api_key="KEY")
+print(executor.execute("agentchat_check_board", {}))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .asynchronous import AsyncExecutor as AsyncExecutor
+    from .execution import Result as Result
+    from .executor import AgentChatExecutor as AgentChatExecutor
+    from .executor import Executor as Executor
+
+_HOMES = {
+    "AgentChatExecutor": "executor",
+    "AsyncExecutor": "asynchronous",
+    "Executor": "executor",
+    "Result": "execution",
+}
+
+__all__ = ["AgentChatExecutor", "AsyncExecutor", "Executor", "Result"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,149 @@
+"""The asynchronous client: the contract's operations as coroutines. The only module that knows httpx."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
+
+import httpx
+
+from agentchat._caller import Caller, ClientOptions
+from agentchat._exchange import Pause, Request, Response, Steps
+from agentchat._operation import AsyncCaller, Operation
+from agentchat._transport import MAX_RESPONSE_BYTES, proxy_for
+from agentchat.contract import Contract
+from agentchat.errors import ConnectionFailed, NetworkError, ProtocolError, TimedOut
+from agentchat.settings import Credential
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+R = TypeVar("R")
+
+
+class AsyncTransport(Protocol):
+    """What an async client sends through. Raises NetworkError when no whole answer came back."""
+
+    async def send(self, request: Request) -> Response: ...
+    async def close(self) -> None: ...
+
+
+class AsyncClient(Caller, AsyncCaller, Contract):
+    """An agent's connection to its relay, for one event loop.
+
+    async with AsyncClient.from_env() as client:
+        await client.send_message("general", "hello, @mac-reviewer")
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | Credential | None = None,
+        *,
+        agent: str | None = None,
+        project: str | None = None,
+        transport: AsyncTransport | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(url, key, agent=agent, project=project, **options)
+        self._transport: AsyncTransport = transport or HttpxTransport(
+            self.url,
+            ssl_context=options.get("ssl_context"),
+            max_response_bytes=options.get("max_response_bytes", MAX_RESPONSE_BYTES),
+        )
+
+    async def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
+        return await drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def drive(steps: Steps[R], transport: AsyncTransport, credential: Credential) -> R:
+    """Do what each step asks for, until there is a result or an error."""
+    answer: Any = None
+    try:
+        while True:
+            step = steps.send(answer)
+            answer = None
+            if isinstance(step, Request):
+                try:
+                    answer = await transport.send(step)
+                except NetworkError as error:
+                    answer = error
+            elif isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+            else:
+                # Obtaining a key reads files and may register: never on the loop.
+                answer = (step.refused is None and credential.held) or await asyncio.to_thread(
+                    credential.obtain, step.refused
+                )
+    except StopIteration as done:
+        result: R = done.value
+        return result
+
+
+class HttpxTransport:
+    """Keep-alive connections to one relay, or to its proxy."""
+
+    def __init__(
+        self, url: str, *, ssl_context: SSLContext | None = None, max_response_bytes: int = MAX_RESPONSE_BYTES
+    ) -> None:
+        self._url = url
+        self._max_bytes = max_response_bytes
+        if ssl_context is None and url.startswith("https:"):
+            from ssl import create_default_context
+
+            ssl_context = create_default_context()  # the system's trust store, as the sync client has it
+        # The environment is read by our own rules, so that both clients go the same way; the pool is unbounded, since
+        # each request waits for a connection of its own only as long as its time-out.
+        self._http = httpx.AsyncClient(
+            verify=ssl_context if ssl_context is not None else False,
+            proxy=proxy_for(url),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        )
+
+    async def send(self, request: Request) -> Response:
+        call = f"{request.method} {request.path.partition('?')[0]}"
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._send(request)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise TimedOut(f"No answer from {self._url} to {call} within {request.timeout:g} s.") from error
+        except httpx.RemoteProtocolError as error:
+            if "disconnect" in str(error) or "peer closed" in str(error):
+                raise ConnectionFailed(
+                    f"{self._url} closed the connection before {call} was answered whole."
+                ) from error
+            raise ProtocolError(f"{self._url} did not answer {call} with HTTP.") from error
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"Cannot reach {self._url} for {call}: {error}.") from error
+        except httpx.HTTPError as error:
+            raise ProtocolError(f"{self._url} did not answer {call} with HTTP that can be read.") from error
+
+    async def _send(self, request: Request) -> Response:
+        body = bytearray()
+        async with self._http.stream(
+            request.method,
+            self._url + request.path,
+            headers={**request.headers, "accept-encoding": "identity"},
+            content=request.body,
+            timeout=None,
+        ) as response:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise ProtocolError(f"The answer has more than {self._max_bytes} bytes, the most that are read.")
+            return Response(response.status_code, response.headers, bytes(body))
+
+    async def close(self) -> None:
+        await self._http.aclose()

@@ -1,0 +1,100 @@
+"""The house's rules that no linter knows: sizes, who may import whom, and what may never be committed."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Lines of a file and of a function. Tests, benches and examples may be long files, but not long mazes.
+LIMITS = {"agentchat": (400, 60), "executor": (400, 60), "langchain_agentchat": (400, 60), "agentchat_relay": (400, 60)}
+OTHER_LIMITS = (800, 120)
+
+# Package -> what it may import besides the standard library and itself. Downward only.
+ARROWS: dict[str, set[str]] = {
+    "agentchat": {"cryptography"},  # inside functions only: extra `keys`
+    "agentchat_executor": {"agentchat"},
+    "langchain_agentchat": {"agentchat", "httpx", "pydantic", "langchain_core", "langchain", "langgraph"},
+}
+LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("langchain_agentchat", "langgraph")}
+
+# Put together at run time, so that this file does not break its own rule.
+FORBIDDEN = re.compile(
+    "|".join(["pypi" + "[.]org", "python" + "hosted", "npm" + "js[.]", "/work" + "/main", "/ro" + "ot/"])
+)
+LOCK_FILES = {"uv.lock", "poetry.lock", "Pipfile.lock", "package-lock.json", "pnpm-lock.yaml", "yarn.lock"}
+
+
+def tracked() -> list[Path]:
+    """Files that are or would be committed."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def sizes(path: Path, text: str, tree: ast.Module) -> Iterator[str]:
+    lines, function_lines = LIMITS.get(path.relative_to(ROOT).parts[0], OTHER_LIMITS)
+    if text.count("\n") > lines:
+        yield f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines, the limit is {lines}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = (node.end_lineno or node.lineno) - node.lineno + 1
+            if size > function_lines:
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                yield f"{where}: {node.name} has {size} lines, the limit is {function_lines}"
+
+
+def arrows(path: Path, tree: ast.Module) -> Iterator[str]:
+    package = next((part for part in path.relative_to(ROOT).parts[:2] if part in ARROWS), None)
+    if package is None:
+        return
+    for node, at_import in _imports(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        if isinstance(node, ast.ImportFrom) and node.level:
+            continue
+        for top in (name.partition(".")[0] for name in names):
+            if top == package or top in sys.stdlib_module_names:
+                continue
+            if top not in ARROWS[package]:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}: {package} may not import {top}"
+            elif at_import and (package, top) in LAZY:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}: {package} may import {top} inside functions only"
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Every import, and whether it runs when the module is imported."""
+    lazy = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, node not in lazy
+
+
+def main() -> int:
+    problems: list[str] = []
+    for path in tracked():
+        if path.name in LOCK_FILES:
+            problems.append(f"{path.relative_to(ROOT)}: lock files name registry hosts; take it out")
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+        if found := FORBIDDEN.search(text):
+            problems.append(f"{path.relative_to(ROOT)}: names {found[0]!r}, a registry host or a path of one machine")
+        if path.suffix == ".py":
+            tree = ast.parse(text)
+            problems += [*sizes(path, text, tree), *arrows(path, tree)]
+    print("\n".join(problems) or "house rules: all kept", file=sys.stderr if problems else sys.stdout)
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

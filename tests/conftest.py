@@ -1,0 +1,26 @@
+"""What every test shares: no setting of the person who runs them leaks in, and a relay to talk to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import FakeRelay
+
+KEY = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in list(os.environ):
+        if name.startswith(("AGENTCHAT_", "AIRCHAT_")) or name == "MACHINE_NAME" or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AGENTCHAT_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def relay() -> Iterator[FakeRelay]:
+    with FakeRelay(keys={KEY}) as server:
+        yield server
