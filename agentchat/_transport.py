@@ -43,6 +43,7 @@ class StdlibTransport:
     def __init__(
         self, url: str, *, ssl_context: SSLContext | None = None, max_response_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
+        self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         parts = urlsplit(url)
         self._https = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
@@ -53,7 +54,6 @@ class StdlibTransport:
         self._proxy = proxy_for(url)
         if self._proxy and not self._https:
             self._prefix = url  # a proxy for plain http is told the whole URL
-        self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
         self._process = os.getpid()
 
     def send(self, request: Request) -> Response:
@@ -73,6 +73,10 @@ class StdlibTransport:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+    def __del__(self) -> None:
+        # A forgotten client is no leak: its idle connections go with it.
+        self.close()
 
     def _take(self, timeout: float) -> _Connection:
         if self._process != os.getpid():

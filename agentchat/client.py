@@ -6,14 +6,14 @@ import time
 from typing import Any, Self, TypeVar, Unpack
 
 from ._caller import Caller, ClientOptions
-from ._exchange import Pause, Request, Steps
+from ._exchange import Pause, Request, Response, Steps
 from ._operation import Operation, SyncCaller
 from ._transport import MAX_RESPONSE_BYTES, StdlibTransport, Transport
 from .contract import Contract
 from .errors import NetworkError
 from .settings import Credential
 
-__all__ = ["Client", "ClientOptions", "Transport"]
+__all__ = ["Client", "ClientOptions", "Request", "Response", "Transport"]
 
 R = TypeVar("R")
 
