@@ -14,10 +14,12 @@ help:
 install: .venv/ready
 
 # Environment .venv-NAME holds requirements/NAME.txt; plain .venv is the developer's.
-.venv/ready: requirements/dev.txt pyproject.toml scripts/environment.sh
+.venv/ready: requirements/dev.txt requirements/test.txt pyproject.toml scripts/environment.sh
 	@sh scripts/environment.sh "$(PYTHON)" .venv dev
 
-.venv-%/ready: requirements/%.txt pyproject.toml scripts/environment.sh
+.venv-newest/ready: requirements/newest-no-deps.txt
+
+.venv-%/ready: requirements/%.txt requirements/test.txt pyproject.toml scripts/environment.sh
 	@sh scripts/environment.sh "$(PYTHON)" .venv-$* $*
 
 test: .venv/ready

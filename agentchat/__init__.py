@@ -10,8 +10,9 @@ Everything is loaded on first use; `agentchat.contract` lists what a client can 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 if TYPE_CHECKING:
     from . import errors as errors
@@ -37,14 +38,4 @@ _HOMES = {
 __all__ = ["AgentChatError", "Client", "Contract", "MachineCredential", "__version__", "errors", "tools", "types"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOMES[name] or name}", __name__)
-    value = getattr(module, name) if _HOMES[name] else module
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -25,6 +25,7 @@ _WORDS: dict[Kind, str] = {
     "array": "a list",
     "object": "a JSON object",
 }
+_MOST_PROBLEMS = 10
 _compiled: dict[str, re.Pattern[str]] = {}
 
 
@@ -60,6 +61,7 @@ def check(
         if parameter.required and name not in checked and all(culprit != name for culprit, _ in problems):
             problems.append((name, f"{name} is required: {parameter.description}"))
     if problems:
+        problems = problems[:_MOST_PROBLEMS]
         text = "; ".join(text.rstrip(".") for _, text in problems)
         raise InvalidArguments(
             f"{operation.name}: {text}{'' if text.endswith('?') else '.'}",
@@ -131,7 +133,7 @@ def _string(parameter: Parameter, value: Any, lenient: bool) -> str:
     return value
 
 
-def _integer(parameter: Parameter, value: Any, lenient: bool) -> int:
+def _integer(parameter: Parameter, value: Any, lenient: bool) -> object:
     # Models whose numbers are all floating point (protobuf) send 20.0 for 20.
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -140,6 +142,8 @@ def _integer(parameter: Parameter, value: Any, lenient: bool) -> int:
     if parameter.limit is None:
         return value
     low, high = parameter.limit
+    if lenient and value == 0 < low:
+        return _ABSENT
     nearest_fit = min(max(value, low), high)
     if value != nearest_fit and not lenient:
         raise _Refused(f"must be from {low} to {high}, got {shown(value)}; use {nearest_fit}")

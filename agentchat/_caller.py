@@ -56,6 +56,8 @@ class Caller:
         project: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
+        if unknown := options.keys() - ClientOptions.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}")
         self.url = settings.checked_url(url)
         if not key:
             raise NotConfigured(f"No key. {settings.GET_A_KEY}")
@@ -73,8 +75,13 @@ class Caller:
         self._headers = {
             "accept": "application/json",
             "user-agent": "agentchat",
-            SESSION_HEADER: _label("session", options.get("session") or os.urandom(8).hex()),
         }
+        # One random label for each process: a forked child is a session of its own.
+        session = options.get("session")
+        self._session = None if session is None else _label("session", session)
+        self._random_session = (0, "")
+        self._owns_transport = True
+        _check_size(options.get("max_response_bytes", 1))
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not settings.is_loopback(parts.hostname):
             import warnings
@@ -114,7 +121,8 @@ class Caller:
 
     @classmethod
     def _from_settings(cls, found: settings.Settings, options: ClientOptions) -> Self:
-        return cls(found.url, settings.credential(found), agent=found.agent, project=found.project, **options)
+        key = settings.credential(found, options.get("ssl_context"))
+        return cls(found.url, key, agent=found.agent, project=found.project, **options)
 
     def with_options(
         self,
@@ -125,7 +133,7 @@ class Caller:
         idempotency_key: str | None = None,
         session: str | None = None,
     ) -> Self:
-        """The same client, sharing its connections, with other options.
+        """The same client with other options. It shares the connections: closing it leaves them to the first one.
 
         An `idempotency_key` is for one write: repeated with the same arguments it takes effect once.
         """
@@ -138,8 +146,9 @@ class Caller:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._options = _checked(self._options._replace(**{k: v for k, v in changed.items() if v is not None}))
+        other._owns_transport = False
         if session is not None:
-            other._headers = {**self._headers, SESSION_HEADER: _label("session", session)}
+            other._session = _label("session", session)
         return other
 
     def __repr__(self) -> str:
@@ -156,7 +165,7 @@ class Caller:
             if metadata is None or isinstance(metadata, dict):
                 arguments = {**arguments, "metadata": {"project": self.project, **(metadata or {})}}
         checked = check(operation, arguments)
-        headers = self._headers.copy()
+        headers = {**self._headers, SESSION_HEADER: self._session or self._label_of_this_process()}
         if operation.verb != "GET":
             headers["content-type"] = "application/json"
         if operation.writes:
@@ -165,10 +174,20 @@ class Caller:
         def build(key: str | None, timeout: float) -> Request:
             if key is None:
                 raise NotConfigured(f"No key for {self.agent or 'this agent'}. {settings.GET_A_KEY}")
-            headers[KEY_HEADER] = key
+            headers[KEY_HEADER] = settings.checked_key(key)
             return build_request(operation, checked, headers, timeout)
 
         return exchange(operation, build, self._options)
+
+    def _label_of_this_process(self) -> str:
+        if self._random_session[0] != os.getpid():
+            self._random_session = (os.getpid(), os.urandom(8).hex())
+        return self._random_session[1]
+
+
+def _check_size(size: int) -> None:
+    if type(size) is not int or size < 1:
+        raise InvalidArguments(f"max_response_bytes must be a positive integer, got {size!r}.")
 
 
 def _label(name: str, value: str) -> str:

@@ -73,9 +73,10 @@ class Pause(NamedTuple):
 
 
 class NeedKey(NamedTuple):
-    """Send the agent's key, or one that is not the refused one, or None if there is none."""
+    """Send the agent's key, or one that is not the refused one, or None if there is none, within `timeout` seconds."""
 
     refused: str | None
+    timeout: float
 
 
 class Options(NamedTuple):
@@ -223,7 +224,7 @@ def exchange(
 ) -> Steps[R]:
     """All the steps of one call. `build(key, timeout)` makes the request of one attempt."""
     deadline = clock() + options.deadline
-    key: str | None = yield NeedKey(None)
+    key: str | None = yield NeedKey(None, options.deadline)
     renewed = False
     attempt = 0
     while True:
@@ -240,7 +241,7 @@ def exchange(
                 error = refusal
         if isinstance(error, Unauthorized) and not renewed:
             renewed = True
-            fresh: str | None = yield NeedKey(key or "")
+            fresh: str | None = yield NeedKey(key or "", max(deadline - clock(), 0.001))
             if fresh is None or fresh == key:
                 raise error
             key = fresh

@@ -13,14 +13,14 @@ import select
 import socket
 import time
 from collections import deque
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from ._exchange import Request, Response
 from ._http1 import MAX_HEAD, read_head, request_bytes
-from .errors import ConnectionFailed, NotConfigured, ProtocolError, TimedOut
-from .settings import is_loopback
+from ._proxy import proxy_authorization, proxy_for
+from .errors import AgentChatError, ConnectionFailed, NotConfigured, ProtocolError, TimedOut
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -43,31 +43,37 @@ class StdlibTransport:
     def __init__(
         self, url: str, *, ssl_context: SSLContext | None = None, max_response_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
-        self._idle: deque[_Connection] = deque(maxlen=_IDLE_CONNECTIONS)
+        self._idle: deque[_Connection] = deque()
         parts = urlsplit(url)
         self._https = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._https else 80)
         self._netloc = parts.netloc
         self._prefix = parts.path
         self._ssl_context = ssl_context
         self._max_bytes = max_response_bytes
+        self._fields = f"host: {parts.netloc}\r\naccept-encoding: identity\r\n"
         self._proxy = proxy_for(url)
-        if self._proxy and not self._https:
-            self._prefix = url  # a proxy for plain http is told the whole URL
+        if self._proxy and not self._https:  # a proxy for plain http is told the whole URL
+            self._prefix = url
+            self._fields += proxy_authorization(self._proxy)
         self._process = os.getpid()
 
     def send(self, request: Request) -> Response:
         deadline = time.monotonic() + request.timeout
-        connection = self._take(request.timeout)
+        connection: _Connection | None = None
         try:
+            connection = self._taken() or _Connection(self._connected(deadline), self._fields)
             response = connection.exchange(self._prefix, request, deadline, self._max_bytes)
         except BaseException as error:
-            connection.close()
-            if isinstance(error, Exception):
-                raise _as_ours(error, request, self._netloc) from error
-            raise
-        if connection.reusable:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, AgentChatError) or not isinstance(error, Exception):
+                raise
+            raise _as_ours(error, request, self._netloc) from error
+        if connection.reusable and len(self._idle) < _IDLE_CONNECTIONS:
             self._idle.append(connection)
+        else:
+            connection.close()
         return response
 
     def close(self) -> None:
@@ -78,60 +84,73 @@ class StdlibTransport:
         # A forgotten client is no leak: its idle connections go with it.
         self.close()
 
-    def _take(self, timeout: float) -> _Connection:
+    def _taken(self) -> _Connection | None:
+        """An idle connection that still stands."""
         if self._process != os.getpid():
-            self._idle = deque(maxlen=_IDLE_CONNECTIONS)
+            self.close()  # closes the child's copies; the parent's connections stay as they are
             self._process = os.getpid()
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._connection(timeout)
+                return None
             if not connection.is_stale():
                 return connection
             connection.close()
 
-    def _connection(self, timeout: float) -> _Connection:
-        host, port = self._host, self._port
-        fields = f"host: {self._netloc}\r\naccept-encoding: identity\r\n"
+    def _connected(self, deadline: float) -> socket.socket:
+        """A new connection, through the proxy and with TLS where the URL asks for it."""
         if self._proxy:
             proxy = urlsplit(self._proxy)
-            host, port = proxy.hostname or "", proxy.port or 80
-            if not self._https:
-                fields += "".join(f"{name}: {value}\r\n" for name, value in _proxy_authorization(self._proxy).items())
+            sock = _dial(proxy.hostname or "", proxy.port or 80, deadline)
+        else:
+            sock = _dial(self._host, self._port, deadline)
         if not self._https:
-            return _Connection(HTTPConnection(host, port, timeout=timeout), fields)
-        connection = HTTPSConnection(host, port, timeout=timeout, context=self._ssl_context)
-        if self._proxy:
-            connection.set_tunnel(self._host, self._port or 443, headers=_proxy_authorization(self._proxy))
-        return _Connection(connection, fields)
+            return sock
+        try:
+            if self._proxy:
+                self._open_tunnel(sock, deadline)
+            if self._ssl_context is None:
+                from ssl import create_default_context
+
+                self._ssl_context = create_default_context()  # the system's trust store, or SSL_CERT_FILE
+            sock.settimeout(_left(deadline))
+            return self._ssl_context.wrap_socket(sock, server_hostname=self._host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _open_tunnel(self, sock: socket.socket, deadline: float) -> None:
+        target = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        fields = f"host: {target}\r\n" + proxy_authorization(self._proxy or "")
+        sock.settimeout(_left(deadline))
+        sock.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1"))
+        head = _receive_head(b"", sock, deadline).partition(b"\r\n")[0].split(b" ", 2)
+        if len(head) < 2 or not head[0].startswith(b"HTTP/1.") or head[1] != b"200":
+            raise ConnectionRefusedError(0, f"the proxy refused ({b' '.join(head[1:])[:100].decode('latin-1')})")
 
 
 class _Connection:
-    """One connection and whether it may be used again. `http.client` makes it and reads what is not ordinary."""
+    """One connection and whether it may be used again. `http.client` reads the answers that are not ordinary."""
 
-    def __init__(self, http: HTTPConnection, fields: str) -> None:
-        self._http = http
+    def __init__(self, sock: socket.socket, fields: str) -> None:
+        self._sock = sock
         self._fields = fields
-        self._sock: socket.socket | None = None
         self.reusable = False
 
     def exchange(self, prefix: str, request: Request, deadline: float, max_bytes: int) -> Response:
         self.reusable = False
         sock = self._sock
-        if sock is None:
-            self._http.connect()
-            sock = self._sock = cast("socket.socket", self._http.sock)
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        sock.settimeout(_left(deadline))
         sock.sendall(request_bytes(request, prefix, self._fields))
-        received = sock.recv(_CHUNK)  # its time-out is set above; further reads look at the clock again
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            if len(received) > MAX_HEAD:
-                raise ProtocolError(f"The answer's head has more than {MAX_HEAD} bytes.")
-            received += _receive(sock, deadline)
+        received = _receive_head(b"", sock, deadline)
+        end = received.index(b"\r\n\r\n")
+        while received.startswith(b"HTTP/1.1 1"):  # an interim answer: the real one follows
+            received = _receive_head(received[end + 4 :], sock, deadline)
+            end = received.index(b"\r\n\r\n")
         head = read_head(received[:end])
         if head is None:
-            return self._unusual(received, sock, request, deadline, max_bytes)
+            return self._unusual(received, request, deadline, max_bytes)
         if head.length > max_bytes:
             raise ProtocolError(f"The answer has {head.length} bytes; at most {max_bytes} are read.")
         body = received[end + 4 :]
@@ -140,10 +159,8 @@ class _Connection:
         self.reusable = head.reusable and len(body) == head.length
         return Response(head.status, head.headers, body[: head.length])
 
-    def _unusual(
-        self, received: bytes, sock: socket.socket, request: Request, deadline: float, max_bytes: int
-    ) -> Response:
-        reader = cast("socket.socket", _Replay(received, sock, deadline))
+    def _unusual(self, received: bytes, request: Request, deadline: float, max_bytes: int) -> Response:
+        reader = cast("socket.socket", _Replay(received, self._sock, deadline))
         with HTTPResponse(reader, method=request.method) as response:
             response.begin()
             if response.length is not None and response.length <= max_bytes:
@@ -156,18 +173,16 @@ class _Connection:
 
     def is_stale(self) -> bool:
         """Whether the relay hung up (or sent something unasked) while the connection was idle."""
-        sock = self._sock
-        if sock is None or sock.fileno() < 0:
+        if self._sock.fileno() < 0:
             return True
         if not hasattr(select, "poll"):
-            return bool(select.select([sock], [], [], 0)[0])
+            return bool(select.select([self._sock], [], [], 0)[0])
         poll = select.poll()
-        poll.register(sock, select.POLLIN)
+        poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        self._sock = None
-        self._http.close()
+        self._sock.close()
 
 
 class _Replay(io.RawIOBase):
@@ -203,11 +218,38 @@ def _left(deadline: float) -> float:
     return left
 
 
+def _dial(host: str, port: int, deadline: float) -> socket.socket:
+    """A TCP connection to the first of the host's addresses that answers. (Looking the name up cannot be bounded.)"""
+    last: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_left(deadline))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            last = error
+    raise last or ConnectionRefusedError(0, "the name has no address")
+
+
 def _receive(sock: socket.socket, deadline: float) -> bytes:
     sock.settimeout(_left(deadline))
     received = sock.recv(_CHUNK)
     if not received:
         raise ConnectionResetError("closed in the middle of an answer")
+    return received
+
+
+def _receive_head(received: bytes, sock: socket.socket, deadline: float) -> bytes:
+    """Bytes up to at least the blank line that ends a head."""
+    while b"\r\n\r\n" not in received:
+        if len(received) > MAX_HEAD:
+            raise ProtocolError(f"The answer's head has more than {MAX_HEAD} bytes.")
+        received += _receive(sock, deadline)
     return received
 
 
@@ -225,7 +267,7 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     if isinstance(error, TimeoutError):
         return TimedOut(f"No answer from {host} to {call} within {request.timeout:g} s.")
     if isinstance(error, ConnectionResetError | BrokenPipeError | IncompleteRead):
-        return ConnectionFailed(f"{host} closed the connection before {call} was answered whole.")
+        return ConnectionFailed(f"{host} hung up before {call} was answered whole.")
     if type(error).__name__ == "SSLCertVerificationError":
         return NotConfigured(f"{host}'s certificate is not trusted ({error}); set SSL_CERT_FILE or pass ssl_context=.")
     if isinstance(error, OSError):
@@ -233,32 +275,3 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     if isinstance(error, HTTPException | ValueError):
         return ProtocolError(f"{host} did not answer {call} with HTTP.")
     return error
-
-
-def proxy_for(url: str) -> str | None:
-    """The environment's proxy for a relay's URL. A relay on this machine is always reached directly."""
-    parts = urlsplit(url)
-    if is_loopback(parts.hostname) or not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies_environment, proxy_bypass
-
-    proxies = getproxies_environment()
-    if proxy_bypass(parts.netloc):
-        return None
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and urlsplit(proxy if "://" in proxy else f"http://{proxy}").scheme != "http":
-        raise NotConfigured(
-            f"The environment's proxy {urlsplit(proxy).scheme}://… is not supported; use an http:// proxy."
-        )
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def _proxy_authorization(proxy: str) -> dict[str, str]:
-    from base64 import b64encode
-    from urllib.parse import unquote
-
-    parts = urlsplit(proxy)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}

@@ -49,7 +49,8 @@ class Client(Caller, SyncCaller, Contract):
 
     def close(self) -> None:
         """Close the idle connections. The client can still be used."""
-        self._transport.close()
+        if self._owns_transport:
+            self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +74,7 @@ def drive(steps: Steps[R], transport: Transport, credential: Credential | None =
             elif isinstance(step, Pause):
                 time.sleep(step.seconds)
             elif credential is not None:
-                answer = (step.refused is None and credential.held) or credential.obtain(step.refused)
+                answer = (step.refused is None and credential.held) or credential.obtain(*step)
     except StopIteration as done:
         result: R = done.value
         return result

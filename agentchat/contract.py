@@ -55,7 +55,7 @@ class Contract:
         limit: Annotated[int, "How many.", Limit(1, 200)] = 20,
         before: Annotated[Time | None, "Only messages older than this created_at time."] = None,
         cursor: Annotated[Cursor | None, "A next_cursor or previous_cursor of an earlier page."] = None,
-        mark_read: Annotated[bool, "Also count this page as read.", ClientOnly(tools=True)] = False,
+        mark_read: Annotated[bool, "Also count the page before this one as read.", ClientOnly(tools=True)] = False,
     ) -> types.MessagePage:
         """Read a channel's newest messages, oldest first."""
         raise NotImplementedError

@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any, cast
 from ._arguments import check
 from ._exchange import IDEMPOTENCY_HEADER, Options, Request, Steps, build_request, exchange, new_idempotency_key
 from .contract import Admission
-from .errors import Conflict, Forbidden, NotConfigured
-from .settings import GET_A_KEY, key_path
+from .errors import Conflict, Forbidden, NotConfigured, TimedOut
+from .settings import GET_A_KEY, Key, checked_url, key_path, read_config
 from .types import Registered
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _HEX_KEY = re.compile("[0-9a-f]{64}")
@@ -38,7 +40,7 @@ def signed_bytes(machine: str, agent: str, key_hash: str, timestamp: str, nonce:
     return json.dumps([machine, agent, key_hash, timestamp, nonce], separators=(",", ":")).encode()
 
 
-def read_private_key(path: str) -> Ed25519PrivateKey:
+def read_private_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """A machine's private key, as 64 hex digits or as PEM."""
     ed25519, serialization = _cryptography()
     try:
@@ -55,7 +57,7 @@ def read_private_key(path: str) -> Ed25519PrivateKey:
     if _HEX_KEY.fullmatch(text):
         key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
     else:
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, _unsupported()):
             key = serialization.load_pem_private_key(content, password=None)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise NotConfigured(f"{path} holds no Ed25519 private key (64 hex digits, or PEM without a password).")
@@ -75,7 +77,9 @@ def registration(machine: str, agent: str, key: str, private_key: Ed25519Private
     return {**fields, "signature": b64encode(signature).decode()}
 
 
-def registering(machine: str, agent: str, key: str, private_key: Ed25519PrivateKey) -> Steps[Registered]:
+def registering(
+    machine: str, agent: str, key: str, private_key: Ed25519PrivateKey, timeout: float = Options().deadline
+) -> Steps[Registered]:
     """The steps of a registration. Each attempt is signed anew and has an idempotency key of its own."""
     operation = Admission.register
 
@@ -84,62 +88,79 @@ def registering(machine: str, agent: str, key: str, private_key: Ed25519PrivateK
         headers = {"content-type": "application/json", IDEMPOTENCY_HEADER: new_idempotency_key()}
         return build_request(operation, arguments, headers, timeout)
 
-    return exchange(operation, build, Options())
+    return exchange(operation, build, Options(deadline=timeout))
 
 
 class MachineCredential:
     """An agent's key as this machine keeps it: cached in a file, registered when there is none or it was refused."""
 
     def __init__(
-        self, home: str, url: str, machine: str | None, agent: str, *, private_key_path: str | None = None
+        self,
+        home: str | os.PathLike[str],
+        url: str,
+        machine: str | None,
+        agent: str,
+        *,
+        private_key_path: str | os.PathLike[str] | None = None,
+        ssl_context: SSLContext | None = None,
     ) -> None:
-        self._home = home
-        self._url = url
+        self._home = os.fspath(home)
+        self._url = checked_url(url)
         self._machine = machine
         self._agent = agent
-        self._path = key_path(home, agent)
-        self._private_key_path = private_key_path or os.path.join(home, "machine.key")
+        self._path = key_path(self._home, agent)
+        self._private_key_path = private_key_path or os.path.join(self._home, "machine.key")
+        self._ssl_context = ssl_context
         self.held: str | None = None
 
     def __repr__(self) -> str:
         return f"<key of {self._agent} in {self._home}, hidden>"
 
-    def obtain(self, refused: str | None) -> str | None:
-        self.held = self._cached(refused) or self._registered(refused)
+    def obtain(self, refused: str | None, timeout: float = Options().deadline) -> str | None:
+        self.held = self._cached(refused) or self._registered(refused, time.monotonic() + timeout)
         return self.held
 
-    def _cached(self, refused: str | None) -> str | None:
-        try:
-            with open(self._path, encoding="ascii") as file:
-                key = file.read(1000).strip()
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise NotConfigured(f"Cannot read the cached key {self._path}: {error}.") from error
-        return key if key != refused and _HEX_KEY.fullmatch(key) else None
+    def _file(self) -> str:
+        """Where the key for this relay is. The agent's ordinary file belongs to one relay: the one it was made at, else
+        the directory's; a key is never shown to another relay, so for others the file's name has their mark."""
+        owner = _first_line(f"{self._path}.relay")
+        if owner is None:
+            config = read_config(os.path.join(self._home, "config"))
+            owner = config.get("AGENTCHAT_URL") or config.get("AIRCHAT_WEB_URL") or self._url
+        if owner.rstrip("/") == self._url:
+            return self._path
+        mark = hashlib.sha256(self._url.encode()).hexdigest()[:8]
+        return f"{self._path.removesuffix('.key')}@{mark}.key"
 
-    def _registered(self, refused: str | None) -> str | None:
+    def _cached(self, refused: str | None) -> Key | None:
+        key = _first_line(self._file()) or ""
+        return Key(key) if key != refused and _HEX_KEY.fullmatch(key) else None
+
+    def _registered(self, refused: str | None, deadline: float) -> Key | None:
         if not os.path.isfile(self._private_key_path):
             return None
         private_key = read_private_key(self._private_key_path)
-        with _lock(f"{self._path}.lock"):
+        with _lock(f"{self._path}.lock", deadline):
             # Another process may have registered while this one waited for the lock.
-            if (key := self._cached(refused)) is not None:
-                return key
-            key = secrets.token_hex(32)
-            self._announce(key, private_key)
-            write_secret(self._path, key)
+            if (cached := self._cached(refused)) is not None:
+                return cached
+            key = Key(secrets.token_hex(32))
+            self._announce(key, private_key, max(deadline - time.monotonic(), 0.001))
+            path = self._file()
+            if path == self._path:
+                write_secret(f"{path}.relay", self._url)
+            write_secret(path, key)
             return key
 
-    def _announce(self, key: str, private_key: Ed25519PrivateKey) -> None:
+    def _announce(self, key: str, private_key: Ed25519PrivateKey, timeout: float) -> None:
         from ._transport import StdlibTransport
         from .client import drive
 
         if not self._machine:
             raise NotConfigured(f"This machine has no name: set MACHINE_NAME, or in {self._home}/config.")
-        transport = StdlibTransport(self._url)
+        transport = StdlibTransport(self._url, ssl_context=self._ssl_context)
         try:
-            drive(registering(self._machine, self._agent, key, private_key), transport)
+            drive(registering(self._machine, self._agent, key, private_key, timeout), transport)
         except Forbidden as error:
             raise Forbidden(
                 f"The relay refused to register {self._agent} ({error.message}). Does it know this machine, and is "
@@ -158,6 +179,17 @@ class MachineCredential:
             transport.close()
 
 
+def _first_line(path: str) -> str | None:
+    """A small file's text, trimmed; None if there is no such file."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(1000).strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotConfigured(f"Cannot read {path}: {error.strerror}.") from error
+
+
 def has_machine_key(home: str) -> bool:
     return os.path.isfile(os.path.join(home, "machine.key"))
 
@@ -170,7 +202,7 @@ def init_machine(home: str, machine: str, url: str | None) -> str:
         )
     ed25519, serialization = _cryptography()
     path = os.path.join(home, "machine.key")
-    with _lock(os.path.join(home, "machine.lock")):
+    with _lock(os.path.join(home, "machine.lock"), time.monotonic() + Options().deadline):
         if os.path.exists(path):
             raise NotConfigured(f"{path} exists already, and agents may depend on it. Move it away to start anew.")
         key = ed25519.Ed25519PrivateKey.generate()
@@ -213,7 +245,7 @@ def write_secret(path: str, content: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: str) -> Iterator[None]:
+def _lock(path: str, deadline: float) -> Iterator[None]:
     """Hold a lock among all processes and threads; the kernel frees it when its holder dies."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -224,10 +256,27 @@ def _lock(path: str) -> Iterator[None]:
         with contextlib.suppress(ImportError):  # no fcntl on Windows: there the last writer wins
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise TimedOut(f"Another process holds {path} for too long; try again.") from None
+                    time.sleep(0.02)
         yield
     finally:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may still hold the descriptor
         os.close(descriptor)
+
+
+def _unsupported() -> type[Exception]:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    return UnsupportedAlgorithm
 
 
 def _cryptography() -> Any:

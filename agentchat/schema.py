@@ -32,17 +32,19 @@ def tools(
     """Tool definitions, ready to be passed as the vendor SDK's `tools`."""
     if dialect not in _DIALECTS:
         raise InvalidArguments(f"There is no dialect {dialect!r}; there are: {', '.join(_DIALECTS)}.")
-    definitions = [
-        _DIALECTS[dialect](prefix + name, OPERATIONS[name]) for name in select(preset, include=include, exclude=exclude)
-    ]
+    names = select(preset, include=include, exclude=exclude, prefix=prefix)
+    definitions = [_DIALECTS[dialect](prefix + name, OPERATIONS[name]) for name in names]
     return [{"functionDeclarations": definitions}] if dialect.startswith("gemini") else definitions
 
 
-def select(preset: str = "standard", *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> tuple[str, ...]:
+def select(
+    preset: str = "standard", *, include: Iterable[str] = (), exclude: Iterable[str] = (), prefix: str = PREFIX
+) -> tuple[str, ...]:
     """The names of a preset's operations, with some more or fewer. Prefixed names are understood."""
     if preset not in PRESETS:
         raise InvalidArguments(f"There is no preset {preset!r}; there are: {', '.join(PRESETS)}.")
-    wanted = {*PRESETS[preset], *map(bare_name, include)} - set(map(bare_name, exclude))
+    wanted = {*PRESETS[preset], *(bare_name(name, prefix) for name in include)}
+    wanted -= {bare_name(name, prefix) for name in exclude}
     return tuple(name for name in OPERATIONS if name in wanted)
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from .errors import NotConfigured
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 START_A_RELAY = (
     "Start one with: agentchat serve   then set AGENTCHAT_URL=http://127.0.0.1:8790 (or pass the URL to the client)."
@@ -31,7 +34,7 @@ class Credential(Protocol):
         """The key, if it is at hand without any I/O."""
         ...
 
-    def obtain(self, refused: str | None) -> str | None:
+    def obtain(self, refused: str | None, timeout: float) -> str | None:
         """The key, or after the relay refused one, another key, or None if there is no other."""
         ...
 
@@ -42,7 +45,7 @@ class FixedKey:
     def __init__(self, key: str) -> None:
         self.held: str | None = checked_key(key)
 
-    def obtain(self, refused: str | None) -> str | None:
+    def obtain(self, refused: str | None, timeout: float = 0) -> str | None:
         return self.held if refused is None else None
 
     def __repr__(self) -> str:
@@ -80,14 +83,16 @@ def load(
         raise NotConfigured(f"No relay URL. {START_A_RELAY}")
     machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
     project = project or environ.get("AGENTCHAT_PROJECT") or file.get("AGENTCHAT_PROJECT") or _working_directory()
-    agent = agent or environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
-    if agent is None and machine:
-        agent = agent_name(machine, project or "")
-    key = key or environ.get("AGENTCHAT_KEY") or file.get("AGENTCHAT_KEY")
+    usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
+    if not usual and machine:
+        usual = agent_name(machine, project or "")
+    if not key and agent in (None, "", usual):  # another agent was asked for: the usual one's key is not its key
+        key = environ.get("AGENTCHAT_KEY") or file.get("AGENTCHAT_KEY")
+    agent = agent or usual
     return Settings(checked_url(url), key, agent, machine, project, home)
 
 
-def credential(settings: Settings) -> Credential:
+def credential(settings: Settings, ssl_context: SSLContext | None = None) -> Credential:
     """The key that was given, else the one this machine keeps for the agent or can register for it."""
     if settings.key:
         return FixedKey(settings.key)
@@ -95,7 +100,7 @@ def credential(settings: Settings) -> Credential:
 
     if settings.agent is None or not (has_machine_key(settings.home) or has_cached_key(settings)):
         raise NotConfigured(f"No key for {settings.agent or 'this agent'} in {settings.home}. {GET_A_KEY}")
-    return MachineCredential(settings.home, settings.url, settings.machine, settings.agent)
+    return MachineCredential(settings.home, settings.url, settings.machine, settings.agent, ssl_context=ssl_context)
 
 
 def has_cached_key(settings: Settings) -> bool:
@@ -131,6 +136,8 @@ def agent_name(machine: str, project: str) -> str:
 
 def checked_url(url: str) -> str:
     """The relay's URL without a trailing slash; a path prefix is kept."""
+    if not isinstance(url, str) or not url.strip():
+        raise NotConfigured(f"No relay URL. {START_A_RELAY}")
     url = url.strip()
     try:
         parts = urlsplit(url)
@@ -144,16 +151,29 @@ def checked_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def checked_key(key: str) -> str:
+class Key(str):
+    """A key that shows itself to nobody but the header it travels in: not in a traceback's locals, not in a `repr`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<key, hidden>"
+
+
+def checked_key(key: str) -> Key:
     """A key as it can travel in a header. The message never shows it."""
+    if isinstance(key, Key):
+        return key
     key = key.strip()
     if not re.fullmatch("[!-~]{1,512}", key):
         raise NotConfigured("The key is malformed: it must be printable ASCII without spaces. " + GET_A_KEY)
-    return key
+    return Key(key)
 
 
 def is_loopback(host: str | None) -> bool:
-    return host is not None and (host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost"))
+    return host is not None and (
+        host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+    )
 
 
 def _working_directory() -> str | None:

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import _measure as measure
 import httpx
-from agentchat_executor import Executor
 
+import _measure as measure
 from agentchat import Client
+from agentchat_executor import Executor
 from langchain_agentchat import AsyncClient
 
 TEXT = "a message of a usual length, with some words in it"

@@ -8,10 +8,9 @@ Replace `model` by a real one and `StandInRelay()` by nothing, and it is what yo
 import json
 from typing import Any
 
-from agentchat_executor import Executor
-
 from agentchat import Client
 from agentchat.client import Request, Response
+from agentchat_executor import Executor
 
 
 class StandInRelay:

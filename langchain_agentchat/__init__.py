@@ -5,8 +5,9 @@ Today: the asynchronous client and the pydantic form of each operation's argumen
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentchat._lazy import lazy
 
 if TYPE_CHECKING:
     from .args_schema import args_schema as args_schema
@@ -17,13 +18,4 @@ _HOMES = {"AsyncClient": "client", "args_schema": "args_schema"}
 __all__ = ["AsyncClient", "args_schema"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import httpx
@@ -10,9 +11,10 @@ import httpx
 from agentchat._caller import Caller, ClientOptions
 from agentchat._exchange import Pause, Request, Response, Steps
 from agentchat._operation import AsyncCaller, Operation
-from agentchat._transport import MAX_RESPONSE_BYTES, proxy_for
+from agentchat._proxy import proxy_for
+from agentchat._transport import MAX_RESPONSE_BYTES
 from agentchat.contract import Contract
-from agentchat.errors import ConnectionFailed, NetworkError, ProtocolError, TimedOut
+from agentchat.errors import ConnectionFailed, NetworkError, NotConfigured, ProtocolError, TimedOut
 from agentchat.settings import Credential
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class AsyncTransport(Protocol):
 
 
 class AsyncClient(Caller, AsyncCaller, Contract):
-    """An agent's connection to its relay, for one event loop.
+    """An agent's connection to its relay, for one event loop at a time.
 
     async with AsyncClient.from_env() as client:
         await client.send_message("general", "hello, @mac-reviewer")
@@ -56,8 +58,9 @@ class AsyncClient(Caller, AsyncCaller, Contract):
         return await drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.close()
+        """Close the connections. The client can still be used."""
+        if self._owns_transport:
+            await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,35 +85,24 @@ async def drive(steps: Steps[R], transport: AsyncTransport, credential: Credenti
                 await asyncio.sleep(step.seconds)
             else:
                 # Obtaining a key reads files and may register: never on the loop.
-                answer = (step.refused is None and credential.held) or await asyncio.to_thread(
-                    credential.obtain, step.refused
-                )
+                answer = (step.refused is None and credential.held) or await asyncio.to_thread(credential.obtain, *step)
     except StopIteration as done:
         result: R = done.value
         return result
 
 
 class HttpxTransport:
-    """Keep-alive connections to one relay, or to its proxy."""
+    """Keep-alive connections to one relay, or to its proxy. A new event loop gets connections of its own."""
 
     def __init__(
         self, url: str, *, ssl_context: SSLContext | None = None, max_response_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
         self._url = url
         self._max_bytes = max_response_bytes
-        if ssl_context is None and url.startswith("https:"):
-            from ssl import create_default_context
-
-            ssl_context = create_default_context()  # the system's trust store, as the sync client has it
-        # The environment is read by our own rules, so that both clients go the same way; the pool is unbounded, since
-        # each request waits for a connection of its own only as long as its time-out.
-        self._http = httpx.AsyncClient(
-            verify=ssl_context if ssl_context is not None else False,
-            proxy=proxy_for(url),
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-        )
+        self._ssl_context = ssl_context
+        self._proxy = proxy_for(url)
+        self._http: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(self, request: Request) -> Response:
         call = f"{request.method} {request.path.partition('?')[0]}"
@@ -126,13 +118,17 @@ class HttpxTransport:
                 ) from error
             raise ProtocolError(f"{self._url} did not answer {call} with HTTP.") from error
         except httpx.TransportError as error:
+            if (untrusted := _untrusted(error)) is not None:
+                raise NotConfigured(
+                    f"{self._url}'s certificate is not trusted ({untrusted}); set SSL_CERT_FILE or pass ssl_context=."
+                ) from error
             raise ConnectionFailed(f"Cannot reach {self._url} for {call}: {error}.") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProtocolError(f"{self._url} did not answer {call} with HTTP that can be read.") from error
 
     async def _send(self, request: Request) -> Response:
         body = bytearray()
-        async with self._http.stream(
+        async with self._client().stream(
             request.method,
             self._url + request.path,
             headers={**request.headers, "accept-encoding": "identity"},
@@ -145,5 +141,34 @@ class HttpxTransport:
                     raise ProtocolError(f"The answer has more than {self._max_bytes} bytes, the most that are read.")
             return Response(response.status_code, response.headers, bytes(body))
 
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            if self._ssl_context is None and self._url.startswith("https:"):
+                from ssl import create_default_context
+
+                self._ssl_context = create_default_context()  # the system's trust store, as the sync client has it
+            # The environment is read by our own rules, so that both clients go the same way. The pool is unbounded,
+            # since a request waits for its connection only as long as its time-out. No cookies are kept.
+            self._loop = loop
+            self._http = httpx.AsyncClient(
+                verify=False if self._ssl_context is None else self._ssl_context,
+                proxy=self._proxy,
+                trust_env=False,
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        return self._http
+
     async def close(self) -> None:
-        await self._http.aclose()
+        http, self._http = self._http, None
+        if http is not None and self._loop is asyncio.get_running_loop():
+            await http.aclose()
+
+
+def _untrusted(error: BaseException | None) -> BaseException | None:
+    """The refused certificate among an error's causes."""
+    while error is not None and type(error).__name__ != "SSLCertVerificationError":
+        error = error.__cause__ or error.__context__
+    return error

@@ -48,8 +48,9 @@ def sizes(path: Path, text: str, tree: ast.Module) -> Iterator[str]:
 
 
 def arrows(path: Path, tree: ast.Module) -> Iterator[str]:
-    package = next((part for part in path.relative_to(ROOT).parts[:2] if part in ARROWS), None)
-    if package is None:
+    first, second, *_ = (*path.relative_to(ROOT).parts, "")
+    package = second if first == "executor" else first
+    if package not in ARROWS:
         return
     for node, at_import in _imports(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]

@@ -56,7 +56,10 @@ class Peer:
             while (line := self._file.readline()) not in (b"\r\n", b""):
                 name, _, value = line.decode("latin-1").partition(":")
                 headers[name.strip().lower()] = value.strip()
-            body = self._file.read(int(headers.get("content-length", "0")))
+            length = int(headers.get("content-length", "0"))
+            body = self._file.read(length)
+            if len(body) < length:
+                return None
         except (ConnectionError, OSError):
             return None
         seen = Seen(method, target, headers, body)

@@ -8,8 +8,9 @@ print(executor.execute("agentchat_check_board", {}))
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentchat._lazy import lazy
 
 if TYPE_CHECKING:
     from .asynchronous import AsyncExecutor as AsyncExecutor
@@ -27,13 +28,4 @@ _HOMES = {
 __all__ = ["AgentChatExecutor", "AsyncExecutor", "Executor", "Result"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -11,7 +11,7 @@ from agentchat._operation import AsyncCaller
 from agentchat.errors import AgentChatError
 
 from . import vendors
-from .execution import Call, Planned, Result, RuleOptions, Rules, batches, failed
+from .execution import Call, Planned, Result, RuleOptions, Rules, batches
 
 
 class AsyncExecutor(Rules):
@@ -66,7 +66,11 @@ class AsyncExecutor(Rules):
             data = await _called(self.method(self.client, planned), planned.arguments, self.client)
             return self.done(planned.operation, data)
         except AgentChatError as error:
-            return failed(error)
+            return self.failed(error)
+        except Exception as error:
+            if isinstance(planned, Planned):
+                raise
+            return self.broken(call.name, error)
 
 
 async def _called(function: Callable[..., Any], arguments: dict[str, Any], client: object = None) -> Any:

@@ -38,6 +38,8 @@ class Call(NamedTuple):
     arguments: object
     id: str | None = None
     response_id: str | None = None
+    position: int = 0
+    custom: bool = False
 
 
 class Planned(NamedTuple):
@@ -62,11 +64,18 @@ class Rules:
     """Which tools a model may call, how they are named, and how long their texts may be."""
 
     def __init__(self, **options: Unpack[RuleOptions]) -> None:
-        self.names = schema.select(
-            options.get("preset", "standard"), include=options.get("include", ()), exclude=options.get("exclude", ())
-        )
+        if unknown := options.keys() - RuleOptions.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}")
         self.prefix = options.get("prefix", schema.PREFIX)
-        self.aliases = {alias: schema.bare_name(name) for alias, name in options.get("aliases", {}).items()}
+        self.names = schema.select(
+            options.get("preset", "standard"),
+            include=options.get("include", ()),
+            exclude=options.get("exclude", ()),
+            prefix=self.prefix,
+        )
+        self.aliases = {
+            alias: schema.bare_name(name, self.prefix) for alias, name in options.get("aliases", {}).items()
+        }
         self.max_chars = options.get("max_chars", text.MAX_CHARS)
         self.others = options.get("others")
         if type(self.max_chars) is not int or self.max_chars < text.FEWEST_CHARS:
@@ -89,7 +98,7 @@ class Rules:
                 raise self._unknown(call.name)
             arguments = check(operation, given, for_model=True)
         except InvalidArguments as error:
-            return failed(error)
+            return self.failed(error)
         for name, parameter in operation.parameters.items():
             if parameter.client_only and parameter.client_only.tools is not None:
                 arguments[name] = parameter.client_only.tools
@@ -111,18 +120,29 @@ class Rules:
         shown = text.render(operation, data, max_chars=self.max_chars, reachable=self.names, prefix=self.prefix)
         return Result(True, shown, data)
 
+    def failed(self, error: AgentChatError) -> Result:
+        return Result(False, text.explain(error, self.max_chars), error.details, error.code, error.retryable)
+
+    def broken(self, name: str, error: Exception) -> Result:
+        """A tool that is not ours raised. The model learns the kind, the log has the rest."""
+        import logging
+
+        logging.getLogger("agentchat_executor").error("The tool %r failed.", name, exc_info=error)
+        shown = f"Error (internal_error): {text.word(name)} failed with {type(error).__name__}."
+        return Result(False, shown, None, "internal_error")
+
     def _operation(self, name: str) -> Operation[..., Any] | None:
         bare = self.aliases.get(name) or name.removeprefix(self.prefix)
         return OPERATIONS[bare] if bare in self.names else None
 
     def _unknown(self, name: str) -> InvalidArguments:
         near = nearest(name.removeprefix(self.prefix), self.names)
-        hint = f"did you mean {self.prefix}{near}?" if near else f"there are: {', '.join(self.names)}"
+        hint = (
+            f"did you mean {self.prefix}{near}?"
+            if near
+            else "there are: " + ", ".join(self.prefix + known for known in self.names)
+        )
         return InvalidArguments(f"There is no tool {text.word(name)}; {hint}")
-
-
-def failed(error: AgentChatError) -> Result:
-    return Result(False, text.explain(error), error.details, error.code, error.retryable)
 
 
 def batches(calls: Sequence[Call], rules: Rules) -> list[list[int]]:
@@ -154,14 +174,14 @@ def _object(arguments: object) -> Mapping[str, Any]:
 
 
 def _derived_key(call: Call, given: Mapping[str, Any]) -> str | None:
-    """The same key when the same response is handled again, for example after a crash; None without ids.
+    """The same key when the same response is handled again, for example after a crash; None without a response's id.
 
     The arguments are part of it: some local servers repeat their ids, and must not lose a message for it.
     """
-    if not (call.response_id and call.id):
+    if not call.response_id:
         return None
     try:
-        parts = json.dumps([call.response_id, call.id, call.name, dict(given)], sort_keys=True)
+        parts = json.dumps([call.response_id, call.id, call.position, call.name, dict(given)], sort_keys=True)
     except (TypeError, ValueError):
         return None
     from hashlib import sha256

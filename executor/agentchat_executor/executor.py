@@ -12,9 +12,10 @@ from agentchat.errors import AgentChatError, InvalidArguments, NotConfigured
 from agentchat.settings import GET_A_KEY, Credential
 
 from . import vendors
-from .execution import Call, Planned, Result, RuleOptions, Rules, batches, failed
+from .execution import Call, Planned, Result, RuleOptions, Rules, batches
 
 _PARALLEL_READS = 8
+_CO_COROUTINE = 0x80
 
 
 class Executor(Rules):
@@ -30,7 +31,7 @@ class Executor(Rules):
 
     def __init__(self, client: Any, **options: Unpack[RuleOptions]) -> None:
         super().__init__(**options)
-        if isinstance(client, AsyncCaller):
+        if isinstance(client, AsyncCaller) or any(_is_async(client, name) for name in self.names):
             raise InvalidArguments("Executor takes a sync client; AsyncExecutor takes this one.")
         self.client = client
 
@@ -65,9 +66,11 @@ class Executor(Rules):
                 results[batch[0]] = self._run(calls[batch[0]])
                 continue
             from concurrent.futures import ThreadPoolExecutor
+            from contextvars import copy_context
 
             with ThreadPoolExecutor(min(len(batch), _PARALLEL_READS)) as pool:
-                results.update(zip(batch, pool.map(self._run, [calls[position] for position in batch]), strict=True))
+                running = {at: pool.submit(copy_context().run, self._run, calls[at]) for at in batch}
+            results.update({at: future.result() for at, future in running.items()})
         return [results[position] for position in range(len(calls))]
 
     def _run(self, call: Call) -> Result:
@@ -79,7 +82,17 @@ class Executor(Rules):
                 return Result(True, str(planned()))
             return self.done(planned.operation, self.method(self.client, planned)(**planned.arguments))
         except AgentChatError as error:
-            return failed(error)
+            return self.failed(error)
+        except Exception as error:
+            if isinstance(planned, Planned):
+                raise
+            return self.broken(call.name, error)
+
+
+def _is_async(client: object, name: str) -> bool:
+    """Whether a client's method is a coroutine function; asked without `inspect`, which is slow to import."""
+    code = getattr(getattr(client, name, None), "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_COROUTINE)
 
 
 class AgentChatExecutor(Executor):
@@ -102,6 +115,16 @@ class AgentChatExecutor(Executor):
         if not key:
             raise NotConfigured(f"AgentChatExecutor needs api_key= (or derived_key=). {GET_A_KEY}")
         super().__init__(Client(base_url, key, agent=agent), **options)
+
+    def close(self) -> None:
+        """Close the client's idle connections."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def from_machine_key(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from agentchat.errors import InvalidArguments
+
 from .execution import Call, Result
 
 Message = dict[str, Any]
@@ -38,24 +40,29 @@ def _text(thing: Any, *names: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _expect(response: Any, what: str, *names: str) -> None:
+    """Refuse what cannot be such a response: an empty answer would look as if no tool had been asked for."""
+    found = [name for name in names if name in response] if isinstance(response, Mapping) else None
+    if found == [] or (found is None and not any(hasattr(response, name) for name in names)):
+        raise InvalidArguments(f"This is no {what}: it has none of {', '.join(names)}.")
+
+
 # OpenAI Chat Completions: a completion, or its message
 
 
 def _openai_calls(response: Any) -> list[Call]:
+    _expect(response, "Chat Completions response or message", "choices", "tool_calls", "role")
     choices = _list(response, "choices")
     message = _get(choices[0], "message") if choices else response
+    response_id = _text(response, "id") if choices else None
     calls = []
-    for call in _list(message, "tool_calls"):
-        # Calls of type `custom` carry plain text; they too must be answered, or the next request is refused.
-        function = _get(call, "function", "custom")
-        calls.append(
-            Call(
-                _text(function, "name") or "",
-                _get(function, "arguments", "input"),
-                _text(call, "id"),
-                _text(response, "id") if choices else None,
-            )
-        )
+    for position, call in enumerate(_list(message, "tool_calls")):
+        function, custom = _get(call, "function"), False
+        if function is None and (function := _get(call, "custom")) is not None:
+            custom = True
+        arguments = {"input": _get(function, "input")} if custom else _get(function, "arguments")
+        name = _text(function, "name") or ""
+        calls.append(Call(name, arguments, _text(call, "id"), response_id, position, custom))
     return calls
 
 
@@ -70,16 +77,24 @@ def _openai_results(calls: Sequence[Call], results: Sequence[Result]) -> list[Me
 
 
 def _responses_calls(response: Any) -> list[Call]:
-    return [
-        Call(_text(item, "name") or "", _get(item, "arguments"), _text(item, "call_id"), _text(response, "id"))
-        for item in _list(response, "output")
-        if _get(item, "type") == "function_call"
-    ]
+    _expect(response, "response of the Responses API", "output")
+    calls = []
+    for position, item in enumerate(_list(response, "output")):
+        if (kind := _get(item, "type")) in ("function_call", "custom_tool_call"):
+            custom = kind == "custom_tool_call"
+            arguments = {"input": _get(item, "input")} if custom else _get(item, "arguments")
+            name, call_id = _text(item, "name") or "", _text(item, "call_id")
+            calls.append(Call(name, arguments, call_id, _text(response, "id"), position, custom))
+    return calls
 
 
 def _responses_results(calls: Sequence[Call], results: Sequence[Result]) -> list[Message]:
     return [
-        {"type": "function_call_output", "call_id": call.id or "", "output": result.text}
+        {
+            "type": "custom_tool_call_output" if call.custom else "function_call_output",
+            "call_id": call.id or "",
+            "output": result.text,
+        }
         for call, result in zip(calls, results, strict=True)
     ]
 
@@ -88,9 +103,10 @@ def _responses_results(calls: Sequence[Call], results: Sequence[Result]) -> list
 
 
 def _anthropic_calls(response: Any) -> list[Call]:
+    _expect(response, "Messages response", "content")
     return [
-        Call(_text(block, "name") or "", _get(block, "input"), _text(block, "id"), _text(response, "id"))
-        for block in _list(response, "content")
+        Call(_text(block, "name") or "", _get(block, "input"), _text(block, "id"), _text(response, "id"), position)
+        for position, block in enumerate(_list(response, "content"))
         if _get(block, "type") == "tool_use"
     ]
 
@@ -107,14 +123,17 @@ def _anthropic_results(calls: Sequence[Call], results: Sequence[Result]) -> list
 
 
 def _gemini_calls(response: Any) -> list[Call]:
+    blocked = ("prompt_feedback", "promptFeedback")  # then there are no candidates
+    _expect(response, "GenerateContent response or content", "candidates", "content", "parts", *blocked)
     candidates = _list(response, "candidates")
     candidate = candidates[0] if candidates else response
     content = _get(candidate, "content") or candidate
+    response_id = _text(response, "response_id", "responseId")
     calls = []
-    for part in _list(content, "parts"):
+    for position, part in enumerate(_list(content, "parts")):
         if (call := _get(part, "function_call", "functionCall")) is not None:
-            response_id = _text(response, "response_id", "responseId")
-            calls.append(Call(_text(call, "name") or "", _get(call, "args"), _text(call, "id"), response_id))
+            name, arguments = _text(call, "name") or "", _get(call, "args")
+            calls.append(Call(name, arguments, _text(call, "id"), response_id, position))
     return calls
 
 
