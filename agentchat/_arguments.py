@@ -17,6 +17,7 @@ from ._operation import Form, Kind, Operation, Parameter
 from .errors import InvalidArguments
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode_readably = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _ABSENT = object()
 _WORDS: dict[Kind, str] = {
     "string": "text",
@@ -183,11 +184,12 @@ def _object(parameter: Parameter, value: Any, lenient: bool) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in value):
         raise _Refused("must be a JSON object: its names must be texts")
     try:
-        size = len(_encode(value))
+        text = _encode_readably(value)
+        text.encode()
     except (TypeError, ValueError, RecursionError):
         raise _Refused("must be a JSON object: it holds something JSON cannot") from None
-    if parameter.limit is not None and size > parameter.limit.high:
-        raise _Refused(f"must have at most {parameter.limit.high} characters as JSON, got {size}; shorten it")
+    if parameter.limit is not None and len(text) > parameter.limit.high:
+        raise _Refused(f"must have at most {parameter.limit.high} characters as JSON, got {len(text)}; shorten it")
     return value
 
 

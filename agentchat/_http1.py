@@ -40,7 +40,7 @@ def read_head(head: bytes) -> Head | None:
     """An ordinary answer's head (without the blank line), or None if it is not ordinary."""
     first, *lines = head.split(b"\r\n")
     status_line = _STATUS.fullmatch(first)
-    if status_line is None or len(lines) > 100:
+    if status_line is None or len(lines) >= 100:
         return None
     headers: dict[str, str] = {}
     for line in lines:

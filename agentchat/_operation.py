@@ -11,8 +11,9 @@ first use, so that importing the contract costs little.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import update_wrapper
+from types import MethodType
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     Concatenate,
@@ -27,9 +28,6 @@ from typing import (
     get_type_hints,
     overload,
 )
-
-if TYPE_CHECKING:
-    from inspect import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,44 +193,16 @@ class AsyncCaller:
         raise NotImplementedError
 
 
-class Bound:
-    """An operation on one client: call it; `help()` and `inspect.signature()` show the declaration."""
-
-    __slots__ = ("_client", "_operation")
-
-    def __init__(self, operation: Operation[..., Any], client: SyncCaller | AsyncCaller) -> None:
-        self._operation = operation
-        self._client = client
-
-    def __call__(self, *args: object, **kwargs: object) -> Any:
-        return self._client._invoke(self._operation, args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<bound {self._operation!r} of {self._client!r}>"
-
-    @property
-    def __name__(self) -> str:
-        return self._operation.name
-
-    # The class has a docstring of its own, so the instance's is answered here.
-    def __getattribute__(self, name: str) -> Any:
-        if name == "__doc__":
-            return object.__getattribute__(self, "_operation").function.__doc__
-        return object.__getattribute__(self, name)
-
-    @property
-    def __signature__(self) -> Signature:
-        import inspect
-
-        signature = inspect.signature(self._operation.function)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
 class Declared(Generic[P, R]):
     """What a contract holds: data on the class, a method on a client."""
 
     def __init__(self, operation: Operation[P, R]) -> None:
         self.operation = operation
+
+        def call(client: SyncCaller | AsyncCaller, *args: object, **kwargs: object) -> Any:
+            return client._invoke(operation, args, kwargs)
+
+        self._call = update_wrapper(call, operation.function)  # for help() and inspect.signature()
         self.__doc__ = operation.function.__doc__
 
     @overload
@@ -242,7 +212,7 @@ class Declared(Generic[P, R]):
     @overload
     def __get__(self, client: AsyncCaller, owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __get__(self, client: SyncCaller | AsyncCaller | None, owner: type) -> Any:
-        return self.operation if client is None else Bound(self.operation, client)
+        return self.operation if client is None else MethodType(self._call, client)
 
 
 def operation(

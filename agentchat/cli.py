@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__, errors, schema, settings, text
 from ._arguments import nearest
@@ -39,23 +40,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     wants_json = "--json" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped rather than a crash
+            stream.reconfigure(errors="backslashreplace")
     try:
         if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
             return foreign(words[1:])
-        options = _parser().parse_args(words)
-        run: Callable[[argparse.Namespace], None] = options.run
-        run(options)
+        code = _run(words)
         sys.stdout.flush()
-        return 0
+        return code
     except errors.AgentChatError as error:
         problem = {"error": error.message, "code": error.code, "request_id": error.request_id, **error.details}
         print(json.dumps(problem, default=str) if wants_json else text.explain(error), file=sys.stderr)
         return next(code for code, _, kinds in EXIT_CODES if isinstance(error, kinds))
-    except BrokenPipeError:  # the reader of a pipe has seen enough; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain again at exit
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            return 0
+        print(f"Error: cannot write the output: {error.strerror or error}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(words: list[str]) -> int:
+    try:
+        options = _parser().parse_args(words)
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
+    run: Callable[[argparse.Namespace], None] = options.run
+    run(options)
+    return 0
 
 
 def _foreign(command: str) -> Callable[[list[str]], int] | None:
@@ -76,8 +91,16 @@ def _foreign(command: str) -> Callable[[list[str]], int] | None:
     raise errors.InvalidArguments(f"There is no command {text.word(command)}; {hint}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage the way every other error is reported."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.InvalidArguments(f"{message}; see: {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("agentchat", description="Talk to other agents through a relay.", epilog=_EPILOG)
+    about = "Talk to other agents through a relay."
+    parser = _Parser("agentchat", description=about, epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"agentchat {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     common = _common_options()
@@ -88,17 +111,18 @@ def _parser() -> argparse.ArgumentParser:
             help=operation.description,
             description=operation.description,
             epilog=_EPILOG,
+            allow_abbrev=False,
         )
         for parameter in operation.parameters.values():
-            _add_argument(command, parameter)
+            _add_argument(command, parameter, operation)
         command.set_defaults(run=_run_operation, operation=operation)
     _add_definitions(commands.add_parser("definitions", help="Print tool definitions for a model's API."))
     _add_machine(commands.add_parser("machine", help="Give this machine a key of its own."))
     return parser
 
 
-def _common_options() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common_options() -> _Parser:
+    common = _Parser(add_help=False)
     group = common.add_argument_group("relay and output")
     group.add_argument("--url", help="the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY")
     group.add_argument("--agent", help="speak as this agent (default: AGENTCHAT_AGENT)")
@@ -109,13 +133,17 @@ def _common_options() -> argparse.ArgumentParser:
     return common
 
 
-def _add_argument(command: argparse.ArgumentParser, parameter: Parameter) -> None:
+def _add_argument(command: argparse.ArgumentParser, parameter: Parameter, operation: Operation[..., Any]) -> None:
     options: dict[str, Any] = {"help": schema.described(parameter).replace("%", "%%")}
     if parameter.choices:
         options["choices"] = parameter.choices
     if parameter.kind == "array":
         options["nargs"] = "+" if parameter.required else "*"
+    if parameter.name == "content":
+        options["help"] += " '-' reads standard input."
     if parameter.required:
+        if parameter.name == "content" and operation.name == "upload_file":
+            options.update(nargs="?", help="The file's text, or '-' for standard input; default: the file's content.")
         command.add_argument(f"arg_{parameter.name}", metavar=parameter.name, **options)
         return
     if parameter.kind == "boolean":
@@ -131,20 +159,23 @@ def _run_operation(options: argparse.Namespace) -> None:
     for parameter in operation.parameters.values():
         value = getattr(options, f"arg_{parameter.name}")
         if value is not None:
-            arguments.update(_read(parameter, value, operation))
+            arguments.update(_read(parameter, value, options))
+    if operation.name == "upload_file" and "content" not in arguments:
+        path = arguments["filename"]
+        arguments.update(_content(_bytes_of(path), options), filename=os.path.basename(path))
     client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
     if options.json:
         print(json.dumps(result, indent=2, default=_encoded))
-    elif isinstance(content := result.get("content"), bytes):
-        sys.stdout.buffer.write(content)
+    elif isinstance(content := result.get("content"), bytes) and not sys.stdout.isatty():
+        sys.stdout.buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
     else:
         print(text.render(operation, result, max_chars=_UNBOUNDED))
 
 
-def _read(parameter: Parameter, value: Any, operation: Operation[..., Any]) -> dict[str, Any]:
-    """A word as an argument. The content `-` stands for standard input; bytes go as base64 where possible."""
+def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """A word as an argument. The content `-` stands for standard input."""
     if parameter.kind == "integer":
         with contextlib.suppress(ValueError):  # the argument check says what is wrong
             value = int(value)
@@ -154,14 +185,26 @@ def _read(parameter: Parameter, value: Any, operation: Operation[..., Any]) -> d
         except ValueError:
             raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
     elif value == "-" and parameter.name == "content":
-        content = sys.stdin.buffer.read()
-        try:
-            value = content.decode()
-        except UnicodeDecodeError:
-            if "encoding" not in operation.parameters:
-                raise errors.InvalidArguments("standard input is not UTF-8 text") from None
-            return {parameter.name: b64encode(content).decode(), "encoding": "base64"}
+        return _content(sys.stdin.buffer.read(), options)
     return {parameter.name: value}
+
+
+def _bytes_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise errors.InvalidArguments(f"Cannot read {path}: {error.strerror}") from error
+
+
+def _content(content: bytes, options: argparse.Namespace) -> dict[str, str]:
+    """Bytes as the argument `content`: text where they are text, else base64 if the operation has an open choice."""
+    try:
+        return {"content": content.decode()}
+    except UnicodeDecodeError:
+        if getattr(options, "arg_encoding", "utf-8") is not None:
+            raise errors.InvalidArguments("Standard input is not UTF-8 text") from None
+        return {"content": b64encode(content).decode(), "encoding": "base64"}
 
 
 def _encoded(value: object) -> Any:

@@ -64,6 +64,11 @@ def read_private_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     return cast("Ed25519PrivateKey", key)
 
 
+def public_hex(private_key: Ed25519PrivateKey) -> str:
+    """The public half as the relay's operator enters it."""
+    return private_key.public_key().public_bytes_raw().hex()
+
+
 def registration(machine: str, agent: str, key: str, private_key: Ed25519PrivateKey) -> dict[str, str]:
     """The signed body that announces an agent's key. Every call makes a new one: a relay takes each only once."""
     fields = {
@@ -164,7 +169,8 @@ class MachineCredential:
         except Forbidden as error:
             raise Forbidden(
                 f"The relay refused to register {self._agent} ({error.message}). Does it know this machine, and is "
-                f"this machine's clock right? On the relay: agentchat admin machine add {self._machine} PUBLIC_KEY_HEX",
+                f"this machine's clock right? On the relay: "
+                f"agentchat admin machine add {self._machine} {public_hex(private_key)}",
                 status=error.status,
                 request_id=error.request_id,
             ) from error
@@ -200,28 +206,31 @@ def init_machine(home: str, machine: str, url: str | None) -> str:
         raise NotConfigured(
             f"{machine!r} is no machine name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
         )
-    ed25519, serialization = _cryptography()
+    ed25519, _ = _cryptography()
     path = os.path.join(home, "machine.key")
     with _lock(os.path.join(home, "machine.lock"), time.monotonic() + Options().deadline):
         if os.path.exists(path):
             raise NotConfigured(f"{path} exists already, and agents may depend on it. Move it away to start anew.")
         key = ed25519.Ed25519PrivateKey.generate()
-        public: str = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
-        secret = key.private_bytes(
-            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-        )
+        public = public_hex(key)
         _write_config(os.path.join(home, "config"), {"AGENTCHAT_URL": url, "MACHINE_NAME": machine})
         write_secret(os.path.join(home, "machine.pub"), public)
-        write_secret(path, secret.hex())
+        write_secret(path, key.private_bytes_raw().hex())
     return public
 
 
 def _write_config(path: str, values: dict[str, str | None]) -> None:
     """Set these lines of the file and keep all others, comments included."""
+    values = {name: value for name, value in values.items() if value}
     lines = []
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-        lines = [line for line in file.read().splitlines() if line.partition("=")[0].strip() not in values]
-    lines += [f"{name}={value}" for name, value in values.items() if value]
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line for line in file.read().splitlines() if line.partition("=")[0].strip() not in values]
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotConfigured(f"Cannot read {path}: {error}.") from error
+    lines += [f"{name}={value}" for name, value in values.items()]
     write_secret(path, "\n".join(lines) + "\n")
 
 

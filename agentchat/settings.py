@@ -86,7 +86,7 @@ def load(
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and machine:
         usual = agent_name(machine, project or "")
-    if not key and agent in (None, "", usual):  # another agent was asked for: the usual one's key is not its key
+    if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
         key = environ.get("AGENTCHAT_KEY") or file.get("AGENTCHAT_KEY")
     agent = agent or usual
     return Settings(checked_url(url), key, agent, machine, project, home)
@@ -98,6 +98,8 @@ def credential(settings: Settings, ssl_context: SSLContext | None = None) -> Cre
         return FixedKey(settings.key)
     from .identity import MachineCredential, has_machine_key
 
+    if settings.agent is None and has_machine_key(settings.home):
+        raise NotConfigured(f"The machine of {settings.home} has a key but no name: set MACHINE_NAME.")
     if settings.agent is None or not (has_machine_key(settings.home) or has_cached_key(settings)):
         raise NotConfigured(f"No key for {settings.agent or 'this agent'} in {settings.home}. {GET_A_KEY}")
     return MachineCredential(settings.home, settings.url, settings.machine, settings.agent, ssl_context=ssl_context)
@@ -145,7 +147,8 @@ def checked_url(url: str) -> str:
     except ValueError:
         parts, usable = urlsplit(""), False
     if not usable or not re.fullmatch(r"[!-~]+", url):
-        raise NotConfigured(f"{url!r} is no relay URL; it should look like http://127.0.0.1:8790.")
+        shown = re.sub("//[^/]*@", "//…@", url[:200])  # a password is not repeated
+        raise NotConfigured(f"{shown!r} is no relay URL; it should look like http://127.0.0.1:8790.")
     if parts.username is not None or parts.query or parts.fragment:
         raise NotConfigured("The relay URL may hold no user name, query or fragment; the key has a setting of its own.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

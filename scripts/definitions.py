@@ -15,7 +15,7 @@ def files() -> dict[str, str]:
     contents: dict[str, object] = {
         f"{dialect}.json": schema.tools(dialect, preset="all") for dialect in schema.DIALECTS
     }
-    contents["presets.json"] = {preset: [schema.PREFIX + name for name in names] for preset, names in PRESETS.items()}
+    contents["presets.json"] = {preset: [schema.PREFIX + name for name in schema.select(preset)] for preset in PRESETS}
     return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
 
 

@@ -221,6 +221,12 @@ def test_every_problem_of_a_call_is_told_at_once() -> None:
         assert words in error.message
 
 
+def test_of_very_many_problems_the_first_ten_are_told() -> None:
+    error = refusal("check_board", {f"unknown{number}": number for number in range(1000)})
+    assert error.details["arguments"] == [f"unknown{number}" for number in range(10)]
+    assert len(error.message) < 1000
+
+
 def test_a_required_argument_that_does_not_fit_is_told_once() -> None:
     assert refusal("read_messages", {"channel": 5}).details["arguments"] == ["channel"]
 
@@ -275,11 +281,14 @@ def test_the_contract_has_arguments_for_clients_only() -> None:
 @pytest.mark.parametrize(
     ("given", "limit"),
     [
-        (0, 1), (-7, 1), (10**40, 200), ("0", 1), ("201", 200), ("-3", 1), (" +30 ", 30), ("020", 20), (300.0, 200),
+        (0, None), ("0", None), (-7, 1), (10**40, 200), ("201", 200),
+        ("-3", 1), (" +30 ", 30), ("020", 20), (300.0, 200),
         *[(junk, None) for junk in ("", " ", "many", "1e2", "20.0", "0x10", "1_0", "٢٠", "9" * 19, "9" * 5000)],
     ],
 )  # fmt: skip
-def test_lenient_integers_are_read_from_text_and_clamped_and_junk_is_absent(given: object, limit: int | None) -> None:
+def test_lenient_integers_are_read_from_text_and_clamped_and_zero_or_junk_is_absent(
+    given: object, limit: int | None
+) -> None:
     checked = check(OPERATIONS["read_messages"], {**GENERAL, "limit": given}, lenient=True)
     assert checked == ({**GENERAL, "limit": limit} if limit else GENERAL)
 
@@ -297,6 +306,10 @@ def test_lenient_booleans_are_read_from_text_whatever_their_case_and_junk_is_abs
 ) -> None:
     checked = check(OPERATIONS["check_mentions"], {"unread": given}, lenient=True)
     assert checked == ({} if value is None else {"unread": value})
+
+
+def test_lenient_zero_counts_where_it_is_allowed() -> None:
+    assert check(OPERATIONS["get_message"], {"message_id": ID, "offset": "0"}, lenient=True)["offset"] == 0
 
 
 def test_lenient_ignores_unknown_members_and_what_a_model_may_not_set() -> None:

@@ -201,7 +201,23 @@ def test_binary_standard_input_where_text_must_be_is_refused(words: Any, run: Ru
     standard_input(monkeypatch, b"\xff\xfe\x00")
     ran = run(*words)
     assert (ran.code, ran.out, relay.seen) == (2, "", [])
-    assert "standard input is not UTF-8 text" in ran.err
+    assert "Standard input is not UTF-8 text" in ran.err
+
+
+@pytest.mark.parametrize(("content", "sent", "encoding"), [(b"# Hi\n", "# Hi\n", None), (b"\xff", "/w==", "base64")])
+def test_a_file_is_uploaded_from_its_path(
+    content: bytes, sent: str, encoding: str | None, run: Run, relay: FakeRelay, tmp_path: Path
+) -> None:
+    (tmp_path / "report.md").write_bytes(content)
+    assert run("upload-file", "general", str(tmp_path / "report.md")).code == 0
+    body = relay.seen[0].json()
+    assert (body["filename"], body["content"], body.get("encoding")) == ("report.md", sent, encoding)
+
+
+def test_a_path_without_a_file_is_wrong_usage(run: Run, relay: FakeRelay, tmp_path: Path) -> None:
+    ran = run("upload-file", "general", str(tmp_path / "none.md"))
+    assert (ran.code, relay.seen) == (2, [])
+    assert "none.md: No such file" in ran.err
 
 
 @pytest.mark.parametrize("content", [b"plain\r\n", bytes(range(256)), b""])
@@ -307,7 +323,7 @@ def test_a_mistake_is_told_before_anything_is_sent(argv: list[str], says: str, r
 def test_words_the_command_does_not_know_are_wrong_usage(argv: list[str], run: Run, relay: FakeRelay) -> None:
     ran = run(*argv)
     assert (ran.code, ran.out, relay.seen) == (2, "", [])
-    assert "usage: agentchat" in ran.err
+    assert "--help" in ran.err
 
 
 def test_wrong_usage_is_json_too_when_json_is_asked_for(run: Run, relay: FakeRelay) -> None:
@@ -397,3 +413,11 @@ def test_machine_init_names_the_machine_after_its_host_and_then_agents_register_
         assert made["home"] == str(tmp_path)
         assert run("check-board", "--home", str(tmp_path), "--project", "demo").code == 0
         assert relay.seen[0].json()["agent_name"] == f"{made['machine_name']}-demo"
+
+
+def test_a_full_disk_is_one_clear_line() -> None:
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "agentchat", "definitions"], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"Error: cannot write the output: No space left on device.\n")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints, is_typeddict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentchat import types
@@ -30,7 +30,7 @@ from langchain_agentchat.client import AsyncClient
 from tests.conftest import KEY
 from tests.servers import CANNED, ID, FakeRelay
 
-Any_ = Operation[..., Any]
+AnyOperation = Operation[..., Any]
 EVERY = {**OPERATIONS, "register": Admission.register}
 PARAMETERS = [
     pytest.param(entry, parameter, id=f"{entry.name}-{parameter.name}")
@@ -43,7 +43,7 @@ SMALL_WORDS = Form("^[a-z]+$", "small words")
 class Recorder(SyncCaller):
     """A client that answers with what it was asked."""
 
-    def _invoke(self, operation: Any_, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    def _invoke(self, operation: AnyOperation, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         return operation, operation.bind(args, kwargs)
 
     @operation("POST", "/things/{thing}", writes=True)
@@ -142,6 +142,13 @@ def test_what_python_would_not_bind_is_a_type_error(
         Recorder().try_out(*args, **kwargs)
 
 
+@pytest.mark.parametrize("name", ["self", "client", "operation", "args", "kwargs"])
+def test_no_name_of_our_machinery_is_taken(name: str) -> None:
+    """An argument of that name is passed on, so that the check can refuse it as unknown."""
+    assert Recorder().try_out("ab", **{name: 1}) == (Recorder.try_out, {"thing": "ab", name: 1})
+
+
+@settings(deadline=None)
 @given(data=st.data(), name=st.sampled_from([*OPERATIONS]))
 def test_binding_agrees_with_python(data: st.DataObject, name: str) -> None:
     entry = OPERATIONS[name]
@@ -194,7 +201,7 @@ def test_a_type_json_has_no_argument_for_raises(kind: object) -> None:
 
 
 @pytest.mark.parametrize("entry", EVERY.values(), ids=lambda entry: entry.name)
-def test_every_operation_is_described_and_answers_with_a_typed_dict(entry: Any_) -> None:
+def test_every_operation_is_described_and_answers_with_a_typed_dict(entry: AnyOperation) -> None:
     assert re.fullmatch(r"[A-Z].*\.", entry.description)
     assert is_typeddict(entry.result)
     assert entry.verb in ("GET", "POST", "PUT", "DELETE")
@@ -202,7 +209,7 @@ def test_every_operation_is_described_and_answers_with_a_typed_dict(entry: Any_)
 
 
 @pytest.mark.parametrize(("entry", "parameter"), PARAMETERS)
-def test_every_parameter_is_described_and_its_default_is_allowed(entry: Any_, parameter: Parameter) -> None:
+def test_every_parameter_is_described_and_its_default_is_allowed(entry: AnyOperation, parameter: Parameter) -> None:
     assert re.fullmatch(r"\S.*\.", parameter.description), "one sentence, ending with a full stop"
     if parameter.default is not None:
         hints: Mapping[str, Any] = get_type_hints(entry.function)
@@ -213,7 +220,7 @@ def test_every_parameter_is_described_and_its_default_is_allowed(entry: Any_, pa
 
 
 @pytest.mark.parametrize("entry", EVERY.values(), ids=lambda entry: entry.name)
-def test_names_in_a_path_are_required_text_parameters_with_a_form(entry: Any_) -> None:
+def test_names_in_a_path_are_required_text_parameters_with_a_form(entry: AnyOperation) -> None:
     for name in re.findall(r"\{(.*?)\}", entry.path):
         parameter = entry.parameters[name]
         assert (parameter.kind, parameter.required) == ("string", True)
@@ -221,7 +228,7 @@ def test_names_in_a_path_are_required_text_parameters_with_a_form(entry: Any_) -
 
 
 @pytest.mark.parametrize("entry", EVERY.values(), ids=lambda entry: entry.name)
-def test_wire_names_are_distinct_and_a_query_holds_no_nested_ones(entry: Any_) -> None:
+def test_wire_names_are_distinct_and_a_query_holds_no_nested_ones(entry: AnyOperation) -> None:
     wires = [parameter.wire for parameter in entry.parameters.values()]
     assert len(set(wires)) == len(wires)
     assert not {wire[0] for wire in wires if len(wire) > 1} & {wire[0] for wire in wires if len(wire) == 1}
@@ -231,7 +238,7 @@ def test_wire_names_are_distinct_and_a_query_holds_no_nested_ones(entry: Any_) -
 
 
 @pytest.mark.parametrize("entry", OPERATIONS.values(), ids=lambda entry: entry.name)
-def test_a_model_sees_at_most_eight_parameters(entry: Any_) -> None:
+def test_a_model_sees_at_most_eight_parameters(entry: AnyOperation) -> None:
     assert sum(not parameter.client_only for parameter in entry.parameters.values()) <= 8
 
 

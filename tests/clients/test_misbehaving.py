@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import gc
 import ipaddress
 import json
 import select
@@ -118,9 +119,8 @@ BROKEN: dict[str, tuple[Handler, type[errors.AgentChatError]]] = {
 def test_a_broken_answer_is_one_of_our_errors_in_bounded_time_and_space(connect: Connect, name: str):
     handler, kind = BROKEN[name]
     with Scripted(handler, replies(OK)) as server:
-        driver = connect(server.url, timeout=0.3, max_response_bytes=100_000)
-        error = driver.fails(kind)
-        assert error.message
+        driver = connect(server.url, max_response_bytes=100_000)
+        driver.with_options(timeout=0.3 if kind is errors.TimedOut else 5.0).fails(kind)
         assert server.connections == 1
         assert driver() == BOARD  # the broken connection is not used again
 
@@ -142,7 +142,7 @@ ODD: dict[str, Handler] = {
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_but_whole_answer_is_understood_and_does_not_disturb_the_next(connect: Connect, name: str):
     with Scripted(ODD[name], replies(OK)) as server:
-        driver = connect(server.url, timeout=1.0)
+        driver = connect(server.url)
         assert [driver(), driver()] == [BOARD, BOARD]
 
 
@@ -158,7 +158,7 @@ RECOVERING: dict[str, Handler] = {
 @pytest.mark.parametrize("name", RECOVERING)
 def test_a_write_that_failed_in_passing_is_repeated_as_it_was(connect: Connect, name: str):
     with Scripted(RECOVERING[name], replies(SENT)) as server:
-        driver = connect(server.url, timeout=0.3, retries=1)
+        driver = connect(server.url, timeout=1.0 if name == "silence" else 5.0, retries=1)
         assert driver("send_message", "general", "hello")["message"]["content"] == "hello"
         assert len(server.seen) == (1 if name == "reset before reading" else 2)
         assert len({(seen.headers["idempotency-key"], seen.body) for seen in server.seen}) == 1
@@ -180,9 +180,9 @@ def test_a_large_write_that_nobody_reads_times_out(connect: Connect):
 
 def test_the_deadline_ends_all_attempts_together(connect: Connect):
     with Scripted(sends()) as server:
-        driver = connect(server.url, timeout=0.1, deadline=0.6, retries=100)
-        assert "0.6 s" in driver.fails(errors.TimedOut).message
-        assert 1 < server.connections < 7
+        driver = connect(server.url, timeout=0.2, deadline=1.5, retries=100)
+        assert "1.5 s" in driver.fails(errors.TimedOut).message
+        assert 1 < server.connections < 10
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -204,7 +204,7 @@ def test_nobody_listening_is_a_failed_connection_that_names_the_host(connect: Co
 
 @pytest.mark.parametrize("host", ["x..localhost", "a" * 70 + ".localhost"])
 def test_a_host_name_that_cannot_exist_is_a_failed_connection(connect: Connect, host: str):
-    connect(f"http://{host}").fails(errors.ConnectionFailed)
+    connect(f"https://{host}").fails(errors.ConnectionFailed)
 
 
 def test_an_ipv6_url_needs_no_port(connect: Connect):
@@ -357,10 +357,16 @@ def test_a_proxy_that_drips_its_answer_is_timed_out(connect: Connect, monkeypatc
         connect("https://relay.test", timeout=0.3).fails(errors.TimedOut)
 
 
-def test_a_silent_tls_handshake_is_timed_out(connect: Connect):
+def test_a_silent_tls_handshake_is_timed_out_and_its_connection_closed(connect: Connect):
+    hung_up = threading.Event()
+
     def absorb(peer: Peer) -> None:
         while peer.sock.recv(65_536):
             pass
+        hung_up.set()
 
     with Scripted(absorb) as server:
         connect(server.url.replace("http:", "https:"), timeout=0.3).fails(errors.TimedOut)
+        closed = hung_up.wait(5)
+    gc.collect()  # what is left open complains here, not in another test
+    assert closed

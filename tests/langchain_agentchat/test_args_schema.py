@@ -25,21 +25,21 @@ from langchain_agentchat import args_schema
 from tests.servers import AT, ID
 
 Arguments = dict[str, Any]
-Any_ = Operation[..., Any]
+AnyOperation = Operation[..., Any]
 REFUSED = object()
 
 
 # The judges
 
 
-def ours(operation: Any_, arguments: Arguments) -> object:
+def ours(operation: AnyOperation, arguments: Arguments) -> object:
     try:
         return check(operation, arguments, for_model=True)
     except InvalidArguments:
         return REFUSED
 
 
-def pydantics(operation: Any_, arguments: Arguments) -> object:
+def pydantics(operation: AnyOperation, arguments: Arguments) -> object:
     try:
         return args_schema(operation).model_validate(arguments).model_dump(exclude_none=True)
     except PydanticError:
@@ -55,16 +55,16 @@ def pattern_as_ecma_reads_it(_: Any, pattern: str, instance: object, schema: obj
 JsonSchema = validators.extend(Draft202012Validator, {"pattern": pattern_as_ecma_reads_it})
 
 
-def json_schema_accepts(operation: Any_, arguments: Arguments) -> bool:
+def json_schema_accepts(operation: AnyOperation, arguments: Arguments) -> bool:
     return bool(JsonSchema(schema.json_schema(operation)).is_valid(arguments))
 
 
-def strict_form_accepts(operation: Any_, arguments: Arguments) -> bool:
+def strict_form_accepts(operation: AnyOperation, arguments: Arguments) -> bool:
     (tool,) = schema.tools("anthropic", preset="all", exclude=set(OPERATIONS) - {operation.name})
     return bool(JsonSchema(tool["input_schema"]).is_valid(arguments))
 
 
-def as_json_schema_sees_it(operation: Any_, arguments: Arguments) -> Arguments:
+def as_json_schema_sees_it(operation: AnyOperation, arguments: Arguments) -> Arguments:
     """To us null means absent, to JSON Schema it is a value: the nulls of what a model may set are taken out."""
     visible = {parameter.name for parameter in schema.for_models(operation)}
     return {name: value for name, value in arguments.items() if value is not None or name not in visible}
@@ -113,7 +113,7 @@ def near(parameter: Parameter) -> st.SearchStrategy[Any]:
             return words | spoilt | texts | sizes.map("a".__mul__) | st.sampled_from(choices or ["x"])
 
 
-def arguments_of(operation: Any_) -> st.SearchStrategy[Arguments]:
+def arguments_of(operation: AnyOperation) -> st.SearchStrategy[Arguments]:
     """Mostly whole and near to fitting, with a null, junk or a name too many here and there."""
     fields = {name: near(parameter) for name, parameter in operation.parameters.items()}
     required = {name: fields[name] for name, parameter in operation.parameters.items() if parameter.required}
@@ -175,7 +175,7 @@ def of_size(parameter: Parameter, size: int) -> Any:
 
 
 @pytest.mark.parametrize(("operation", "parameter"), LIMITED)
-def test_all_three_draw_each_limit_at_the_same_place(operation: Any_, parameter: Parameter) -> None:
+def test_all_three_draw_each_limit_at_the_same_place(operation: AnyOperation, parameter: Parameter) -> None:
     low, high = parameter.limit or (0, 0)
     others = {other.name: FITTING.get(other.name) for other in operation.parameters.values() if other.required}
     for size in (low - 1, low, high, high + 1):
