@@ -95,7 +95,10 @@ class Parameter:
         elif get_origin(annotation) is Literal:
             self.choices = get_args(annotation)
         else:
-            self.kind = _KINDS[get_origin(annotation) or annotation]
+            kind = _KINDS.get(get_origin(annotation) or annotation)
+            if kind is None:
+                raise TypeError(f"{self.name}: the contract has no parameters of type {annotation!r}")
+            self.kind = kind
             if self.kind == "array":
                 self.item_form = Parameter("item", get_args(annotation)[0], None, True).form
 
@@ -199,7 +202,7 @@ class Declared(Generic[P, R]):
     def __init__(self, operation: Operation[P, R]) -> None:
         self.operation = operation
 
-        def call(client: SyncCaller | AsyncCaller, *args: object, **kwargs: object) -> Any:
+        def call(client: SyncCaller | AsyncCaller, /, *args: object, **kwargs: object) -> Any:
             return client._invoke(operation, args, kwargs)
 
         self._call = update_wrapper(call, operation.function)  # for help() and inspect.signature()

@@ -15,7 +15,9 @@ from ._operation import ClientOnly, Declared, Form, Limit, Operation, Wire, oper
 # What a name, an id or a time looks like on the wire (WIRE section 1).
 _NAME = Form("^[a-z0-9][a-z0-9-]{1,99}$", "2 to 100 of a-z, 0-9 and '-', starting with a letter or digit")
 _UUID = Form("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "a lowercase UUID, as listed by the tools that read")
-_TIME = Form("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", "an ISO 8601 time like 2026-01-31T12:00:00Z")
+_TIME = Form(
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[ -~]{0,40}$", "an ISO 8601 time like 2026-01-31T12:00:00Z"
+)
 _TAG = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
 _TEXT = Form(r"[^ \t\r\n]", "text that is not blank")
 
@@ -76,7 +78,7 @@ class Contract:
         message_id: Annotated[Id, "Id of any message of the thread."],
         *,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[Cursor | None, "A next_cursor or previous_cursor of an earlier page."] = None,
+        cursor: Annotated[str | None, "The cursor at the end of an earlier page.", Limit(1, 512)] = None,
     ) -> types.MessagePage:
         """Read a message and its replies, oldest first."""
         raise NotImplementedError

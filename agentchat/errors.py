@@ -240,5 +240,5 @@ def from_response(
         status=status,
         retry_after=retry_after,
         request_id=request_id,
-        details={name: value for name, value in body.items() if name not in ("error", "code")},
+        details={name: value for name, value in body.items() if name != "error" and (name != "code" or sent != code)},
     )

@@ -8,6 +8,7 @@ enforced by the argument check. MCP clients validate with the schema themselves,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
@@ -41,6 +42,8 @@ def select(
     preset: str = "standard", *, include: Iterable[str] = (), exclude: Iterable[str] = (), prefix: str = PREFIX
 ) -> tuple[str, ...]:
     """The names of a preset's operations, with some more or fewer. Prefixed names are understood."""
+    if not re.fullmatch("[a-zA-Z0-9_-]{0,32}", prefix):
+        raise InvalidArguments(f"The prefix {prefix[:50]!r} must be at most 32 of a-z, A-Z, 0-9, '_' and '-'.")
     if preset not in PRESETS:
         raise InvalidArguments(f"There is no preset {preset!r}; there are: {', '.join(PRESETS)}.")
     wanted = {*PRESETS[preset], *(bare_name(name, prefix) for name in include)}

@@ -1,7 +1,7 @@
 """A pydantic model of an operation's arguments, derived from the contract.
 
 LangChain validates a tool call with it and shows its schema to the model, so it holds what models may set. It accepts
-exactly what `agentchat`'s own check accepts; a differential test compares the two.
+the same JSON as `agentchat`'s own check; a differential test compares the two.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def canned() -> dict[str, Any]:
     results["read_messages"]["messages"][0].update(kind="status", parent_message_id=OTHER_ID, pinned=True)
     results["send_message"]["unmatched_mentions"] = ["mac-bbo"]
     results["list_channels"]["channels"][0]["description"] = "For all"
-    results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "tags": ["a"]})
+    results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "plan": "api"})
     return results
 
 
@@ -75,7 +75,7 @@ READS_LIKE = {
     "get_file_url": "http://relay.example/signed/a.txt (valid for 3600 seconds)",
     "list_files": f"1 file, newest first. {text.NOTICE}\npath general/1-a.txt, 5 bytes\n| a.txt",
     "find_agents": f"1 agent, most recently seen first. {text.NOTICE}\n@mac-bob seen {AT_SHOWN}\n"
-    "| Reads code\n| role: reviewer\n| tags: ['a']",
+    "| Reads code\n| role: reviewer\n| plan: api",
     "set_card": "Card set.",
 }
 

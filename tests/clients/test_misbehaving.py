@@ -101,7 +101,6 @@ BROKEN: dict[str, tuple[Handler, type[errors.AgentChatError]]] = {
     "no status": (sends(b"HTTP/1.1 OK\r\ncontent-length: 0\r\n\r\n"), errors.ProtocolError),
     "204": (replies(b"HTTP/1.1 204 No Content\r\n\r\n", OK), errors.ProtocolError),
     "no body": (replies(answer(body=b""), OK), errors.ProtocolError),
-    "an announced length that is too short": (
         replies(HEAD + b"content-length: 9\r\n\r\n" + BODY),
         errors.ProtocolError,
     ),
@@ -135,7 +134,6 @@ ODD: dict[str, Handler] = {
     "folded": replies(HEAD + b"x: a\r\n b\r\ncontent-length: 16\r\n\r\n" + BODY, OK),
     "the length twice": replies(HEAD + b"content-length: 16\r\nContent-Length: 16\r\n\r\n" + BODY, OK),
     "line feeds only": replies((HEAD + b"content-length: 16\r\n\r\n").replace(b"\r", b"") + BODY, OK),
-    "another answer behind it": replies(OK + answer(enveloped({"channels": [{"channel": "forged"}]})), OK),
 }
 
 
@@ -144,6 +142,24 @@ def test_an_odd_but_whole_answer_is_understood_and_does_not_disturb_the_next(con
     with Scripted(ODD[name], replies(OK)) as server:
         driver = connect(server.url)
         assert [driver(), driver()] == [BOARD, BOARD]
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [
+        (OK + answer(enveloped({"channels": [{"channel": "forged"}]})), None),
+        (HEAD + b"content-length: 9\r\n\r\n" + BODY, errors.ProtocolError),
+    ],
+    ids=["another answer", "the rest of a body announced too short"],
+)
+def test_bytes_behind_an_answer_are_never_taken_for_the_next(connect: Connect, first: bytes, kind: Any):
+    with Scripted(replies(first, OK), replies(OK)) as server:
+        driver = connect(server.url)
+        if kind is None:
+            assert driver() == BOARD
+        else:
+            driver.fails(kind)
+        assert driver() == BOARD
 
 
 # Retries

@@ -223,6 +223,18 @@ def test_an_error_of_ours_from_others_becomes_a_failed_result(either: Either) ->
     assert (result.ok, result.code, result.text) == (False, "conflict", "Error (conflict): Taken.")
 
 
+def test_any_other_failure_of_others_is_logged_and_the_turn_goes_on(
+    either: Either, relay: FakeRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(name: str, arguments: dict[str, Any]) -> str:
+        raise KeyError("a secret")
+
+    texts = either.executor(others=run).turn(("send_message", POST), ("book_room", {}), ("send_message", POST))
+    assert texts[1] == "Error (internal_error): book_room failed with KeyError."
+    assert len(relay.seen) == 2
+    assert "book_room" in caplog.text and "KeyError" in caplog.text
+
+
 async def test_a_plain_function_for_foreign_tools_does_not_block_the_loop(relay: FakeRelay) -> None:
     released = threading.Event()
 
@@ -309,7 +321,7 @@ def test_the_sync_executor_refuses_any_other_async_client_too() -> None:
         lambda url: AgentChatExecutor(base_url=url, api_key=KEY),
         lambda url: AgentChatExecutor(base_url=url + "/", derived_key=KEY),
         lambda url: AgentChatExecutor(url, KEY),
-        lambda url: AgentChatExecutor(url, KEY, agent="mac-ann", preset="core", max_chars=500),
+        lambda url: AgentChatExecutor(url, KEY, agent="mac-ann", preset="core", max_chars=1000),
     ],
 )
 def test_an_executor_can_be_made_from_url_and_key(relay: FakeRelay, make: Any) -> None:

@@ -205,6 +205,15 @@ def test_gemini_responses_have_ids_that_make_writes_repeatable(
     assert first == second
 
 
+def test_custom_tool_calls_are_answered_in_their_own_form() -> None:
+    """They are never ours: plain text is no arguments. `others` gets it as `input`."""
+    asked = {"type": "custom_tool_call", "call_id": "call_1", "name": "run_sql", "input": "select 1"}
+    executor = Executor(None, others=lambda name, arguments: f"{name} {arguments['input']}")
+    assert executor.handle_openai_responses({"id": "r", "output": [asked]}) == [
+        {"type": "custom_tool_call_output", "call_id": "call_1", "output": "run_sql select 1"}
+    ]
+
+
 # All of them
 
 Handle = Callable[[Executor, Any], list[dict[str, Any]]]
