@@ -287,7 +287,7 @@ def test_a_long_result_says_how_many_rows_it_left_out(name: str, count: int, siz
     rows *= count
     shown = rendered(name, data, max_chars)
     assert len(shown) <= max_chars
-    left_out = re.findall(r"\((\d+) (?:older|further) left out", shown)
+    left_out = re.findall(r"\((\d+) (?:older|newer|further) left out", shown)
     assert len(re.findall("@mac-bob", shown)) + sum(map(int, left_out)) == count
 
 
@@ -397,3 +397,8 @@ def test_an_error_is_one_bounded_line_whatever_the_relay_says(told: str, near: s
     assert line.startswith("Error (not_found): ")
     assert len(line) <= longest
     assert_harmless(line)
+
+
+def test_a_thread_says_how_to_read_on() -> None:
+    data = {**deepcopy(RESULTS["read_thread"]), "next_cursor": "abc def"}
+    assert rendered("read_thread", data).splitlines()[-1] == "(more: cursor=abc_def)"
