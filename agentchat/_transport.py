@@ -144,11 +144,11 @@ class _Connection:
         sock.settimeout(_left(deadline))
         sock.sendall(request_bytes(request, prefix, self._fields))
         received = _receive_head(b"", sock, deadline)
-        end = received.index(b"\r\n\r\n")
-        while received.startswith(b"HTTP/1.1 1"):  # an interim answer: the real one follows
+        end = received.find(b"\r\n\r\n")
+        while end > 0 and received.startswith(b"HTTP/1.1 1"):  # an interim answer: the real one follows
             received = _receive_head(received[end + 4 :], sock, deadline)
-            end = received.index(b"\r\n\r\n")
-        head = read_head(received[:end])
+            end = received.find(b"\r\n\r\n")
+        head = read_head(received[:end]) if end > 0 else None
         if head is None:
             return self._unusual(received, request, deadline, max_bytes)
         if head.length > max_bytes:
@@ -221,7 +221,11 @@ def _left(deadline: float) -> float:
 def _dial(host: str, port: int, deadline: float) -> socket.socket:
     """A TCP connection to the first of the host's addresses that answers. (Looking the name up cannot be bounded.)"""
     last: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise ConnectionRefusedError(0, "no host can have that name") from None
+    for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(_left(deadline))
@@ -245,8 +249,8 @@ def _receive(sock: socket.socket, deadline: float) -> bytes:
 
 
 def _receive_head(received: bytes, sock: socket.socket, deadline: float) -> bytes:
-    """Bytes up to at least the blank line that ends a head."""
-    while b"\r\n\r\n" not in received:
+    """Bytes up to at least the blank line that ends a head, even if its lines end as they should not."""
+    while b"\r\n\r\n" not in received and b"\n\n" not in received:
         if len(received) > MAX_HEAD:
             raise ProtocolError(f"The answer's head has more than {MAX_HEAD} bytes.")
         received += _receive(sock, deadline)
@@ -266,6 +270,8 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     call = f"{request.method} {request.path.partition('?')[0]}"
     if isinstance(error, TimeoutError):
         return TimedOut(f"No answer from {host} to {call} within {request.timeout:g} s.")
+    if isinstance(error, IncompleteRead) and _comes_of(error, ValueError):  # a chunk without a length
+        return ProtocolError(f"{host} did not answer {call} with HTTP.")
     if isinstance(error, ConnectionResetError | BrokenPipeError | IncompleteRead):
         return ConnectionFailed(f"{host} hung up before {call} was answered whole.")
     if type(error).__name__ == "SSLCertVerificationError":
@@ -275,3 +281,9 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     if isinstance(error, HTTPException | ValueError):
         return ProtocolError(f"{host} did not answer {call} with HTTP.")
     return error
+
+
+def _comes_of(error: BaseException | None, kind: type[Exception]) -> bool:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -106,9 +106,10 @@ class HttpxTransport:
 
     async def send(self, request: Request) -> Response:
         call = f"{request.method} {request.path.partition('?')[0]}"
+        http = self._client()
         try:
             async with asyncio.timeout(request.timeout):
-                return await self._send(request)
+                return await self._send(http, request)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise TimedOut(f"No answer from {self._url} to {call} within {request.timeout:g} s.") from error
         except httpx.RemoteProtocolError as error:
@@ -126,15 +127,20 @@ class HttpxTransport:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProtocolError(f"{self._url} did not answer {call} with HTTP that can be read.") from error
 
-    async def _send(self, request: Request) -> Response:
+    async def _send(self, http: httpx.AsyncClient, request: Request) -> Response:
         body = bytearray()
-        async with self._client().stream(
+        async with http.stream(
             request.method,
             self._url + request.path,
             headers={**request.headers, "accept-encoding": "identity"},
             content=request.body,
-            timeout=None,
+            # The caller's clock bounds the whole. Connecting ends a little earlier by httpx's own, which then closes
+            # the socket; cancelled in a handshake, it would leave that to the garbage collector.
+            timeout=httpx.Timeout(None, connect=request.timeout * 0.9),
         ) as response:
+            announced = response.headers.get("content-length", "")
+            if announced.isdigit() and int(announced[:18]) > self._max_bytes:
+                raise ProtocolError(f"The answer has {announced[:18]} bytes; at most {self._max_bytes} are read.")
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > self._max_bytes:

@@ -177,6 +177,8 @@ def left(*lines: bytes) -> Any:
         left(b"x: a", b" folded", b"content-length: 5"),
         left(b"content-length: 5", b"\tfolded"),
         left(b"content-length: 5\nx: y"),
+        left(b"content-length: 5", b"x: a\ntransfer-encoding: chunked"),
+        left(b"content-length: \xb2"),
         left(b"content-length: 5\rx: y"),
         left(b"content-length: 5", b"x: \x00"),
         left(b"content-length : 5"),
