@@ -162,12 +162,9 @@ def make_targets(text: str) -> set[str]:
 
 def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     """The help of the command that these words start, or None if there is no such command."""
-    try:
-        cli.main([*words, "--help"])
-    except SystemExit as done:
-        shown = capsys.readouterr().out
-        return shown if done.code == 0 else None
-    return None
+    code = cli.main([*words, "--help"])
+    shown = capsys.readouterr().out
+    return shown if code == 0 else None
 
 
 def problem(call: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
