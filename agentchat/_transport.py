@@ -160,13 +160,18 @@ class _Connection:
         return Response(head.status, head.headers, body[: head.length])
 
     def _unusual(self, received: bytes, request: Request, deadline: float, max_bytes: int) -> Response:
-        reader = cast("socket.socket", _Replay(received, self._sock, deadline))
-        with HTTPResponse(reader, method=request.method) as response:
-            response.begin()
-            if response.length is not None and response.length <= max_bytes:
-                body = response.read()
-            else:
-                body = response.read(max_bytes + 1)
+        reader = _Replay(received, self._sock, deadline)
+        with HTTPResponse(cast("socket.socket", reader), method=request.method) as response:
+            try:
+                response.begin()
+                if response.length is not None and response.length <= max_bytes:
+                    body = response.read()
+                else:
+                    body = response.read(max_bytes + 1)
+            except IncompleteRead as error:
+                if reader.ended:
+                    raise
+                raise HTTPException("a chunk without a length") from error
             if len(body) > max_bytes:
                 raise ProtocolError(f"The answer has more than {max_bytes} bytes, the most that are read.")
             return Response(response.status, response.headers, body)
@@ -192,6 +197,7 @@ class _Replay(io.RawIOBase):
         self._received = received
         self._sock = sock
         self._deadline = deadline
+        self.ended = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self, _CHUNK)
@@ -206,6 +212,7 @@ class _Replay(io.RawIOBase):
         else:
             self._sock.settimeout(_left(self._deadline))
             taken = self._sock.recv(min(len(buffer), _CHUNK))
+            self.ended = not taken
         buffer[: len(taken)] = taken
         return len(taken)
 
@@ -225,10 +232,10 @@ def _dial(host: str, port: int, deadline: float) -> socket.socket:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
         raise ConnectionRefusedError(0, "no host can have that name") from None
-    for family, kind, protocol, _, address in addresses:
+    for position, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_left(deadline))
+            sock.settimeout(_left(deadline) / (len(addresses) - position))  # a silent address leaves time for the next
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
@@ -250,7 +257,7 @@ def _receive(sock: socket.socket, deadline: float) -> bytes:
 
 def _receive_head(received: bytes, sock: socket.socket, deadline: float) -> bytes:
     """Bytes up to at least the blank line that ends a head, even if its lines end as they should not."""
-    while b"\r\n\r\n" not in received and b"\n\n" not in received:
+    while b"\n\r\n" not in received and b"\n\n" not in received:
         if len(received) > MAX_HEAD:
             raise ProtocolError(f"The answer's head has more than {MAX_HEAD} bytes.")
         received += _receive(sock, deadline)
@@ -270,8 +277,6 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     call = f"{request.method} {request.path.partition('?')[0]}"
     if isinstance(error, TimeoutError):
         return TimedOut(f"No answer from {host} to {call} within {request.timeout:g} s.")
-    if isinstance(error, IncompleteRead) and _comes_of(error, ValueError):  # a chunk without a length
-        return ProtocolError(f"{host} did not answer {call} with HTTP.")
     if isinstance(error, ConnectionResetError | BrokenPipeError | IncompleteRead):
         return ConnectionFailed(f"{host} hung up before {call} was answered whole.")
     if type(error).__name__ == "SSLCertVerificationError":
@@ -281,9 +286,3 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     if isinstance(error, HTTPException | ValueError):
         return ProtocolError(f"{host} did not answer {call} with HTTP.")
     return error
-
-
-def _comes_of(error: BaseException | None, kind: type[Exception]) -> bool:
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error is not None

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if not words:
+        _parser().print_help()
+        return 2
     try:
         options = _parser().parse_args(words)
     except SystemExit as done:  # --help and --version

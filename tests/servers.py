@@ -117,7 +117,10 @@ class Scripted:
 
     def _serve(self, sock: socket.socket, handler: Handler) -> None:
         try:
-            peer = Peer(self._wrap(sock) if self._wrap else sock, self.seen.append)
+            if self._wrap:
+                sock = self._wrap(sock)
+                self._open.append(sock)
+            peer = Peer(sock, self.seen.append)
         except OSError:  # a TLS handshake the client refused
             sock.close()
             return

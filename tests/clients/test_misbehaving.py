@@ -86,6 +86,7 @@ BROKEN: dict[str, tuple[Handler, type[errors.AgentChatError]]] = {
     "hang-up in the head": (sends(HEAD, then=Peer.close), errors.ConnectionFailed),
     "hang-up in the body": (sends(LONG + BODY, then=Peer.close), errors.ConnectionFailed),
     "hang-up in a chunk": (sends(CHUNKED + b"ff\r\n" + BODY, then=Peer.close), errors.ConnectionFailed),
+    "hang-up between chunks": (sends(CHUNKED + b"2\r\n{}\r\n", then=Peer.close), errors.ConnectionFailed),
     "half-closed": (sends(then=half_closes), errors.ConnectionFailed),
     "half-closed in the body": (sends(LONG + BODY, then=half_closes), errors.ConnectionFailed),
     "reset": (sends(then=Peer.reset), errors.ConnectionFailed),
@@ -130,6 +131,7 @@ ODD: dict[str, Handler] = {
     "103 first": replies(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + OK, OK),
     "folded": replies(HEAD + b"x: a\r\n b\r\ncontent-length: 16\r\n\r\n" + BODY, OK),
     "the length twice": replies(HEAD + b"content-length: 16\r\nContent-Length: 16\r\n\r\n" + BODY, OK),
+    "mixed line ends": replies(HEAD + b"content-length: 16\n\r\n" + BODY, OK),
     "line feeds only": replies((HEAD + b"content-length: 16\r\n\r\n").replace(b"\r", b"") + BODY, OK),
 }
 
@@ -393,7 +395,7 @@ def test_a_silent_tls_handshake_is_timed_out_and_its_connection_closed(connect: 
         hung_up.set()
 
     with Scripted(absorb) as server:
-        connect(server.url.replace("http:", "https:"), timeout=0.3).fails(errors.TimedOut)
+        connect(server.url.replace("http:", "https:"), timeout=2.0).fails(errors.TimedOut)
         closed = hung_up.wait(5)
     gc.collect()  # what is left open complains here, not in another test
     assert closed
