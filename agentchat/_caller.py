@@ -72,14 +72,8 @@ class Caller:
                 options.get("retries", standard.retries),
             )
         )
-        self._headers = {
-            "accept": "application/json",
-            "user-agent": "agentchat",
-        }
-        # One random label for each process: a forked child is a session of its own.
-        session = options.get("session")
-        self._session = None if session is None else _label("session", session)
-        self._random_session = (0, "")
+        self._headers = {"accept": "application/json", "user-agent": "agentchat"}
+        self._session = _Session(options.get("session"))
         self._owns_transport = True
         _check_size(options.get("max_response_bytes", 1))
         parts = urlsplit(self.url)
@@ -148,7 +142,7 @@ class Caller:
         other._options = _checked(self._options._replace(**{k: v for k, v in changed.items() if v is not None}))
         other._owns_transport = False
         if session is not None:
-            other._session = _label("session", session)
+            other._session = _Session(session)
         return other
 
     def __repr__(self) -> str:
@@ -165,7 +159,7 @@ class Caller:
             if metadata is None or isinstance(metadata, dict):
                 arguments = {**arguments, "metadata": {"project": self.project, **(metadata or {})}}
         checked = check(operation, arguments)
-        headers = {**self._headers, SESSION_HEADER: self._session or self._label_of_this_process()}
+        headers = {**self._headers, SESSION_HEADER: self._session.label()}
         if operation.verb != "GET":
             headers["content-type"] = "application/json"
         if operation.writes:
@@ -179,10 +173,20 @@ class Caller:
 
         return exchange(operation, build, self._options)
 
-    def _label_of_this_process(self) -> str:
-        if self._random_session[0] != os.getpid():
-            self._random_session = (os.getpid(), os.urandom(8).hex())
-        return self._random_session[1]
+
+class _Session:
+    """The label of a client and its copies: the one that was chosen, else a random one for each process."""
+
+    def __init__(self, chosen: str | None) -> None:
+        self._chosen = None if chosen is None else _label("session", chosen)
+        self._random = (0, "")
+
+    def label(self) -> str:
+        if self._chosen is not None:
+            return self._chosen
+        if self._random[0] != os.getpid():  # a forked child is a session of its own
+            self._random = (os.getpid(), os.urandom(8).hex())
+        return self._random[1]
 
 
 def _check_size(size: int) -> None:

@@ -109,12 +109,12 @@ class MachineCredential:
         private_key_path: str | os.PathLike[str] | None = None,
         ssl_context: SSLContext | None = None,
     ) -> None:
-        self._home = os.fspath(home)
+        self._home = os.path.expanduser(home)
         self._url = checked_url(url)
         self._machine = machine
         self._agent = agent
         self._path = key_path(self._home, agent)
-        self._private_key_path = private_key_path or os.path.join(self._home, "machine.key")
+        self._private_key_path = os.path.expanduser(private_key_path or os.path.join(self._home, "machine.key"))
         self._ssl_context = ssl_context
         self.held: str | None = None
 

@@ -199,6 +199,15 @@ def test_each_client_has_a_session_label_of_its_own(connect: Connect):
     assert labels[:2] == labels[2:]
 
 
+def test_the_copies_of_a_client_are_one_session(connect: Connect):
+    """Whichever of them is used first: an executor makes a copy for each write."""
+    with Scripted(replies(OK)) as server:
+        driver = connect(server.url)
+        for client in (driver.with_options(timeout=1.0), driver.with_options(retries=1), driver):
+            client()
+        assert len({seen.headers["x-agent-session"] for seen in server.seen}) == 1
+
+
 @pytest.mark.parametrize("metadata", [None, {"a": 1}, {"project": "mine"}])
 @pytest.mark.parametrize("operation", ["send_message", "send_direct_message"])
 def test_the_project_is_added_to_the_metadata_of_messages(connect: Connect, operation: str, metadata: Any):
