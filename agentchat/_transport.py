@@ -77,8 +77,8 @@ class StdlibTransport:
         return response
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while (connection := self._popped()) is not None:
+            connection.close()
 
     def __del__(self) -> None:
         # A forgotten client is no leak: its idle connections go with it.
@@ -89,14 +89,15 @@ class StdlibTransport:
         if self._process != os.getpid():
             self.close()  # closes the child's copies; the parent's connections stay as they are
             self._process = os.getpid()
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
-            if not connection.is_stale():
-                return connection
+        while (connection := self._popped()) is not None and connection.is_stale():
             connection.close()
+        return connection
+
+    def _popped(self) -> _Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # another thread may have taken the last one
+            return None
 
     def _connected(self, deadline: float) -> socket.socket:
         """A new connection, through the proxy and with TLS where the URL asks for it."""
