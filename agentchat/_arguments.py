@@ -17,7 +17,7 @@ from ._operation import Form, Kind, Operation, Parameter
 from .errors import InvalidArguments
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_encode_readably = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+json_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _ABSENT = object()
 _WORDS: dict[Kind, str] = {
     "string": "text",
@@ -184,7 +184,7 @@ def _object(parameter: Parameter, value: Any, lenient: bool) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in value):
         raise _Refused("must be a JSON object: its names must be texts")
     try:
-        text = _encode_readably(value)
+        text = json_text(value)
         text.encode()
     except (TypeError, ValueError, RecursionError):
         raise _Refused("must be a JSON object: it holds something JSON cannot") from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 from . import settings
-from ._arguments import check
+from ._arguments import check, json_text
 from ._exchange import (
     IDEMPOTENCY_HEADER,
     KEY_HEADER,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 R = TypeVar("R")
+_OURS = ("agentchat", "agentchat_executor", "langchain_agentchat")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -63,7 +65,8 @@ class Caller:
             raise NotConfigured(f"No key. {settings.GET_A_KEY}")
         self.credential: settings.Credential = settings.FixedKey(key) if isinstance(key, str) else key
         self.agent = agent
-        self.project = project
+        # A directory's name may hold anything; the rest of a message must not fail for it.
+        self.project = project and project.encode("utf-8", "replace").decode()[:100]
         standard = Options()
         self._options = _checked(
             Options(
@@ -82,7 +85,7 @@ class Caller:
 
             warnings.warn(
                 f"The key travels unencrypted to {parts.hostname}; use https, or a tunnel to a loopback address.",
-                stacklevel=3,
+                stacklevel=_stack_level(),
             )
 
     @classmethod
@@ -154,10 +157,9 @@ class Caller:
 
     def _steps(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
         """The steps of one call; arguments are checked before anything is sent."""
-        if self.project and "metadata" in operation.parameters:
-            metadata = arguments.get("metadata")
-            if metadata is None or isinstance(metadata, dict):
-                arguments = {**arguments, "metadata": {"project": self.project, **(metadata or {})}}
+        if self.project and (parameter := operation.parameters.get("metadata")) and parameter.limit:
+            metadata = _with_project(arguments.get("metadata"), self.project, parameter.limit.high)
+            arguments = {**arguments, "metadata": metadata}
         checked = check(operation, arguments)
         headers = {**self._headers, SESSION_HEADER: self._session.label()}
         if operation.verb != "GET":
@@ -174,6 +176,19 @@ class Caller:
         return exchange(operation, build, self._options)
 
 
+def _with_project(metadata: object, project: str, longest: int) -> object:
+    """The project beside the caller's own members, if there is room: what was given is never refused for it."""
+    if metadata is None:
+        return {"project": project}
+    if not isinstance(metadata, dict):
+        return metadata
+    both = {"project": project, **metadata}
+    try:
+        return both if len(json_text(both)) <= longest else metadata
+    except (TypeError, ValueError, RecursionError):  # the argument check says what is wrong with it
+        return metadata
+
+
 class _Session:
     """The label of a client and its copies: the one that was chosen, else a random one for each process."""
 
@@ -187,6 +202,14 @@ class _Session:
         if self._random[0] != os.getpid():  # a forked child is a session of its own
             self._random = (os.getpid(), os.urandom(8).hex())
         return self._random[1]
+
+
+def _stack_level() -> int:
+    """How far up the caller of our packages is, for a warning that points there."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _check_size(size: int) -> None:

@@ -127,7 +127,11 @@ class StdlibTransport:
         sock.settimeout(_left(deadline))
         sock.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1"))
         head = _receive_head(b"", sock, deadline).partition(b"\r\n")[0].split(b" ", 2)
-        if len(head) < 2 or not head[0].startswith(b"HTTP/1.") or head[1] != b"200":
+        if head[1:2] in ([b"403"], [b"407"]):
+            raise NotConfigured(
+                f"The proxy refused to connect to {target} (status {head[1].decode()}); check its user name."
+            )
+        if head[1:2] != [b"200"] or not head[0].startswith(b"HTTP/1."):
             raise ConnectionRefusedError(0, f"the proxy refused ({b' '.join(head[1:])[:100].decode('latin-1')})")
 
 

@@ -11,10 +11,11 @@ import io
 import json
 import os
 import sys
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from . import __version__, errors, schema, settings, text
 from ._arguments import nearest
@@ -34,39 +35,55 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[BaseException], ...]], ...] = (
 _EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meaning, _ in sorted(EXIT_CODES))
 _RELAY_COMMANDS = ("serve", "admin", "demo")
 _UNBOUNDED = 10**9
+_COMMON = ("--url", "--agent", "--project", "--home", "--timeout", "--json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    wants_json = "--json" in words
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped rather than a crash
             stream.reconfigure(errors="backslashreplace")
     try:
-        if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
-            return foreign(words[1:])
-        code = _run(words)
-        sys.stdout.flush()
-        return code
+        with warnings.catch_warnings():
+            warnings.showwarning = cast("Any", _show_warning)
+            if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
+                return foreign(words[1:])
+            return _printing(words)
     except errors.AgentChatError as error:
         problem = {"error": error.message, "code": error.code, "request_id": error.request_id, **error.details}
-        print(json.dumps(problem, default=str) if wants_json else text.explain(error), file=sys.stderr)
+        print(json.dumps(problem, default=str) if "--json" in words else text.explain(error), file=sys.stderr)
         return next(code for code, _, kinds in EXIT_CODES if isinstance(error, kinds))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"Warning: {message}", file=sys.stderr)
+
+
+def _printing(words: list[str]) -> int:
+    """Run one of our commands; all that can go wrong with the output ends here."""
+    try:
+        code = _run(words)
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain again at exit
+        if sys.stdout:  # else Python would complain again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
             return 0
         print(f"Error: cannot write the output: {error.strerror or error}.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _run(words: list[str]) -> int:
     if not words:
         _parser().print_help()
         return 2
+    if words[0].partition("=")[0] in _COMMON:
+        raise errors.InvalidArguments(f"Options go after the command: agentchat COMMAND {words[0]} ...")
     try:
         options = _parser().parse_args(words)
     except SystemExit as done:  # --help and --version
@@ -98,6 +115,8 @@ class _Parser(argparse.ArgumentParser):
     """Reports wrong usage the way every other error is reported."""
 
     def error(self, message: str) -> NoReturn:
+        if "arguments are required" in message:
+            message += " (a text that starts with '-' goes after '--')"
         raise errors.InvalidArguments(f"{message}; see: {self.prog} --help")
 
 
@@ -163,9 +182,11 @@ def _run_operation(options: argparse.Namespace) -> None:
         value = getattr(options, f"arg_{parameter.name}")
         if value is not None:
             arguments.update(_read(parameter, value, options))
-    if operation.name == "upload_file" and "content" not in arguments:
+    if operation.name == "upload_file":
         path = arguments["filename"]
-        arguments.update(_content(_bytes_of(path), options), filename=os.path.basename(path))
+        if "content" not in arguments:
+            arguments.update(_content(_bytes_of(path), path, options))
+        arguments["filename"] = os.path.basename(path)
     client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
@@ -188,7 +209,9 @@ def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict
         except ValueError:
             raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
     elif value == "-" and parameter.name == "content":
-        return _content(sys.stdin.buffer.read(), options)
+        if sys.stdin is None:
+            raise errors.InvalidArguments("There is no standard input")
+        return _content(sys.stdin.buffer.read(), "Standard input", options)
     return {parameter.name: value}
 
 
@@ -200,14 +223,16 @@ def _bytes_of(path: str) -> bytes:
         raise errors.InvalidArguments(f"Cannot read {path}: {error.strerror}") from error
 
 
-def _content(content: bytes, options: argparse.Namespace) -> dict[str, str]:
-    """Bytes as the argument `content`: text where they are text, else base64 if the operation has an open choice."""
+def _content(content: bytes, source: str, options: argparse.Namespace) -> dict[str, str]:
+    """Bytes as the argument `content`. Where the operation has an encoding, the bytes decide unless one was named."""
+    encoding = getattr(options, "arg_encoding", "utf-8")
     try:
-        return {"content": content.decode()}
+        if encoding != "base64":
+            return {"content": content.decode()}
     except UnicodeDecodeError:
-        if getattr(options, "arg_encoding", "utf-8") is not None:
-            raise errors.InvalidArguments("Standard input is not UTF-8 text") from None
-        return {"content": b64encode(content).decode(), "encoding": "base64"}
+        if encoding == "utf-8":
+            raise errors.InvalidArguments(f"{source} is not UTF-8 text") from None
+    return {"content": b64encode(content).decode(), "encoding": "base64"}
 
 
 def _encoded(value: object) -> Any:

@@ -24,7 +24,7 @@ from ._arguments import check
 from ._exchange import IDEMPOTENCY_HEADER, Options, Request, Steps, build_request, exchange, new_idempotency_key
 from .contract import Admission
 from .errors import Conflict, Forbidden, NotConfigured, TimedOut
-from .settings import GET_A_KEY, Key, checked_url, key_path, read_config
+from .settings import GET_A_KEY, Key, checked_url, key_path, read_config, relay_of, same_relay
 from .types import Registered
 
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ class MachineCredential:
         if owner is None:
             config = read_config(os.path.join(self._home, "config"))
             owner = config.get("AGENTCHAT_URL") or config.get("AIRCHAT_WEB_URL") or self._url
-        if owner.rstrip("/") == self._url:
+        if same_relay(owner, self._url):
             return self._path
-        mark = hashlib.sha256(self._url.encode()).hexdigest()[:8]
+        mark = hashlib.sha256(relay_of(self._url).encode()).hexdigest()[:8]
         return f"{self._path.removesuffix('.key')}@{mark}.key"
 
     def _cached(self, refused: str | None) -> Key | None:
@@ -245,12 +245,24 @@ def write_secret(path: str, content: str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            _sync_directory(os.path.dirname(path))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
     except OSError as error:
         raise NotConfigured(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _sync_directory(path: str) -> None:
+    """Put a new name itself on disk."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -83,13 +83,17 @@ def load(
         raise NotConfigured(f"No relay URL. {START_A_RELAY}")
     machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
     project = project or environ.get("AGENTCHAT_PROJECT") or file.get("AGENTCHAT_PROJECT") or _working_directory()
+    url = checked_url(url)
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and machine:
         usual = agent_name(machine, project or "")
     if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
-        key = environ.get("AGENTCHAT_KEY") or file.get("AGENTCHAT_KEY")
+        key = environ.get("AGENTCHAT_KEY")
+        theirs = file.get("AGENTCHAT_URL") or file.get("AIRCHAT_WEB_URL") or url
+        if not key and same_relay(theirs, url):  # a file's key is for the file's relay
+            key = file.get("AGENTCHAT_KEY")
     agent = agent or usual
-    return Settings(checked_url(url), key, agent, machine, project, home)
+    return Settings(url, key, agent, machine, project, home)
 
 
 def credential(settings: Settings, ssl_context: SSLContext | None = None) -> Credential:
@@ -161,6 +165,20 @@ class Key(str):
 
     def __repr__(self) -> str:
         return "<key, hidden>"
+
+
+def relay_of(url: str) -> str:
+    """One spelling for all the URLs that clearly mean the same relay."""
+    try:
+        parts = urlsplit(url.strip().rstrip("/"))
+        host, port = (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{'localhost' if is_loopback(host) else host}:{port}{parts.path}"
+
+
+def same_relay(one: str, other: str) -> bool:
+    return relay_of(one) == relay_of(other)
 
 
 def checked_key(key: str) -> Key:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from ._operation import Operation
@@ -35,7 +36,7 @@ class Cut(NamedTuple):
     max_chars: int
     reachable: Container[str]
     prefix: str
-    takes_limit: bool
+    fewer: str
 
     def tool(self, name: str) -> str | None:
         return self.prefix + name if name in self.reachable else None
@@ -59,7 +60,8 @@ def render(
     prefix: str = "",
 ) -> str:
     """The result of an operation as text of at most `max_chars` characters."""
-    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, "limit" in operation.parameters)
+    fewer = "ask for fewer with limit" if "limit" in operation.parameters else _FEWER.get(operation.name, "")
+    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer)
     return _RENDERERS[operation.name](data, cut)[: cut.max_chars]
 
 
@@ -122,13 +124,19 @@ def _time(value: object) -> str:
     return re.sub(r"\.[0-9]+(?=[Z+-]|$)", "", word(value)).replace("+00:00", "Z")
 
 
+def _further(cut: Cut, left_out: int) -> str:
+    return f"({left_out} further left out{': ' + cut.fewer if cut.fewer else ''})" if left_out else ""
+
+
 def _fit(
     title: str, rows: list[Row], cut: Cut, *, newest_last: bool = False, note: Callable[[int], str] | None = None
 ) -> str:
     """Title, as many rows as fit, and a note on what was left out: the rows furthest from the newest or the best."""
     if any(row.theirs for row in rows):
         title = f"{title} {NOTICE}"
-    room = cut.max_chars - len(title) - 150
+    if note is None:
+        note = partial(_further, cut)
+    room = cut.max_chars - len(title) - 4 - max(len(note(0)), len(note(len(rows))))
     share = max(room // max(len(rows), 1), min(1000, room))
     blocks: list[str] = []
     for row in reversed(rows) if newest_last else rows:
@@ -137,9 +145,7 @@ def _fit(
         if room < 0 and blocks:  # the first row is always shown, cut if need be
             break
         blocks.append(block)
-    missing = len(rows) - len(blocks)
-    hint = ": ask for fewer with limit" if cut.takes_limit else ""
-    left_out = note(missing) if note else f"({missing} further left out{hint})" if missing else ""
+    left_out = note(len(rows) - len(blocks))
     parts = [title, left_out, *reversed(blocks)] if newest_last else [title, *blocks, left_out]
     return "\n".join(part for part in parts if part)
 
@@ -181,7 +187,7 @@ def _message(row: Any, offset: int = 0) -> Row:
 
 def _board(data: Any, cut: Cut) -> str:
     rows = []
-    for row in _rows(data, "channels"):
+    for row in sorted(_rows(data, "channels"), key=lambda row: not _get(row, "unread")):  # what is new comes first
         unread = _get(row, "unread")
         state = f"{unread if type(unread) is int else 0} unread" if _get(row, "joined") else "not joined"
         latest = _get(row, "latest")
@@ -335,6 +341,14 @@ def _entry(value: Any) -> str:
 def _card(data: Any, cut: Cut) -> str:
     return "Card set."
 
+
+# What to do where a result has no `limit` and was cut.
+_FEWER = {
+    "check_board": "read a channel by its name",
+    "list_channels": "ask for one type",
+    "search_messages": "narrow the words or name a channel",
+    "find_agents": "ask for a capability, role or name",
+}
 
 _RENDERERS: dict[str, Callable[[Any, Cut], str]] = {
     "check_board": _board,

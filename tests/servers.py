@@ -60,7 +60,7 @@ class Peer:
             body = self._file.read(length)
             if len(body) < length:
                 return None
-        except (ConnectionError, OSError):
+        except (OSError, ValueError):  # gone, or no HTTP at all
             return None
         seen = Seen(method, target, headers, body)
         self._remember(seen)

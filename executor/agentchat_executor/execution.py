@@ -176,7 +176,8 @@ def _object(arguments: object) -> Mapping[str, Any]:
 def _derived_key(call: Call, given: Mapping[str, Any]) -> str | None:
     """The same key when the same response is handled again, for example after a crash; None without a response's id.
 
-    The arguments are part of it: some local servers repeat their ids, and must not lose a message for it.
+    The arguments are part of it, so that a local server that repeats its ids loses no other message for it; the same
+    message under the same ids still counts as one.
     """
     if not call.response_id:
         return None

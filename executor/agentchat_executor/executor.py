@@ -31,8 +31,10 @@ class Executor(Rules):
 
     def __init__(self, client: Any, **options: Unpack[RuleOptions]) -> None:
         super().__init__(**options)
-        if isinstance(client, AsyncCaller) or any(_is_async(client, name) for name in self.names):
+        if isinstance(client, AsyncCaller) or any(_is_async(getattr(client, name, None)) for name in self.names):
             raise InvalidArguments("Executor takes a sync client; AsyncExecutor takes this one.")
+        if _is_async(self.others):
+            raise InvalidArguments("Executor takes a plain function as others; AsyncExecutor takes this one.")
         self.client = client
 
     def execute(self, name: str, arguments: object = None) -> Result:
@@ -89,9 +91,9 @@ class Executor(Rules):
             return self.broken(call.name, error)
 
 
-def _is_async(client: object, name: str) -> bool:
-    """Whether a client's method is a coroutine function; asked without `inspect`, which is slow to import."""
-    code = getattr(getattr(client, name, None), "__code__", None)
+def _is_async(function: object) -> bool:
+    """Whether it is a coroutine function; asked without `inspect`, which is slow to import."""
+    code = getattr(function, "__code__", None)
     return code is not None and bool(code.co_flags & _CO_COROUTINE)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,6 +213,48 @@ def test_a_file_is_uploaded_from_its_path(
     assert run("upload-file", "general", str(tmp_path / "report.md")).code == 0
     body = relay.seen[0].json()
     assert (body["filename"], body["content"], body.get("encoding")) == ("report.md", sent, encoding)
+
+
+def test_with_base64_a_file_is_always_encoded(run: Run, relay: FakeRelay, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"plain")
+    assert run("upload-file", "general", str(tmp_path / "a.txt"), "--encoding=base64").code == 0
+    body = relay.seen[0].json()
+    assert (body["content"], body["encoding"]) == ("cGxhaW4=", "base64")
+
+
+def test_a_file_that_is_not_the_text_it_is_said_to_be_is_refused(run: Run, relay: FakeRelay, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\xff")
+    ran = run("upload-file", "general", str(tmp_path / "a.bin"), "--encoding=utf-8")
+    assert (ran.code, relay.seen) == (2, [])
+    assert "a.bin is not UTF-8 text" in ran.err
+
+
+@pytest.mark.parametrize(("words", "hint"), [(["--url", "http://x", "check-board"], "Options go after the command"),
+                                             (["send-message", "general", "-foo"], "goes after '--'")])  # fmt: skip
+def test_frequent_slips_get_a_hint(words: list[str], hint: str, run: Run) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    assert hint in ran.err
+
+
+def test_closed_standard_streams_are_no_crash(relay: FakeRelay) -> None:
+    words = [sys.executable, "-m", "agentchat", "send-message", "general", "-", "--url", relay.url]
+    environment = {**os.environ, "AGENTCHAT_KEY": KEY}
+    script = "import os, sys; os.close(0); os.execv(sys.argv[1], sys.argv[1:])"
+    ran = subprocess.run([sys.executable, "-c", script, *words], env=environment, capture_output=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (2, b"Error (bad_request): There is no standard input.\n")
+
+
+def test_a_warning_is_one_line(run: Run, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTCHAT_KEY", KEY)
+    monkeypatch.setenv("http_proxy", relay.url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        ran = run("check-board", "--url", "http://relay.test")
+    assert ran.code == 0
+    assert ran.err == (
+        "Warning: The key travels unencrypted to relay.test; use https, or a tunnel to a loopback address.\n"
+    )
 
 
 def test_a_path_without_a_file_is_wrong_usage(run: Run, relay: FakeRelay, tmp_path: Path) -> None:

@@ -197,6 +197,14 @@ def test_a_key_is_never_shown_to_another_relay(home: Path, office: Office) -> No
     assert key_file(home).read_text() not in str(other.seen)
 
 
+def test_two_spellings_of_a_relay_share_one_key(home: Path, office: Office) -> None:
+    """Else each spelling would register anew and invalidate the other's key, in turns."""
+    for url in (office.url, f"http://localhost:{office.port}", f"HTTP://LOCALHOST:{office.port}/", office.url):
+        with Client(url, MachineCredential(home, url, MACHINE, AGENT)) as client:
+            client.check_board()
+    assert len(office.bodies) == 1
+
+
 def test_a_key_of_unknown_origin_is_only_shown_to_the_relay_of_its_directory(home: Path, office: Office) -> None:
     (home / "config").write_text("AIRCHAT_WEB_URL=http://elsewhere.test\n")
     cache(home, OTHER)

@@ -394,3 +394,17 @@ def test_importing_and_making_a_client_reads_no_setting_unasked(kind: type, monk
     monkeypatch.setenv("AGENTCHAT_KEY", "not a key")
     monkeypatch.setenv("AGENTCHAT_URL", "not a url")
     assert kind(URL, KEY).url == URL
+
+
+def test_a_key_of_the_file_is_only_for_the_file_s_relay(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("AGENTCHAT_URL=https://relay.test\nAGENTCHAT_KEY=secret\n")
+    assert settings.load(home=tmp_path, environ={}).key == "secret"
+    assert settings.load(home=tmp_path, environ={}, url="https://RELAY.test:443/").key == "secret"
+    assert settings.load(home=tmp_path, environ={}, url="https://other.test").key is None
+
+
+def test_a_project_of_odd_bytes_does_not_spoil_a_message() -> None:
+    client = Client("http://127.0.0.1:1", "k", project="caf\udce9" * 50)
+    assert client.project is not None
+    assert len(client.project) == 100
+    client.project.encode()

@@ -399,3 +399,12 @@ def test_a_silent_tls_handshake_is_timed_out_and_its_connection_closed(connect: 
         closed = hung_up.wait(5)
     gc.collect()  # what is left open complains here, not in another test
     assert closed
+
+
+@pytest.mark.parametrize(("status", "kind"), [(407, errors.NotConfigured), (502, errors.ConnectionFailed)])
+def test_a_proxy_s_refusal_is_told_apart(status: int, kind: Any, monkeypatch: pytest.MonkeyPatch):
+    """By the sync client; httpx has one error for all of them."""
+    with Scripted(replies(answer(body=b"", status=status))) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with Client("https://relay.test", KEY, retries=0) as client, pytest.raises(kind, match=str(status)):
+            client.check_board()

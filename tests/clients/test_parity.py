@@ -247,3 +247,10 @@ def test_a_transport_of_ones_own_is_used_and_its_failures_are_retried(connect: C
         own = SimpleNamespace(send=send_async, close=close_async)
     assert connect("http://127.0.0.1:1", transport=own, retries=1)() == BOARD
     assert [(request.method, request.path) for request in requests] == [("GET", "/api/v2/board")] * 2
+
+
+def test_metadata_that_fills_its_limit_is_sent_without_the_project(connect: Connect):
+    full = {"a": "x" * (4096 - len('{"a":""}'))}
+    with Scripted(replies(SENT)) as server:
+        connect(server.url, project="demo")("send_message", "general", "hello", metadata=full)
+        assert server.seen[0].json()["metadata"] == full
