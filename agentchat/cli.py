@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped rather than a crash
             stream.reconfigure(errors="backslashreplace")
     try:
+        if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
+            return foreign(words[1:])
         with warnings.catch_warnings():
             warnings.showwarning = cast("Any", _show_warning)
-            if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
-                return foreign(words[1:])
             return _printing(words)
     except errors.AgentChatError as error:
         problem = {"error": error.message, "code": error.code, "request_id": error.request_id, **error.details}
