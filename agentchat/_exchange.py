@@ -182,16 +182,12 @@ def _refusal(status: int, headers: Headers, body: bytes) -> AgentChatError:
             status=status,
         )
     content = _decode(body)
-    error = from_response(
+    return from_response(
         status,
-        content if isinstance(content, dict) else {},
+        content if isinstance(content, dict) else None,
         retry_after=_retry_after(headers.get("retry-after")),
         request_id=headers.get("x-request-id"),
     )
-    if not isinstance(content, dict):
-        error.message = f"The relay answered with status {status}, not in the contract's form: {error.message}"
-        error.args = (error.message,)
-    return error
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -35,7 +35,14 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[BaseException], ...]], ...] = (
 _EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meaning, _ in sorted(EXIT_CODES))
 _RELAY_COMMANDS = ("serve", "admin", "demo")
 _UNBOUNDED = 10**9
-_COMMON = ("--url", "--agent", "--project", "--home", "--timeout", "--json")
+_COMMON: dict[str, dict[str, Any]] = {
+    "--url": {"help": "the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY"},
+    "--agent": {"help": "speak as this agent (default: AGENTCHAT_AGENT)"},
+    "--project": {"help": "project the messages belong to (default: AGENTCHAT_PROJECT)"},
+    "--home": {"help": "directory of keys and config (default: AGENTCHAT_HOME or ~/.agentchat)"},
+    "--timeout": {"type": float, "metavar": "SECONDS", "help": "longest wait for one attempt"},
+    "--json": {"action": "store_true", "help": "print the relay's answer as JSON"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,12 +153,8 @@ def _parser() -> argparse.ArgumentParser:
 def _common_options() -> _Parser:
     common = _Parser(add_help=False)
     group = common.add_argument_group("relay and output")
-    group.add_argument("--url", help="the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY")
-    group.add_argument("--agent", help="speak as this agent (default: AGENTCHAT_AGENT)")
-    group.add_argument("--project", help="project the messages belong to (default: AGENTCHAT_PROJECT)")
-    group.add_argument("--home", help="directory of keys and config (default: AGENTCHAT_HOME or ~/.agentchat)")
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help="longest wait for one attempt")
-    group.add_argument("--json", action="store_true", help="print the relay's answer as JSON")
+    for name, options in _COMMON.items():
+        group.add_argument(name, **options)
     return common
 
 
@@ -261,7 +264,7 @@ def _add_machine(command: argparse.ArgumentParser) -> None:
     )
     init.add_argument("--name", help="the machine's name (default: its host name)")
     init.add_argument("--url", help="the relay (default: AGENTCHAT_URL)")
-    init.add_argument("--home", help="directory of keys and config (default: AGENTCHAT_HOME or ~/.agentchat)")
+    init.add_argument("--home", **_COMMON["--home"])
     init.add_argument("--json", action="store_true", help="print name and public key as JSON")
     init.set_defaults(run=_machine_init)
 

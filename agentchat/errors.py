@@ -43,7 +43,7 @@ class AgentChatError(Exception):
         request_id: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = message or _default_message(type(self))
         self.code = code or type(self).code
         self.status = status
         self.retry_after = retry_after
@@ -224,21 +224,30 @@ _BY_STATUS = {
 
 def from_response(
     status: int,
-    body: Mapping[str, Any],
+    body: Mapping[str, Any] | None,
     *,
     retry_after: float | None = None,
     request_id: str | None = None,
 ) -> AgentChatError:
-    """The error an unsuccessful answer stands for; unknown codes keep their text and follow the status."""
-    sent = body.get("code")
+    """The error an unsuccessful answer stands for; `body` is None if it was no JSON object. The code decides, and
+    where it is absent or unknown the status."""
+    members = {} if body is None else body
+    sent, text = members.get("code"), members.get("error")
     code = sent if isinstance(sent, str) and sent in CODES else _BY_STATUS.get(status)
     kind = CODES[code][1] if code is not None else CallerError if 400 <= status < 500 else RelayError
-    text = body.get("error")
+    if body is None:
+        text = f"The relay answered with status {status}, not in the contract's form: {_default_message(kind)}"
     return kind(
-        text if isinstance(text, str) and text else None,
+        text if isinstance(text, str) else None,
         code=code,
         status=status,
         retry_after=retry_after,
         request_id=request_id,
-        details={name: value for name, value in body.items() if name != "error" and (name != "code" or sent != code)},
+        details={
+            name: value for name, value in members.items() if name != "error" and (name != "code" or sent != code)
+        },
     )
+
+
+def _default_message(kind: type[AgentChatError]) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]

@@ -24,7 +24,7 @@ from ._arguments import check
 from ._exchange import IDEMPOTENCY_HEADER, Options, Request, Steps, build_request, exchange, new_idempotency_key
 from .contract import Admission
 from .errors import Conflict, Forbidden, NotConfigured, TimedOut
-from .settings import GET_A_KEY, Key, checked_url, key_path, read_config, relay_of, same_relay
+from .settings import GET_A_KEY, Key, checked_name, checked_url, key_path, read_config, relay_in, relay_of, same_relay
 from .types import Registered
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class MachineCredential:
         the directory's; a key is never shown to another relay, so for others the file's name has their mark."""
         owner = _first_line(f"{self._path}.relay")
         if owner is None:
-            config = read_config(os.path.join(self._home, "config"))
-            owner = config.get("AGENTCHAT_URL") or config.get("AIRCHAT_WEB_URL") or self._url
+            owner = relay_in(read_config(os.path.join(self._home, "config"))) or self._url
         if same_relay(owner, self._url):
             return self._path
         mark = hashlib.sha256(relay_of(self._url).encode()).hexdigest()[:8]
@@ -202,10 +201,7 @@ def has_machine_key(home: str) -> bool:
 
 def init_machine(home: str, machine: str, url: str | None) -> str:
     """Make this machine's key pair and its `config`; returns the public key as hex. Never overwrites a key."""
-    if not re.fullmatch("[a-z0-9][a-z0-9-]{1,99}", machine):
-        raise NotConfigured(
-            f"{machine!r} is no machine name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
-        )
+    checked_name("machine", machine)
     ed25519, _ = _cryptography()
     path = os.path.join(home, "machine.key")
     with _lock(os.path.join(home, "machine.lock"), time.monotonic() + Options().deadline):

@@ -78,19 +78,15 @@ def load(
     environ = os.environ if environ is None else environ
     home = os.path.expanduser(home or environ.get("AGENTCHAT_HOME") or "~/.agentchat")
     file = read_config(os.path.join(home, "config"))
-    url = url or environ.get("AGENTCHAT_URL") or file.get("AGENTCHAT_URL") or file.get("AIRCHAT_WEB_URL")
-    if not url:
-        raise NotConfigured(f"No relay URL. {START_A_RELAY}")
+    url = checked_url(url or environ.get("AGENTCHAT_URL") or relay_in(file) or "")
     machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
     project = project or environ.get("AGENTCHAT_PROJECT") or file.get("AGENTCHAT_PROJECT") or _working_directory()
-    url = checked_url(url)
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and machine:
         usual = agent_name(machine, project or "")
     if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
         key = environ.get("AGENTCHAT_KEY")
-        theirs = file.get("AGENTCHAT_URL") or file.get("AIRCHAT_WEB_URL") or url
-        if not key and same_relay(theirs, url):  # a file's key is for the file's relay
+        if not key and same_relay(relay_in(file) or url, url):  # a file's key is for the file's relay
             key = file.get("AGENTCHAT_KEY")
     agent = agent or usual
     return Settings(url, key, agent, machine, project, home)
@@ -115,11 +111,20 @@ def has_cached_key(settings: Settings) -> bool:
 
 def key_path(home: str, agent: str) -> str:
     """Where the agent's key is cached. The name is checked: it becomes part of a path."""
-    if not re.fullmatch("[a-z0-9][a-z0-9-]{1,99}", agent):
+    return os.path.join(home, "agents", f"{checked_name('agent', agent)}.key")
+
+
+def checked_name(kind: str, name: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{1,99}", name):
         raise NotConfigured(
-            f"{agent!r} is no agent name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
+            f"{name!r} is no {kind} name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
         )
-    return os.path.join(home, "agents", f"{agent}.key")
+    return name
+
+
+def relay_in(config: Mapping[str, str]) -> str | None:
+    """The relay a `config` file names; the second spelling is another tool's."""
+    return config.get("AGENTCHAT_URL") or config.get("AIRCHAT_WEB_URL")
 
 
 def read_config(path: str) -> dict[str, str]:
