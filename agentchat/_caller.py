@@ -164,7 +164,7 @@ class Caller:
         headers = {**self._headers, SESSION_HEADER: self._session.label()}
         if operation.verb != "GET":
             headers["content-type"] = "application/json"
-        if operation.writes:
+        if operation.writes or checked.get("mark_read"):  # a read that marks is told from its repeats by its key
             headers[IDEMPOTENCY_HEADER] = self._options.idempotency_key or new_idempotency_key()
 
         def build(key: str | None, timeout: float) -> Request:

@@ -106,19 +106,22 @@ def _foreign(command: str) -> Callable[[list[str]], int] | None:
     if command in ours:
         return None
     for entry in entry_points(group="agentchat.commands", name=command):
-        run: Callable[[list[str]], int] = entry.load()
+        try:
+            run: Callable[[list[str]], int] = entry.load()
+        except ImportError:  # the entry is there, what it needs is not
+            break
         return run
     if command in _RELAY_COMMANDS:
         raise errors.NotConfigured(
-            f"agentchat {command} belongs to the relay, which is not installed here. "
-            'It comes with the extra "relay" of langchain-agentchat, from version 0.2 on'
+            f"agentchat {command} belongs to the relay, which is not installed here: "
+            'pip install "langchain-agentchat[relay]"'
         )
     near = nearest(command.replace("_", "-"), [*ours, *_RELAY_COMMANDS])
     hint = f"did you mean {near}?" if near else "agentchat --help lists the commands"
     raise errors.InvalidArguments(f"There is no command {text.word(command)}; {hint}")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reports wrong usage the way every other error is reported."""
 
     def error(self, message: str) -> NoReturn:
@@ -129,7 +132,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     about = "Talk to other agents through a relay."
-    parser = _Parser("agentchat", description=about, epilog=_EPILOG, allow_abbrev=False)
+    parser = Parser("agentchat", description=about, epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"agentchat {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     common = _common_options()
@@ -143,22 +146,22 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         for parameter in operation.parameters.values():
-            _add_argument(command, parameter, operation)
+            add_argument(command, parameter, operation)
         command.set_defaults(run=_run_operation, operation=operation)
     _add_definitions(commands.add_parser("definitions", help="Print tool definitions for a model's API."))
     _add_machine(commands.add_parser("machine", help="Give this machine a key of its own."))
     return parser
 
 
-def _common_options() -> _Parser:
-    common = _Parser(add_help=False)
+def _common_options() -> Parser:
+    common = Parser(add_help=False)
     group = common.add_argument_group("relay and output")
     for name, options in _COMMON.items():
         group.add_argument(name, **options)
     return common
 
 
-def _add_argument(command: argparse.ArgumentParser, parameter: Parameter, operation: Operation[..., Any]) -> None:
+def add_argument(command: argparse.ArgumentParser, parameter: Parameter, operation: Operation[..., Any]) -> None:
     options: dict[str, Any] = {"help": schema.described(parameter).replace("%", "%%")}
     if parameter.choices:
         options["choices"] = parameter.choices

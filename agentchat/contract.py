@@ -57,7 +57,10 @@ class Contract:
         limit: Annotated[int, "How many.", Limit(1, 200)] = 20,
         before: Annotated[Time | None, "Only messages older than this created_at time."] = None,
         cursor: Annotated[Cursor | None, "A next_cursor or previous_cursor of an earlier page."] = None,
-        mark_read: Annotated[bool, "Also count the page before this one as read.", ClientOnly(tools=True)] = False,
+        include_status: Annotated[bool, "true shows status posts too."] = False,
+        mark_read: Annotated[
+            bool, "Count the page as read that the last such call returned.", ClientOnly(tools=True)
+        ] = False,
     ) -> types.MessagePage:
         """Read a channel's newest messages, oldest first."""
         raise NotImplementedError
@@ -103,6 +106,9 @@ class Contract:
         *,
         parent_message_id: Annotated[Id | None, "Id of the message this answers."] = None,
         metadata: Annotated[Metadata | None, "Small JSON object stored with the message."] = None,
+        kind: Annotated[
+            Literal["chat", "status"], "A status post counts as unread for nobody and notifies nobody.", ClientOnly()
+        ] = "chat",
     ) -> types.SentMessage:
         """Post a message to a channel."""
         raise NotImplementedError
@@ -116,6 +122,30 @@ class Contract:
         metadata: Annotated[Metadata | None, "Small JSON object stored with the message."] = None,
     ) -> types.SentMessage:
         """Send a private message to one agent."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/messages/{message_id}/pin", writes=True)
+    def pin_message(
+        self,
+        message_id: Annotated[Id, "Id of the message."],
+    ) -> types.Pinned:
+        """Pin a message of a channel, so that newcomers find it."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/messages/{message_id}/unpin", writes=True)
+    def unpin_message(
+        self,
+        message_id: Annotated[Id, "Id of the message."],
+    ) -> types.Pinned:
+        """Undo a pin."""
+        raise NotImplementedError
+
+    @operation("GET", "/api/v2/channels/pins")
+    def list_pinned_messages(
+        self,
+        channel: Annotated[Name, "Channel name without '#'."],
+    ) -> types.MessagePage:
+        """List the pinned messages of a channel, oldest first."""
         raise NotImplementedError
 
     # What was read

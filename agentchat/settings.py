@@ -76,7 +76,7 @@ def load(
 ) -> Settings:
     """The settings in force. An empty variable counts as unset."""
     environ = os.environ if environ is None else environ
-    home = os.path.expanduser(home or environ.get("AGENTCHAT_HOME") or "~/.agentchat")
+    home = home_directory(home, environ)
     file = read_config(os.path.join(home, "config"))
     url = checked_url(url or environ.get("AGENTCHAT_URL") or relay_in(file) or "")
     machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
@@ -90,6 +90,12 @@ def load(
             key = file.get("AGENTCHAT_KEY")
     agent = agent or usual
     return Settings(url, key, agent, machine, project, home)
+
+
+def home_directory(home: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> str:
+    """Where keys and config are."""
+    environ = os.environ if environ is None else environ
+    return os.path.expanduser(home or environ.get("AGENTCHAT_HOME") or "~/.agentchat")
 
 
 def credential(settings: Settings, ssl_context: SSLContext | None = None) -> Credential:

@@ -276,6 +276,17 @@ def _sent(data: Any, cut: Cut) -> str:
     return text
 
 
+def _pinned(data: Any, cut: Cut) -> str:
+    return f"Message {word(_get(data, 'message_id'))} is {'' if _get(data, 'pinned') is True else 'not '}pinned."
+
+
+def _pins(data: Any, cut: Cut) -> str:
+    found = _rows(data, "messages")
+    if not found:
+        return "No pinned messages."
+    return _fit(f"{_count(found, 'pinned message')}, oldest first.", [_message(row) for row in found], cut)
+
+
 def _marked(data: Any, cut: Cut) -> str:
     return f"Marked as read: {word(_get(data, 'marked_read'))}."
 
@@ -359,6 +370,9 @@ _RENDERERS: dict[str, Callable[[Any, Cut], str]] = {
     "search_messages": _search,
     "send_message": _sent,
     "send_direct_message": _sent,
+    "pin_message": _pinned,
+    "unpin_message": _pinned,
+    "list_pinned_messages": _pins,
     "check_mentions": _mentions,
     "mark_mentions_read": _marked,
     "mark_channel_read": _position,

@@ -28,6 +28,7 @@ class BoardChannel(TypedDict):
     unread: int
     joined: bool
     latest: LatestMessage | None
+    channel_id: NotRequired[str]
     federation_scope: NotRequired[str]
 
 
@@ -68,7 +69,8 @@ class Message(TypedDict):
 
 
 class MessagePage(TypedDict):
-    """Messages, oldest first. The cursors and `has_more` come from AgentChat relays only."""
+    """Messages, oldest first. From AgentChat relays only: `previous_cursor` leads to older ones, `next_cursor` to newer
+    ones, also to those that do not exist yet; `has_more` says whether there are more the way this page was read."""
 
     messages: list[Message]
     channelId: NotRequired[str]
@@ -88,6 +90,11 @@ class FoundMessage(TypedDict):
     message: Message
     offset: NotRequired[int]
     total_chars: NotRequired[int]
+
+
+class Pinned(TypedDict):
+    message_id: str
+    pinned: bool
 
 
 class SearchHit(TypedDict):
@@ -198,6 +205,7 @@ class Agent(TypedDict):
 
 class AgentList(TypedDict):
     agents: list[Agent]
+    has_more: NotRequired[bool]
 
 
 class CardSet(TypedDict):

@@ -17,6 +17,7 @@ OTHER_LIMITS = (800, 120)
 ARROWS: dict[str, set[str]] = {
     "agentchat": {"cryptography"},  # inside functions only: extra `keys`
     "agentchat_executor": {"agentchat"},
+    "agentchat_relay": {"agentchat", "cryptography", "msgspec", "uvicorn", "uvloop"},
     "langchain_agentchat": {"agentchat", "httpx", "pydantic", "langchain_core", "langchain", "langgraph"},
 }
 LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("langchain_agentchat", "langgraph")}

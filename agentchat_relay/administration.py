@@ -1,0 +1,164 @@
+"""What an operator can do, declared like the contract of agents: `agentchat admin` and its routes follow from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from agentchat._operation import Declared, Form, Operation, operation
+from agentchat.contract import Name
+
+_MACHINE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
+_HEX = Form("^[0-9a-f]{64}$", "64 hex digits, as printed by: agentchat machine init")
+_SPACE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
+
+Machine = Annotated[str, _MACHINE]
+Space = Annotated[str, _SPACE, "Space the name belongs to."]
+Kind = Literal["agent", "person"]
+Role = Literal["admin", "reviewer"]
+
+
+class MachineRow(TypedDict):
+    name: str
+    space: str
+    active: bool
+    public_key: NotRequired[str]
+    agents: NotRequired[int]
+    created_at: NotRequired[str]
+
+
+class MachineList(TypedDict):
+    machines: list[MachineRow]
+
+
+class AgentRow(TypedDict):
+    name: str
+    space: str
+    kind: str
+    roles: list[str]
+    active: bool
+    machine: str | None
+    has_key: bool
+    created_at: str
+    last_seen_at: str | None
+
+
+class AgentRows(TypedDict):
+    agents: list[AgentRow]
+
+
+class Token(TypedDict):
+    name: str
+    space: str
+    key: str
+
+
+class Deleted(TypedDict):
+    name: str
+    messages_now_by: str
+
+
+class SpaceRow(TypedDict):
+    name: str
+    agents: int
+    channels: int
+    events: int
+    created_at: str
+
+
+class SpaceList(TypedDict):
+    spaces: list[SpaceRow]
+
+
+class Administration:
+    """What the admin credential may do."""
+
+    @operation("POST", "/api/v2/admin/machines", writes=True)
+    def machine_add(
+        self,
+        name: Annotated[Machine, "Name of the machine."],
+        public_key: Annotated[str, _HEX, "Its public key, 64 hex digits."],
+        *,
+        space: Annotated[str, _SPACE, "Space its agents live in."] = "main",
+    ) -> MachineRow:
+        """Admit a machine, or give it another key: it may register agents of its own."""
+        raise NotImplementedError
+
+    @operation("GET", "/api/v2/admin/machines")
+    def machine_list(self) -> MachineList:
+        """List the machines."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/machines/revoke", writes=True)
+    def machine_revoke(self, name: Annotated[Machine, "Name of the machine."]) -> MachineRow:
+        """Shut a machine out. The keys of its agents stop working at once."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/agents/token", writes=True)
+    def agent_token(
+        self,
+        name: Annotated[Name, "Name of the agent."],
+        *,
+        kind: Annotated[Kind | None, "What a new agent is; default agent."] = None,
+        space: Space = "main",
+    ) -> Token:
+        """Make an agent, or replace the key of one, and print its key."""
+        raise NotImplementedError
+
+    @operation("GET", "/api/v2/admin/agents")
+    def agent_list(self, *, space: Annotated[str | None, _SPACE, "Only this space."] = None) -> AgentRows:
+        """List the agents."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/agents/grant", writes=True)
+    def agent_grant(
+        self,
+        name: Annotated[Name, "Name of the agent."],
+        role: Annotated[Role, "The role."],
+        *,
+        revoke: Annotated[bool, "Take the role away instead."] = False,
+        space: Space = "main",
+    ) -> AgentRow:
+        """Give an agent or person a role."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/agents/deactivate", writes=True)
+    def agent_deactivate(self, name: Annotated[Name, "Name of the agent."], *, space: Space = "main") -> AgentRow:
+        """Switch an agent off: its key stops working at once."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/agents/update", writes=True)
+    def agent_update(
+        self,
+        name: Annotated[Name, "Name of the agent."],
+        *,
+        kind: Annotated[Kind | None, "What it is."] = None,
+        active: Annotated[bool | None, "Whether its key works."] = None,
+        space: Space = "main",
+    ) -> AgentRow:
+        """Change what an agent is, or switch it on again."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/agents/delete", writes=True)
+    def agent_delete(
+        self,
+        name: Annotated[Name, "Name of the agent."],
+        *,
+        space: Space = "main",
+    ) -> Deleted:
+        """Delete an agent: its key, card, inbox and memberships. Its messages stay, under a name that says so."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/spaces", writes=True)
+    def space_add(self, name: Annotated[str, _SPACE, "Name of the space."]) -> SpaceRow:
+        """Make a space: agents, channels and files in it are invisible to all others."""
+        raise NotImplementedError
+
+    @operation("GET", "/api/v2/admin/spaces")
+    def space_list(self) -> SpaceList:
+        """List the spaces."""
+        raise NotImplementedError
+
+
+ADMINISTRATION: dict[str, Operation[..., Any]] = {
+    name: entry.operation for name, entry in vars(Administration).items() if isinstance(entry, Declared)
+}

@@ -1,0 +1,181 @@
+"""`agentchat admin`: what an operator does, whether the relay of a data directory runs or not.
+
+If it runs, the commands go to it over HTTP, with the credential of the directory; else they open its store. The
+commands are those of `Administration`: `machine_add` is `agentchat admin machine add`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from agentchat import errors
+from agentchat._arguments import check
+from agentchat._exchange import Options, Request, build_request, exchange
+from agentchat._operation import Operation, SyncCaller
+from agentchat._transport import StdlibTransport
+from agentchat.cli import Parser, add_argument
+from agentchat.client import drive
+from agentchat.text import word
+
+from ..administration import ADMINISTRATION, Administration
+from ..directory import Directory
+from .serve import default_directory
+
+R = TypeVar("R")
+_ABOUT = {
+    "machine": "machines that register agents of their own",
+    "agent": "agents and persons, their keys and roles",
+    "space": "spaces, which see nothing of each other",
+    "credential": "the admin credential itself",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parser().parse_args(list(argv))
+    directory = Directory(options.data or default_directory())
+    if options.operation is None:
+        directory.rotate_admin_secret()
+        print(f"The new admin credential is in {directory.path}/admin.key; the old one is void.")
+        return 0
+    operation: Operation[..., Any] = options.operation
+    given = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
+    with _administration(directory) as administration:
+        result = getattr(administration, operation.name)(**{k: v for k, v in given.items() if v is not None})
+    print(json.dumps(result, indent=2) if options.json else _told(operation.name, result))
+    return 0
+
+
+class _Client(Administration, SyncCaller):
+    """Drives an operation by `perform(operation, checked arguments)`."""
+
+    def __init__(self, perform: Callable[[Operation[..., Any], dict[str, Any]], Any]) -> None:
+        self._perform = perform
+
+    def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
+        result: R = self._perform(operation, check(operation, operation.bind(args, kwargs)))
+        return result
+
+
+@contextmanager
+def _administration(directory: Directory) -> Iterator[Administration]:
+    """The operations, done by the running relay or right here."""
+    try:
+        directory.hold("agentchat admin")
+    except errors.Conflict:
+        url = directory.served_at()
+        if url is None:
+            raise
+        transport = StdlibTransport(url)
+        try:
+            yield _Client(lambda operation, given: _ask_relay(transport, directory, operation, given))
+        finally:
+            transport.close()
+        return
+    try:
+        with _store(directory) as perform:
+            yield _Client(perform)
+    finally:
+        directory.release()
+
+
+def _ask_relay(
+    transport: StdlibTransport, directory: Directory, operation: Operation[..., R], given: dict[str, Any]
+) -> R:
+    headers = {
+        "accept": "application/json",
+        "content-type": "application/json",
+        "authorization": f"Bearer {directory.admin_secret()}",
+    }
+
+    def build(key: str | None, timeout: float) -> Request:
+        return build_request(operation, given, headers, timeout)
+
+    return drive(exchange(operation, build, Options(retries=0)), transport)
+
+
+@contextmanager
+def _store(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
+    from ..service import upkeep
+    from ..service.operations import ADMIN_SERVICES
+    from ..store.seam import Lane
+    from ..store.sqlite import Sqlite
+
+    store = Sqlite(directory.path)
+    try:
+        store.ask(Lane.WRITE, upkeep.seed)
+
+        def perform(operation: Operation[..., Any], given: dict[str, Any]) -> Any:
+            _, lane, service = ADMIN_SERVICES[operation.name]
+            return store.ask(lane, lambda tx: service(tx, **given))
+
+        yield perform
+    finally:
+        store.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = Parser("agentchat admin", description="Administer a relay, running or not.", allow_abbrev=False)
+    parser.add_argument("--data", metavar="DIR", help="the relay's data directory (default: ~/.agentchat/relay)")
+    nouns = parser.add_subparsers(metavar="noun", required=True)
+    verbs = {
+        noun: nouns.add_parser(noun, help=text, description=f"Administer {text}.").add_subparsers(
+            metavar="command", required=True
+        )
+        for noun, text in _ABOUT.items()
+    }
+    for operation in ADMINISTRATION.values():
+        noun, _, verb = operation.name.partition("_")
+        text = operation.description
+        command = verbs[noun].add_parser(verb, parents=[common], help=text, description=text, allow_abbrev=False)
+        for parameter in operation.parameters.values():
+            add_argument(command, parameter, operation)
+        command.set_defaults(operation=operation)
+    text = "Replace the admin credential in DIR/admin.key."
+    verbs["credential"].add_parser("rotate", help=text, description=text).set_defaults(operation=None)
+    return parser
+
+
+def _told(name: str, result: Any) -> str:
+    """A result for people. A new key stands alone on the last line, so that a script can take it."""
+    if name == "agent_token":
+        print(
+            f"{result['name']} in space {result['space']} now has this key, which is shown only once:", file=sys.stderr
+        )
+        return str(result["key"])
+    if name == "agent_delete":
+        return f"Deleted {result['name']}; its messages are now by {result['messages_now_by']}."
+    if name.endswith("_list"):
+        return _table(next(iter(result.values())))
+    return _table([result])
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows in columns, under the names of their members."""
+    if not rows:
+        return "None."
+    names = [name for name in rows[0] if name != "public_key"]
+    cells = [[name.replace("_", " ") for name in names]]
+    cells += [[_cell(row[name]) for name in names] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None | []:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ",".join(value)
+        case _:
+            return word(value)

@@ -1,0 +1,102 @@
+"""Who is calling: an agent by its key, an operator by the admin credential. Identity comes from nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
+from typing import Any
+
+from agentchat._exchange import KEY_HEADER
+from agentchat.errors import Forbidden, Unauthorized
+
+from ..service import agents
+from ..service.call import Agent
+from ..store.seam import Lane, Store
+from .limits import Window
+from .request import Request
+
+Ask = Callable[[Lane, Callable[[Any], Any]], Coroutine[Any, Any, Any]]
+_KEY = KEY_HEADER.encode()
+_MOST_CACHED = 100_000
+_MOST_ATTEMPTS = 10  # wrong admin credentials of one address in a minute
+
+
+class Agents:
+    """Agents by the hash of their key. The cache lasts until the store says that something about keys changed."""
+
+    def __init__(self, store: Store, ask: Ask, clock: Callable[[], int]) -> None:
+        self._store, self._ask, self._clock = store, ask, clock
+        self._epoch = store.epoch
+        self._cache: dict[bytes, tuple[Agent, int]] = {}
+
+    async def agent(self, request: Request) -> Agent:
+        key = request.headers.get(_KEY)
+        if not key:
+            raise Unauthorized(f"The header {KEY_HEADER} is missing: it holds the agent's key.")
+        if self._epoch != self._store.epoch or len(self._cache) > _MOST_CACHED:
+            self._cache.clear()
+            self._epoch = self._store.epoch
+        hash = hashlib.sha256(key)
+        found = self._cache.get(hash.digest()) or await self._look_up(hash.digest(), hash.hexdigest())
+        now = self._clock()
+        if agents.is_stale(found[1], now):
+            agent_id = found[0].id
+            self._cache[hash.digest()] = (found[0], now)
+            self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent_id), lambda result, error: None)
+        return found[0]
+
+    async def _look_up(self, digest: bytes, hexdigest: str) -> tuple[Agent, int]:
+        epoch = self._store.epoch
+        found = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hexdigest))
+        if found is None:
+            raise Unauthorized("This agent key is unknown or no longer valid.")
+        if epoch == self._store.epoch == self._epoch:
+            self._cache[digest] = found
+        return found  # type: ignore[no-any-return]
+
+
+class Operators:
+    """The admin credential. `read` gives it as it is now, so that a rotated one works at once."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+        self._attempts = Window(_MOST_ATTEMPTS)
+
+    def check_bearer(self, request: Request, address: str) -> None:
+        scheme, _, secret = (request.text(b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Unauthorized("The admin routes need: Authorization: Bearer <the content of admin.key>")
+        if not self.knows(secret.strip(), address):
+            raise Unauthorized("This is not the admin credential.")
+
+    def check_secret(self, secret: str, address: str) -> None:
+        if not self.knows(secret, address):
+            raise Forbidden("admin_secret is wrong.")
+
+    def knows(self, secret: str, address: str) -> bool:
+        self._attempts.check(address)
+        if hmac.compare_digest(secret.encode("utf-8", "replace"), self._read().encode()):
+            return True
+        self._attempts.count(address)
+        return False
+
+
+def address_of(request: Request, trusted: tuple[str, ...]) -> str:
+    """The caller's address. Forwarded headers count only as far as trusted proxies vouch for them."""
+    client = request.scope.get("client")
+    address = str(client[0]) if client else "unknown"
+    if trusted and address in trusted:
+        forwarded = (request.text(b"x-forwarded-for") or "").split(",")
+        for hop in (hop.strip() for hop in reversed(forwarded)):
+            if not hop or hop not in trusted:
+                return _normal(hop) or address
+    return address
+
+
+def _normal(text: str) -> str | None:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None

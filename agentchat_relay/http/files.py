@@ -1,0 +1,116 @@
+"""Files in and out. These routes are not enveloped, and bodies may be large: they are never held in memory whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from agentchat.contract import OPERATIONS
+from agentchat.errors import BadRequest, NotFound
+
+from ..service import files
+from ..service.files import Content, Found
+from ..store.seam import Lane
+from .links import VALID_SECONDS
+from .media import disposition, safe_type
+from .operations import arguments_of, call_of, renamed
+from .parts import Parts, now
+from .reply import Reply, json_reply
+from .request import Request
+from .uploads import Spool, Upload, store
+
+_PIECE = 256 * 1024
+_UPLOAD, _DOWNLOAD = OPERATIONS["upload_file"], OPERATIONS["download_file"]
+
+
+class UploadFile:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, request: Request) -> Reply:
+        parts = self._parts
+        agent = await parts.agents.agent(request)
+        parts.writes.take(agent.id)
+        async with parts.uploads:
+            upload = await self._receive(request, agent.space_id)
+        # The blob stands for the content from here on, also in what makes a repeat recognisable.
+        given = {**upload.arguments, "content": upload.hash}
+        given["post_message"] = given.get("post_message") is not False
+        given["encoding"] = None
+        content_type = given.pop("content_type", None)
+        arguments = arguments_of(_UPLOAD, given, {}, renamed(_UPLOAD))
+        arguments["content"] = Content(
+            upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None)
+        )  # fmt: skip
+        call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(arguments["content"])})
+        return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments)))
+
+    async def _receive(self, request: Request, space_id: int) -> Upload:
+        most = self._parts.settings.most_file_bytes
+        spool = Spool(most_of(most), self._parts.blobs.temporary)
+        try:
+            async for piece in request.pieces():
+                spool.add(piece)
+            return await asyncio.to_thread(store, spool.view(), self._parts.blobs, space_id, most)
+        finally:
+            spool.close()
+
+
+def most_of(most_file_bytes: int) -> int:
+    """The longest body: base64 takes a third more, and JSON may escape a character as six."""
+    return most_file_bytes * 6 + 65536
+
+
+class DownloadFile:
+    """`?url=true` asks for a link instead of the content."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, request: Request) -> Reply:
+        parts = self._parts
+        given = request.query()
+        path = given.get("path")
+        if isinstance(path, str) and (path.startswith("/") or ".." in path or "\0" in path):
+            raise BadRequest("path must be one that list_files or an announcement shows.")
+        agent = await parts.agents.agent(request)
+        parts.reads.take(agent.id)
+        arguments = arguments_of(_DOWNLOAD, given, {}, [])
+        call = call_of(_DOWNLOAD, agent, request, arguments)
+        found = await parts.ask(Lane.READ, lambda tx: files.find(tx, call, **arguments))
+        if str(given.get("url", "")).lower() == "true":
+            return json_reply({"signed_url": parts.links.make(found.id, now()), "expires_in": VALID_SECONDS})
+        return await _sent(parts, found)
+
+
+class LinkedFile:
+    """A file by its signed link: no key."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, request: Request) -> Reply:
+        id = self._parts.links.read(request.segments["token"], now())
+        return await _sent(self._parts, await self._parts.ask(Lane.READ, lambda tx: files.find_linked(tx, id)))
+
+
+async def _sent(parts: Parts, found: Found) -> Reply:
+    try:
+        blob = await asyncio.to_thread(parts.blobs.open, found.space_id, found.hash)
+    except NotFound:
+        raise NotFound("The content of this file is gone from the relay's disk.") from None
+    headers = [
+        (b"content-type", found.type.encode()),
+        (b"content-length", b"%d" % found.size),
+        (b"content-disposition", disposition(found.name).encode("ascii")),
+    ]
+    return Reply(200, headers, pieces=_pieces(blob))
+
+
+async def _pieces(blob: BinaryIO) -> AsyncIterator[bytes]:
+    try:
+        while piece := await asyncio.to_thread(blob.read, _PIECE):
+            yield piece
+    finally:
+        blob.close()

@@ -1,0 +1,66 @@
+"""What every route is given."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from agentchat.errors import AgentChatError
+
+from ..blobs import Blobs
+from ..settings import Settings
+from ..store.seam import Lane, Store
+from .authentication import Agents, Operators, address_of
+from .limits import Buckets, Window
+from .links import Links
+from .request import Request
+
+T = TypeVar("T")
+_MOST_BAD_REGISTRATIONS = 10  # of one address in a minute
+_MOST_UPLOADS = 8  # at a time
+
+
+class Parts:
+    """The store, the files, and who may do how much."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, settings: Settings, *, link_secret: bytes, admin_secret: Callable[[], str]
+    ) -> None:
+        self.store = store
+        self.blobs = blobs
+        self.settings = settings
+        self.agents = Agents(store, self.ask, now)
+        self.operators = Operators(admin_secret)
+        self.reads = Buckets(settings.agent_reads, settings.all_reads)
+        self.writes = Buckets(settings.agent_writes, settings.all_writes)
+        self.bad_registrations = Window(_MOST_BAD_REGISTRATIONS)
+        self.links = Links(link_secret, settings.public_url)
+        self.uploads = asyncio.Semaphore(_MOST_UPLOADS)
+
+    async def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
+        """Run a service call in its lane. It goes on even if the caller hangs up meanwhile."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(result: T, error: BaseException | None) -> None:
+            if outcome.cancelled():
+                return
+            if error is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+
+        self.store.submit(lane, call, done)
+        result = await outcome
+        if isinstance(result, AgentChatError):  # a refusal that kept what it wrote
+            raise result
+        return result
+
+    def address_of(self, request: Request) -> str:
+        return address_of(request, self.settings.trusted_proxies)
+
+
+def now() -> int:
+    """This process's clock, in microseconds."""
+    return time.time_ns() // 1000

@@ -1,0 +1,182 @@
+"""What an operator does: machines, agents, spaces. Each function belongs to one operation of `Administration`."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+from agentchat._arguments import nearest
+from agentchat.errors import BadRequest, Conflict, NotFound
+
+from ..administration import AgentRow, AgentRows, Deleted, MachineList, MachineRow, SpaceList, SpaceRow, Token
+from ..store.seam import Reading, Row, Writing
+from ..wire import iso, new_id
+from . import agents, upkeep
+
+
+def machine_add(tx: Writing, *, name: str, public_key: str, space: str = upkeep.MAIN) -> MachineRow:
+    space_id = _space_id(tx, space)
+    row = tx.one("machine_by_name", name=name)
+    if row is None:
+        tx.run("insert_machine", name=name, space_id=space_id, public_key=public_key, created_at=tx.now)
+    elif row["space_id"] != space_id:
+        raise Conflict(f"Machine {name} lives in another space, which cannot be changed; choose another name.")
+    else:
+        tx.run("update_machine", id=row["id"], public_key=public_key)
+    tx.forget()
+    return {"name": name, "space": space, "active": True}
+
+
+def machine_list(tx: Reading) -> MachineList:
+    return {
+        "machines": [
+            {
+                "name": row["name"],
+                "space": row["space"],
+                "active": bool(row["active"]),
+                "public_key": row["public_key"],
+                "agents": row["agents"],
+                "created_at": iso(row["created_at"]),
+            }
+            for row in tx.all("list_machines")
+        ]
+    }
+
+
+def machine_revoke(tx: Writing, *, name: str) -> MachineRow:
+    row = tx.one("machine_by_name", name=name)
+    if row is None:
+        raise _not_found("machine", name, [row["name"] for row in tx.all("list_machines")])
+    tx.run("revoke_machine", id=row["id"])
+    agents_off = tx.run("revoke_agents_of_machine", machine_id=row["id"])
+    tx.forget()
+    space = next(found["space"] for found in tx.all("list_machines") if found["name"] == name)
+    return {"name": name, "space": space, "active": False, "agents": agents_off}
+
+
+def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str = upkeep.MAIN) -> Token:
+    if name in agents.RESERVED:
+        raise BadRequest(f"The name {name} is reserved.")
+    key = secrets.token_hex(32)
+    key_hash = hashlib.sha256(key.encode()).hexdigest()
+    space_id = _space_id(tx, space)
+    row = tx.one("agent_by_name", space_id=space_id, name=name)
+    if row is None:
+        public_id = new_id(tx.now)
+        agent_id = tx.run(
+            "insert_agent", public_id=public_id, space_id=space_id, name=name, machine_id=None, kind=kind or "agent",
+            key_hash=key_hash, created_at=tx.now,
+        )  # fmt: skip
+        tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
+    elif not row["active"]:
+        raise Conflict(f"{name} is deactivated; first: agentchat admin agent update {name} --active")
+    else:
+        tx.run("set_key", id=row["id"], key_hash=key_hash, machine_id=row["machine_id"])
+        if kind is not None:
+            tx.run("update_agent", id=row["id"], kind=kind, active=1)
+    tx.forget()
+    return {"name": name, "space": space, "key": key}
+
+
+def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:
+    if space is not None:
+        _space_id(tx, space)
+    return {"agents": [_row(row) for row in tx.all("list_agents", space=space or "%")]}
+
+
+def agent_grant(
+    tx: Writing, *, name: str, role: str, revoke: bool = False, space: str = upkeep.MAIN
+) -> AgentRow:  # fmt: skip
+    row = _agent(tx, space, name)
+    roles = set(row["roles"].split()) - {role} | (set() if revoke else {role})
+    tx.run("set_roles", id=row["id"], roles=" ".join(sorted(roles)))
+    return _changed(tx, space, name)
+
+
+def agent_deactivate(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> AgentRow:
+    return agent_update(tx, name=name, active=False, space=space)
+
+
+def agent_update(
+    tx: Writing, *, name: str, kind: str | None = None, active: bool | None = None, space: str = upkeep.MAIN
+) -> AgentRow:
+    row = _agent(tx, space, name)
+    if kind is None and active is None:
+        raise BadRequest("Nothing to change: give kind or active.")
+    on = bool(row["active"]) if active is None else active
+    tx.run("update_agent", id=row["id"], kind=kind or row["kind"], active=int(on))
+    return _changed(tx, space, name)
+
+
+def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
+    row = _agent(tx, space, name)
+    grave = f"deleted-{secrets.token_hex(6)}"
+    tx.run("bury_agent", id=row["id"], name=grave)
+    for statement in ("delete_inbox", "delete_memberships", "delete_answers"):
+        tx.run(statement, agent_id=row["id"])
+    tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
+    tx.forget()
+    return {"name": name, "messages_now_by": grave}
+
+
+def space_add(tx: Writing, *, name: str) -> SpaceRow:
+    if tx.one("space_by_name", name=name) is not None:
+        raise Conflict(f"There is a space {name} already.")
+    upkeep.make_space(tx, name)
+    return next(row for row in space_list(tx)["spaces"] if row["name"] == name)
+
+
+def space_list(tx: Reading) -> SpaceList:
+    return {
+        "spaces": [
+            {
+                "name": row["name"],
+                "agents": row["agents"],
+                "channels": row["channels"],
+                "events": row["events"],
+                "created_at": iso(row["created_at"]),
+            }
+            for row in tx.all("list_spaces")
+        ]
+    }
+
+
+def _space_id(tx: Reading, name: str) -> int:
+    row = tx.one("space_by_name", name=name)
+    if row is None:
+        raise _not_found("space", name, [row["name"] for row in tx.all("list_spaces")])
+    return int(row["id"])
+
+
+def _agent(tx: Reading, space: str, name: str) -> Row:
+    space_id = _space_id(tx, space)
+    row = tx.one("agent_by_name", space_id=space_id, name=name)
+    if row is None:
+        raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
+    return row
+
+
+def _not_found(what: str, name: str, names: list[str]) -> NotFound:
+    near = nearest(name, names)
+    hint = f"Did you mean {near}?" if near else f"agentchat admin {what} list shows them."
+    return NotFound(f"There is no {what} {name}. {hint}", details={"near": [near] if near else []})
+
+
+def _changed(tx: Writing, space: str, name: str) -> AgentRow:
+    tx.forget()
+    return next(_row(row) for row in tx.all("list_agents", space=space) if row["name"] == name)
+
+
+def _row(row: Any) -> AgentRow:
+    return {
+        "name": row["name"],
+        "space": row["space"],
+        "kind": row["kind"],
+        "roles": row["roles"].split(),
+        "active": bool(row["active"]),
+        "machine": row["machine"],
+        "has_key": bool(row["has_key"]),
+        "created_at": iso(row["created_at"]),
+        "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
+    }

@@ -1,0 +1,237 @@
+"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from agentchat import types
+from agentchat.errors import BadRequest, Conflict, NotFound
+
+from ..store.seam import Place, Reading, Row, Writing
+from ..wire import iso, new_id
+from . import agents, channels, repeats
+from .call import Call
+
+_MOST_NAMES = 100  # looked up in one message
+_MOST_NOTIFIED = 50
+# A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
+_MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]*)")
+_SHORT = {"gossip-": (500, 1024), "shared-": (2000, 1024)}  # content, metadata: characters in federated channels
+_PINNED, _NOT_PINNED = b',"pinned":true}', b',"pinned":false}'
+
+_encode = msgspec.json.encode
+
+
+# Posting
+
+
+def send_message(
+    tx: Writing,
+    call: Call,
+    *,
+    channel: str,
+    content: str,
+    parent_message_id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    kind: str = "chat",
+) -> types.SentMessage:
+    channels.refuse_direct(channel)
+    stored = None if metadata is None else _encode(metadata).decode()
+    if channel.startswith(("gossip-", "shared-")):
+        _check_short(channel, content, stored)
+    content = content.strip()
+    if (row := repeats.earlier(tx, call)) is not None:
+        return _sent_before(tx, call, row)
+    place = channels.known(tx, call.agent.space_id, channel)
+    parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
+    if place is None:
+        channels.check_may_create(tx, call)
+        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
+    named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
+    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent)
+    for agent_id in named:
+        _notify(tx, call, agent_id, "mention", at, place.id)
+    return {"message": message, "unmatched_mentions": unmatched}
+
+
+def send_direct_message(
+    tx: Writing, call: Call, *, target_agent: str, content: str, metadata: dict[str, Any] | None = None
+) -> types.SentMessage:
+    if (row := repeats.earlier(tx, call)) is not None:
+        return _sent_before(tx, call, row)
+    target = agents.known(tx, call.agent.space_id, target_agent)
+    if target is None:
+        raise agents.unknown(tx, call, target_agent)
+    if not target.active:
+        raise Conflict(f"@{target_agent} was deactivated and reads nothing any more.")
+    place = channels.known(tx, call.agent.space_id, channels.DIRECT)
+    if place is None:
+        place = channels.create(tx, call.agent.space_id, channels.DIRECT, by=None)
+    stored = None if metadata is None else _encode(metadata).decode()
+    text = f"@{target_agent} {content.strip()}"
+    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
+    if target.id != call.agent.id:
+        channels.join(tx, target.id, place)
+        _notify(tx, call, target.id, "direct", at, place.id)
+    return {"message": message, "unmatched_mentions": []}
+
+
+def _check_short(channel: str, content: str, metadata: str | None) -> None:
+    """Federated channels carry less."""
+    longest, most = _SHORT[channel[:7]]
+    if len(content) > longest:
+        raise BadRequest(f"content must have at most {longest} characters in #{channel}, got {len(content)}.")
+    if metadata is not None and len(metadata) > most:
+        raise BadRequest(f"metadata must have at most {most} characters as JSON in #{channel}, got {len(metadata)}.")
+
+
+def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: str) -> Row:
+    row = tx.one("find_message", public_id=public_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    if row is None:
+        raise NotFound(f"parent_message_id: there is no message {public_id}.")
+    if row["recipient_id"] is not None:
+        raise BadRequest("parent_message_id is a direct message; answer it with send_direct_message.")
+    if place is None or row["channel_id"] != place.id:
+        raise BadRequest("parent_message_id is a message of another channel; a reply goes where the message is.")
+    return row
+
+
+def append(
+    tx: Writing,
+    call: Call,
+    channel: channels.Channel,
+    content: str,
+    *,
+    kind: str = "chat",
+    metadata: str | None = None,
+    parent: Row | None = None,
+    recipient: int | None = None,
+) -> tuple[Any, Place]:
+    """Take the next place in the channel. Every check was made before."""
+    agent = call.agent
+    channels.join(tx, agent.id, channel)
+    place = tx.place(channel.id, chat=kind != "status")
+    public_id = new_id(place.at)
+    tx.later(
+        "insert_message",
+        id=place.id,
+        public_id=public_id,
+        channel_id=channel.id,
+        number=place.number,
+        chats=place.chats,
+        created_at=place.at,
+        author_id=agent.id,
+        recipient_id=recipient,
+        kind=kind,
+        content=content,
+        metadata=metadata,
+        parent_id=None if parent is None else parent["id"],
+        root_id=None if parent is None else parent["root_id"] or parent["id"],
+        key=call.key,
+        digest=call.digest,
+    )
+    if kind != "status":
+        tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
+    tx.later("see_agent", now=tx.now, id=agent.id)
+    tx.event(
+        agent.space_id,
+        "message.created",
+        actor_id=agent.id,
+        subject=public_id,
+        channel_id=channel.id,
+        audience_id=recipient,
+        payload=content,
+    )
+    row = {
+        "public_id": public_id,
+        "channel_id": channel.public_id,
+        "channel_name": channel.name,
+        "author_id": agent.public_id,
+        "author_name": agent.name,
+        "content": content,
+        "metadata": metadata,
+        "parent_id": None if parent is None else parent["public_id"],
+        "kind": kind,
+        "created_at": place.at,
+    }
+    return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
+
+
+def _notify(tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int) -> None:
+    public_id = new_id(place.at)
+    tx.later("insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at)
+    tx.event(
+        call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
+        audience_id=agent_id,
+    )  # fmt: skip
+
+
+def _sent_before(tx: Writing, call: Call, row: Row) -> types.SentMessage:
+    """The answer of a repeated call, told again from what was stored."""
+    message = whole(tx, row["id"])
+    stored = tx.the("whole_message", id=row["id"])
+    unmatched = []
+    if stored["kind"] != "status" and stored["channel_name"] != channels.DIRECT:
+        for name in _names(stored["content"]):
+            agent = agents.known(tx, call.agent.space_id, name)
+            if name != call.agent.name and (
+                agent is None or tx.one("item_of", agent_id=agent.id, message_id=row["id"]) is None
+            ):
+                unmatched.append(name)
+    return {"message": message, "unmatched_mentions": unmatched}
+
+
+def _names(content: str) -> list[str]:
+    """The names after an @, each once, in order."""
+    names = (name.rstrip("-_").lower() for name in _MENTION.findall(content))
+    return list(dict.fromkeys(names))[:_MOST_NAMES]
+
+
+def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[str]]:
+    """Who is to be told of a message, and which names are nobody's."""
+    told: list[int] = []
+    unmatched: list[str] = []
+    for name in _names(content):
+        agent = agents.known(tx, call.agent.space_id, name)
+        if name == call.agent.name:
+            continue
+        if agent is None or not agent.active or len(told) == _MOST_NOTIFIED:
+            unmatched.append(name)
+        else:
+            told.append(agent.id)
+    return told, unmatched
+
+
+# Travelling
+
+
+def whole(tx: Reading, id: int, pinned: bool | None = None) -> Any:
+    """A message as it travels, already encoded. Pins are the one thing about it that can change."""
+    encoded = tx.encoded.get(id)
+    if encoded is None:
+        encoded = _encode(_travelling(tx.the("whole_message", id=id)))[:-1]
+        tx.encoded.put(id, encoded)
+    if pinned is None:
+        pinned = tx.one("pin_of", message_id=id) is not None
+    return msgspec.Raw(encoded + (_PINNED if pinned else _NOT_PINNED))
+
+
+def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["public_id"],
+        "channel_id": row["channel_id"],
+        "channel_name": row["channel_name"],
+        "author_agent_id": row["author_id"],
+        "author_name": row["author_name"],
+        "agents": {"id": row["author_id"], "name": row["author_name"]},
+        "author_display": None,
+        "content": row["content"],
+        "metadata": None if row["metadata"] is None else msgspec.Raw(row["metadata"].encode()),
+        "parent_message_id": row["parent_id"],
+        "kind": row["kind"],
+        "created_at": iso(row["created_at"]),
+        "updated_at": None,
+    }

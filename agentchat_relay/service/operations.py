@@ -1,0 +1,62 @@
+"""The table: what the contract names, and the function that means it. Every surface of the relay starts here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from agentchat._operation import Operation
+from agentchat.contract import OPERATIONS
+
+from ..administration import ADMINISTRATION
+from ..store.seam import Lane
+from . import administration, agents, channels, files, mentions, messages, pages, read_state, search
+from .repeats import once
+
+
+class Entry(NamedTuple):
+    operation: Operation[..., Any]
+    lane: Lane
+    service: Callable[..., Any]
+
+
+def _agents(lane: Lane, *services: Callable[..., Any]) -> dict[str, Entry]:
+    """Entries by the names of the functions, which are those of the operations."""
+    found = {}
+    for service in services:
+        name = service.__name__
+        found[name] = Entry(OPERATIONS[name], lane, once(service) if lane == Lane.WRITE else service)
+    return found
+
+
+SERVICES: dict[str, Entry] = {
+    **_agents(
+        Lane.READ,
+        channels.check_board,
+        channels.list_channels,
+        pages.read_messages,
+        pages.get_message,
+        pages.read_thread,
+        pages.list_pinned_messages,
+        mentions.check_mentions,
+        read_state.list_readers,
+        agents.find_agents,
+        files.list_files,
+    ),
+    **_agents(Lane.SEARCH, search.search_messages),
+    **_agents(Lane.APPEND, messages.send_message, messages.send_direct_message),
+    **_agents(
+        Lane.WRITE,
+        mentions.mark_mentions_read,
+        read_state.mark_channel_read,
+        pages.pin_message,
+        pages.unpin_message,
+        agents.set_card,
+    ),
+}
+"""What travels as JSON both ways. Files that go in and out are `files.upload_file` and `files.find`, by hand."""
+
+ADMIN_SERVICES: dict[str, Entry] = {
+    name: Entry(operation, Lane.WRITE if operation.writes else Lane.READ, getattr(administration, name))
+    for name, operation in ADMINISTRATION.items()
+}

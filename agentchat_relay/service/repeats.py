@@ -1,0 +1,63 @@
+"""One effect per idempotency key (promise P2).
+
+An operation that creates a row keeps key and digest on that row, and its answer is told again from it. Every other
+operation keeps its answer beside the key, for a while. A key belongs to its agent; the same key with another operation
+or other arguments is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agentchat.errors import Conflict
+
+from ..store.seam import Row, Writing
+from .call import Call
+
+KEEP_DAYS = 7
+_MOST_ANSWERS = 10_000  # of one agent
+Service = Callable[..., Any]
+
+
+def earlier(tx: Writing, call: Call) -> Row | None:
+    """What this agent did under this key before, if it was this very call."""
+    if call.key is None:
+        return None
+    tx.settle((call.key, call.agent.id))
+    row = tx.one("repeat", key=call.key, agent_id=call.agent.id)
+    if row is not None and row["digest"] != call.digest:
+        raise Conflict(
+            "This idempotency key was used for another call; use a new key for every call.",
+            code="idempotency_mismatch",
+        )
+    return row
+
+
+def once(service: Service) -> Service:
+    """The service function, told to act once per key."""
+
+    def run(tx: Writing, call: Call, **arguments: Any) -> Any:
+        if (row := earlier(tx, call)) is not None:
+            return msgspec.json.decode(row["answer"])
+        answer = service(tx, call, **arguments)
+        if call.key is not None and not isinstance(answer, Exception):
+            _keep(tx, call, msgspec.json.encode(answer).decode())
+        return answer
+
+    return run
+
+
+def _keep(tx: Writing, call: Call, answer: str) -> None:
+    id = tx.run(
+        "insert_answer",
+        agent_id=call.agent.id,
+        key=call.key,
+        digest=call.digest,
+        answer=answer,
+        created_at=tx.now,
+    )
+    if id % 100 == 0:
+        tx.run("bound_answers", agent_id=call.agent.id, keep=_MOST_ANSWERS)

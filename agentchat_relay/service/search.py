@@ -1,0 +1,59 @@
+"""Search: the newest hits, the best of them first."""
+
+from __future__ import annotations
+
+from agentchat import types
+
+from ..store.query import Query, read_query
+from ..store.seam import Reading, Row, place_of
+from ..wire import iso
+from . import channels
+from .call import Call
+
+_NEWEST = 200  # hits that are ranked; ranking all would cost more with every message that was ever sent
+_BEST = 50
+_LOOKED_AT = 4000  # characters of a message that count
+_USUAL_LENGTH = 250
+
+
+def search_messages(tx: Reading, call: Call, *, query: str, channel: str | None = None) -> types.SearchResults:
+    wanted = read_query(query)
+    places = _places(tx, call, channel)
+    rows = tx.search(wanted, places=places, limit=_NEWEST) if wanted and places else []
+    ranked = sorted(((_rank(row["content"], wanted), row["id"], row) for row in rows), key=lambda hit: hit[:2])
+    return {"query": query, "results": [_row(row, rank) for rank, _, row in ranked[: -_BEST - 1 : -1]]}
+
+
+def _places(tx: Reading, call: Call, channel: str | None) -> list[str]:
+    """Where the caller may look: the space and its own direct messages, or one channel."""
+    mine = place_of(agent_id=call.agent.id)
+    if channel is None:
+        return [place_of(space_id=call.agent.space_id), mine]
+    found = channels.look_up(tx, call.agent.space_id, channel)
+    if found is None:
+        return []
+    return [mine if found.is_direct else place_of(channel_id=found.id)]
+
+
+def _rank(content: str, wanted: Query) -> float:
+    """How much of the words a message holds for its length: each counts less the more often it comes."""
+    text = content[:_LOOKED_AT].lower()
+    length = 0.25 + 0.75 * len(text) / _USUAL_LENGTH
+    rank = 0.0
+    for word in wanted.words:
+        found = text.count(word[:6] if len(word) > 7 else word)  # roughly its stem
+        rank += found / (found + 1.2 * length)
+    return round(rank, 4)
+
+
+def _row(row: Row, rank: float) -> types.SearchHit:
+    return {
+        "id": row["public_id"],
+        "channel_id": row["channel_id"],
+        "channel_name": row["channel_name"],
+        "author_agent_id": row["author_id"],
+        "author_name": row["author_name"],
+        "content": row["content"],
+        "created_at": iso(row["created_at"]),
+        "rank": rank,
+    }

@@ -1,0 +1,21 @@
+"""What an operator may set, with the defaults."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MIB = 1 << 20
+
+
+class Settings(NamedTuple):
+    """Rates are per second, bursts ten times that; 0 is no limit."""
+
+    public_url: str = ""  # what signed links start with; never taken from a request
+    trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For is believed
+    agent_reads: float = 100.0
+    agent_writes: float = 50.0
+    all_reads: float = 20_000.0
+    all_writes: float = 10_000.0
+    most_file_bytes: int = 10 * MIB
+    most_agents: int = 50  # active ones of one machine
+    own_names: bool = False  # a machine registers only names that start with its own

@@ -1,0 +1,34 @@
+"""What never changes needs to be encoded once: a bounded cache by internal id."""
+
+from __future__ import annotations
+
+_MOST_BYTES = 32 << 20
+_OVERHEAD = 150  # of one entry, about
+
+
+class Encoded:
+    """Drops what was put in first. Threads may share it: every step is one operation of a dict."""
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._entries: dict[int, bytes] = {}
+        self._room = self._most = most_bytes
+        self.get = self._entries.get
+
+    def put(self, id: int, content: bytes, /) -> None:
+        self._room -= len(content) + _OVERHEAD
+        self._entries[id] = content
+        if self._room < 0:
+            self._entries.clear()
+            self._room = self._most
+
+
+class Shared:
+    """The cache all threads of a store use. A thread takes `current` before its snapshot, so that what it read under
+    an older state never enters a newer cache."""
+
+    def __init__(self) -> None:
+        self.current = Encoded()
+
+    def renew(self) -> Encoded:
+        self.current = Encoded()
+        return self.current

@@ -1,0 +1,182 @@
+"""The full-text index of SQLite: a file of its own, filled by a thread of its own, which also answers searches.
+
+So a merge of the index never holds a lock that a message waits for, and the file can be deleted: it is made again.
+Searches see what was acknowledged before them, because the thread catches up first. A message is filed under its
+places (see `seam.place_of`), so that a search in one channel, or of one agent's direct messages, costs no more than
+one in all.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentchat.errors import Unavailable
+
+from .cache import Shared
+from .lane import LaneThread, Waiting
+from .query import Query, Term
+from .seam import Outcome
+from .sqlite_tx import read_group
+
+_CHUNK = 2000
+_LONGEST_CATCH_UP = 2.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS progress (only INTEGER PRIMARY KEY CHECK (only = 1), id INTEGER NOT NULL, public_id TEXT);
+CREATE VIRTUAL TABLE IF NOT EXISTS fulltext USING fts5(
+    content, place, content = '', columnsize = 0, tokenize = 'porter unicode61 remove_diacritics 2'
+);
+INSERT OR IGNORE INTO progress VALUES (1, 0, NULL);
+"""
+_INDEX = """
+INSERT INTO fulltext (rowid, content, place)
+SELECT m.id, m.content, CASE
+    WHEN m.recipient_id IS NULL THEN 's' || c.space_id || ' c' || c.id
+    ELSE 'd' || m.author_id || ' d' || m.recipient_id END
+FROM relay.messages m JOIN relay.channels c ON c.id = m.channel_id
+WHERE m.id > ? AND m.id <= ? AND m.kind <> 'status'
+"""
+_SEARCH = """
+SELECT m.id, m.public_id, m.content, m.created_at, c.public_id AS channel_id, c.name AS channel_name,
+    a.public_id AS author_id, a.name AS author_name
+FROM (SELECT rowid AS id FROM fulltext WHERE fulltext MATCH ? ORDER BY rowid DESC LIMIT ?) AS hits
+JOIN relay.messages m ON m.id = hits.id JOIN relay.channels c ON c.id = m.channel_id
+JOIN relay.agents a ON a.id = m.author_id
+ORDER BY m.id DESC
+"""
+
+
+class FullText:
+    """`written()` says that there is something new; the index follows after `pause` seconds."""
+
+    def __init__(
+        self,
+        path: str,
+        main: str,
+        connect: Callable[[str], Any],
+        shared: Shared,
+        again: Callable[[Waiting], None],
+        deliver: Callable[[Sequence[Outcome]], object],
+        pause: float,
+    ) -> None:
+        self.path = path
+        self._main = main
+        self._connect = connect
+        self._deliver = deliver
+        self._shared = shared
+        self._again = again
+        self._due = False
+        self._broken = False
+        self.lane = LaneThread("search", self._process, start=self._open, stop=self._close, pause=pause)
+
+    def written(self) -> None:
+        if not self._due:
+            self._due = True
+            self.lane.wake()
+
+    # On the thread
+
+    def _open(self) -> None:
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError:  # not a database, or a torn one: it holds nothing that is not in the other
+            self._connection.close()
+            for suffix in ("", "-wal", "-shm"):
+                if os.path.exists(self.path + suffix):
+                    os.remove(self.path + suffix)
+            self._prepare()
+        self.written()
+
+    def _prepare(self) -> None:
+        self._connection = connection = self._connect(self.path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN")
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute("COMMIT")
+        connection.execute("ATTACH ? AS relay", (self._main,))
+        at, public_id = self._connection.execute("SELECT id, public_id FROM progress").fetchone()
+        row = self._connection.execute("SELECT public_id FROM relay.messages WHERE id = ?", (at,)).fetchone()
+        if at and (row is None or row[0] != public_id):  # the index of another database, or of a later state of it
+            connection.execute("BEGIN")
+            connection.execute("DROP TABLE fulltext")
+            connection.execute("DELETE FROM progress")
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute("COMMIT")
+
+    def _close(self) -> None:
+        self._connection.close()
+
+    def _process(self, group: Sequence[Waiting]) -> None:
+        self._due = False
+        try:
+            behind = self._catch_up(_LONGEST_CATCH_UP if group else 0)
+        except sqlite3.Error as error:  # a full disk: what is indexed can still be searched
+            if not self._broken:
+                import logging
+
+                logging.getLogger("agentchat.relay").warning("The search index cannot grow: %s", error)
+            self._broken, behind = True, 0
+        else:
+            self._broken = False
+        if behind:
+            self.written()
+        if group:
+            self._deliver(self._answer(group, behind))
+
+    def _answer(self, group: Sequence[Waiting], behind: int) -> list[Outcome]:
+        if behind:
+            late = Unavailable(f"The search index is being built, {behind} messages to go; try again soon.")
+            late.retry_after = 2.0
+            return [(waiting.done, None, late) for waiting in group]
+        return read_group(self._connection, self._shared, group, self._again, self._search)
+
+    def _catch_up(self, seconds: float) -> int:
+        """Index what is new, at least one chunk; returns how many rows are left after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            (done,) = self._connection.execute("SELECT id FROM progress").fetchone()
+            (newest,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM relay.messages").fetchone()
+            if done >= newest:
+                return 0
+            self._index(done, min(done + _CHUNK, newest))
+            if time.monotonic() > deadline and newest > done + _CHUNK:
+                return int(newest - done - _CHUNK)
+
+    def _index(self, after: int, through: int) -> None:
+        execute = self._connection.execute
+        execute("BEGIN")
+        try:
+            execute(_INDEX, (after, through))
+            execute(
+                "UPDATE progress SET id = ?, public_id = (SELECT public_id FROM relay.messages WHERE id = ?)",
+                (through, through),
+            )
+            execute("COMMIT")
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+
+    def _search(self, query: Query, places: list[str], limit: int) -> list[Any]:
+        rows: list[Any] = self._connection.execute(_SEARCH, (match(query, places), limit)).fetchall()
+        return rows
+
+
+def match(query: Query, places: list[str]) -> str:
+    """A query in FTS5's language. Every word is quoted: bare punctuation would be an error there."""
+    where = "place : (" + " OR ".join(f'"{place}"' for place in places) + ")"
+    if query.alternatives:
+        wanted = " OR ".join("(" + " AND ".join(map(_phrase, terms)) + ")" for terms in query.alternatives)
+        where = f"{where} AND content : ({wanted})"
+    if query.excluded:
+        where = f"({where}) NOT content : ({' OR '.join(map(_phrase, query.excluded))})"
+    return where
+
+
+def _phrase(term: Term) -> str:
+    return '"' + " ".join(term.words) + '"'

@@ -1,0 +1,151 @@
+"""The seam between what operations mean and where rows live. Nothing above this page knows the engine.
+
+A store runs plain functions in transactions, in one of four lanes:
+
+    READ     sees one consistent snapshot, never waits for a write
+    SEARCH   a read whose full-text index has caught up with everything that was acknowledged before
+    WRITE    alone in a savepoint: whatever it raises, nothing of it stays
+    APPEND   a write that checks first and then only numbers, appends and counts: it buffers, so that a group of calls
+             costs one statement per table. A refusal must come before the first of these
+
+A call is over when its outcome is delivered; a write's comes after its commit is on disk. To refuse a call and still
+keep what it wrote, return the error instead of raising it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from .query import Query
+
+T = TypeVar("T")
+
+
+class Lane(enum.IntEnum):
+    READ = 0
+    SEARCH = 1
+    WRITE = 2
+    APPEND = 3
+
+
+class Row(Protocol):
+    """One row of a result: columns by name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class Place(NamedTuple):
+    """A new message's place: its internal id, its numbers in the channel, its time."""
+
+    id: int
+    number: int
+    chats: int
+    at: int
+
+
+class Standing(NamedTuple):
+    """Where a channel stands, with everything that was placed so far."""
+
+    chats: int
+    at: int
+
+
+class NeedsWrite(Exception):
+    """Raised by a call in a lane that reads: run it again in WRITE."""
+
+
+class Reading(Protocol):
+    """A transaction that reads. `now` is the store's clock in microseconds; statements are named in `sql/`."""
+
+    now: int
+    writes: bool
+
+    @property
+    def encoded(self) -> Encoded: ...
+
+    def one(self, statement: str, /, **values: Any) -> Row | None: ...
+    def the(self, statement: str, /, **values: Any) -> Row:
+        """The one row that must be there."""
+        ...
+
+    def all(self, statement: str, /, **values: Any) -> list[Row]: ...
+    def search(self, query: Query, *, places: list[str], limit: int) -> list[Row]:
+        """The newest messages that match in any of the places (see `place_of`), the newest first."""
+        ...
+
+
+class Writing(Reading, Protocol):
+    """A transaction that writes."""
+
+    @property
+    def memo(self) -> MutableMapping[Any, Any]:
+        """Facts that hold until `forget`, or until another process writes: ids of names, who is a member of what."""
+        ...
+
+    def run(self, statement: str, /, **values: Any) -> int:
+        """Run it now; the number of rows it changed, or the id of the row it inserted."""
+        ...
+
+    def later(self, statement: str, /, **values: Any) -> None:
+        """Run it before the commit, together with others of its kind. Nobody may need it before."""
+        ...
+
+    def settle(self, token: object) -> None:
+        """Make sure that what an earlier call of the same token appended can be read."""
+        ...
+
+    def place(self, channel_id: int, *, chat: bool) -> Place:
+        """The next place in a channel, whose counters move on."""
+        ...
+
+    def standing(self, channel_id: int) -> Standing: ...
+
+    def event(
+        self, space_id: int, kind: str, *, actor_id: int | None, subject: str, channel_id: int | None = None,
+        audience_id: int | None = None, payload: str = "",
+    ) -> None:  # fmt: skip
+        """Append to the space's log of events, at the next position."""
+        ...
+
+    def forget(self) -> None:
+        """Something cached may be wrong from here on, also who holds which key: drop it everywhere."""
+        ...
+
+
+class Encoded(Protocol):
+    """A bounded cache of things that never change, by internal id."""
+
+    def get(self, id: int, /) -> bytes | None: ...
+    def put(self, id: int, content: bytes, /) -> None: ...
+
+
+Call = Callable[[Any], Any]
+Done = Callable[[Any, BaseException | None], None]
+Outcome = tuple[Done, Any, BaseException | None]
+
+
+class Store(Protocol):
+    """Where everything lives."""
+
+    epoch: int  # moves on after every commit that called `forget`
+
+    def submit(self, lane: Lane, call: Call, done: Done) -> None:
+        """Run `call` with a transaction; `done(result, error)` is told the outcome."""
+        ...
+
+    def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
+        """Run `call` and wait for its outcome."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the files."""
+        ...
+
+
+def place_of(*, space_id: int | None = None, channel_id: int | None = None, agent_id: int | None = None) -> str:
+    """The word that stands for a place in the full-text index: a space, a channel, or an agent's direct messages."""
+    if channel_id is not None:
+        return f"c{channel_id}"
+    return f"s{space_id}" if agent_id is None else f"d{agent_id}"

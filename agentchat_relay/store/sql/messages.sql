@@ -1,0 +1,104 @@
+-- insert_message: one
+INSERT INTO messages (
+    id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata, parent_id,
+    root_id, key, digest
+) VALUES (
+    :id, :public_id, :channel_id, :number, :chats, :created_at, :author_id, :recipient_id, :kind, :content, :metadata,
+    :parent_id, :root_id, :key, :digest
+)
+
+-- whole_message: as it travels
+SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, c.public_id AS channel_id,
+    c.name AS channel_name, a.public_id AS author_id, a.name AS author_name, p.public_id AS parent_id
+FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
+LEFT JOIN messages p ON p.id = m.parent_id
+WHERE m.id = :id
+
+-- find_message: one that this agent may see
+SELECT m.id, m.public_id, m.channel_id, m.root_id, m.recipient_id, length(m.content) AS characters
+FROM messages m JOIN channels c ON c.id = m.channel_id
+WHERE m.public_id = :public_id AND c.space_id = :space_id
+AND (m.recipient_id IS NULL OR m.recipient_id = :agent_id OR m.author_id = :agent_id)
+
+-- page_before: chats older than a time, newest first
+SELECT id, created_at FROM messages
+WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at < :at
+ORDER BY created_at DESC LIMIT :limit
+
+-- page_after: chats newer than a time, oldest first
+SELECT id, created_at FROM messages
+WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at > :at
+ORDER BY created_at LIMIT :limit
+
+-- full_page_before: the same with status posts
+SELECT id, created_at FROM (
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at < :at
+        ORDER BY created_at DESC LIMIT :limit
+    ) AS chats
+    UNION ALL
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at < :at
+        ORDER BY created_at DESC LIMIT :limit
+    ) AS status
+) AS both ORDER BY created_at DESC LIMIT :limit
+
+-- full_page_after: the same with status posts
+SELECT id, created_at FROM (
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at > :at
+        ORDER BY created_at LIMIT :limit
+    ) AS chats
+    UNION ALL
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at > :at
+        ORDER BY created_at LIMIT :limit
+    ) AS status
+) AS both ORDER BY created_at LIMIT :limit
+
+-- direct_page_before: an agent's own direct messages, newest first
+SELECT id, created_at FROM (
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages WHERE recipient_id = :agent_id AND created_at < :at
+        ORDER BY created_at DESC LIMIT :limit
+    ) AS received
+    UNION
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE author_id = :agent_id AND recipient_id IS NOT NULL AND created_at < :at
+        ORDER BY created_at DESC LIMIT :limit
+    ) AS written
+) AS both ORDER BY created_at DESC LIMIT :limit
+
+-- direct_page_after: the same, newer than a time
+SELECT id, created_at FROM (
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages WHERE recipient_id = :agent_id AND created_at > :at
+        ORDER BY created_at LIMIT :limit
+    ) AS received
+    UNION
+    SELECT id, created_at FROM (
+        SELECT id, created_at FROM messages
+        WHERE author_id = :agent_id AND recipient_id IS NOT NULL AND created_at > :at
+        ORDER BY created_at LIMIT :limit
+    ) AS written
+) AS both ORDER BY created_at LIMIT :limit
+
+-- thread_after: the replies of a thread, oldest first
+SELECT id, created_at FROM messages WHERE root_id = :root_id AND id > :id ORDER BY id LIMIT :limit
+
+-- pins_of_channel: which messages are pinned, the newest message first
+SELECT message_id FROM pins WHERE channel_id = :channel_id ORDER BY message_id DESC
+
+-- pin_of: whether this one is
+SELECT message_id FROM pins WHERE message_id = :message_id
+
+-- insert_pin: pin it
+INSERT INTO pins (message_id, channel_id, pinned_by, pinned_at) VALUES (:message_id, :channel_id, :pinned_by, :pinned_at)
+
+-- delete_pin: unpin it
+DELETE FROM pins WHERE message_id = :message_id
