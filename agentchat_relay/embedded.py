@@ -36,10 +36,13 @@ class Embedded:
         self.relay: Relay | None = None
         self._thread = threading.Thread(target=self._run, name="agentchat-relay", daemon=True)
         self._thread.start()
-        self._started.wait()
-        if self._failure is not None:
+        if (failure := self._outcome()) is not None:
             self.close()
-            raise self._failure
+            raise failure
+
+    def _outcome(self) -> BaseException | None:
+        self._started.wait()
+        return self._failure
 
     def _run(self) -> None:
         try:
@@ -63,7 +66,8 @@ class Embedded:
 
     def token(self, name: str, *, space: str = "main", kind: str | None = None) -> str:
         """A new key for an agent, which is made if it is new."""
-        return self.ask(lambda tx: administration.agent_token(tx, name=name, kind=kind, space=space))["key"]
+        made = self.ask(lambda tx: administration.agent_token(tx, name=name, kind=kind, space=space))
+        return str(made["key"])
 
     def space(self, name: str) -> None:
         """Make a space."""

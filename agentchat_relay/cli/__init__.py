@@ -1,0 +1,1 @@
+"""The commands the relay adds to `agentchat`: serve and admin."""

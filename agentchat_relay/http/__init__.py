@@ -1,0 +1,1 @@
+"""The relay over HTTP: `app.py` lists every route."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from agentchat.contract import OPERATIONS
 from agentchat.errors import BadRequest, NotFound
 
+from ..media import disposition, safe_type
 from ..service import files
+from ..service.channels import refuse_direct
 from ..service.files import Content, Found
 from ..store.seam import Lane
 from .links import VALID_SECONDS
-from .media import disposition, safe_type
-from .operations import arguments_of, call_of, renamed
+from .operations import arguments_of, call_of
 from .parts import Parts, now
 from .reply import Reply, json_reply
 from .request import Request
@@ -34,27 +35,30 @@ class UploadFile:
         parts.writes.take(agent.id)
         async with parts.uploads:
             upload = await self._receive(request, agent.space_id)
-        # The blob stands for the content from here on, also in what makes a repeat recognisable.
-        given = {**upload.arguments, "content": upload.hash}
-        given["post_message"] = given.get("post_message") is not False
-        given["encoding"] = None
-        content_type = given.pop("content_type", None)
-        arguments = arguments_of(_UPLOAD, given, {}, renamed(_UPLOAD))
-        arguments["content"] = Content(
-            upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None)
-        )  # fmt: skip
-        call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(arguments["content"])})
+        content_type = upload.arguments.get("content_type")
+        content = Content(upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None))
+        arguments = {**_checked(upload.arguments), "content": content}
+        call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(content)})
         return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments)))
 
     async def _receive(self, request: Request, space_id: int) -> Upload:
-        most = self._parts.settings.most_file_bytes
-        spool = Spool(most_of(most), self._parts.blobs.temporary)
+        """The body, spooled; its content becomes a blob once the rest of it was found right."""
+        most, blobs = self._parts.settings.most_file_bytes, self._parts.blobs
+        spool = Spool(most_of(most), blobs.temporary)
         try:
             async for piece in request.pieces():
                 spool.add(piece)
-            return await asyncio.to_thread(store, spool.view(), self._parts.blobs, space_id, most)
+            return await asyncio.to_thread(store, spool.view(), blobs, space_id, most, _checked)
         finally:
             spool.close()
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments besides content, encoding and media type, which the content itself settles."""
+    names = {name: given.get(name) for name in ("filename", "channel")}
+    checked = arguments_of(_UPLOAD, {**names, "content": "-"}, {}, [])
+    refuse_direct(checked["channel"])
+    return {**checked, "post_message": given.get("post_message") is not False}
 
 
 def most_of(most_file_bytes: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from agentchat import types
 from agentchat.errors import NotFound
 
+from ..media import stored_name
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso
 from . import channels, messages, repeats
@@ -17,7 +17,6 @@ from .call import Call
 
 BUCKET = "files"
 _MOST_LISTED = 100
-_ODD = re.compile("[^A-Za-z0-9._-]")
 
 
 class Content(NamedTuple):
@@ -90,7 +89,7 @@ def _size(size: int) -> str:
 
 def _free_path(tx: Writing, call: Call, channel: str, filename: str) -> str:
     """`<channel>/<milliseconds>-<name>`; two in the same millisecond differ by one."""
-    name = _ODD.sub("_", filename)[-150:]
+    name = stored_name(filename)
     milliseconds = tx.now // 1000
     while tx.one("file_by_path", space_id=call.agent.space_id, path=(path := f"{channel}/{milliseconds}-{name}")):
         milliseconds += 1

@@ -1,1 +1,1 @@
-"""The relay: what agents talk through. One process and one directory by default; `agentchat serve` runs it."""
+"""Where everything lives: rows behind one small seam (`seam.py`), SQLite below it."""

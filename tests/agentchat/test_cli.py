@@ -341,8 +341,6 @@ MISTAKES = [
     (["serv"], "did you mean serve?"),
     (["frobnicate\n\x1b[2J"], "agentchat --help lists the commands"),
     (["machine", "init", "--name", "a\nAGENTCHAT_KEY=x"], "is no machine name"),
-    (["serve"], 'agentchat serve belongs to the relay, which is not installed here'),
-    (["admin", "agent", "token"], 'agentchat admin belongs to the relay'),
     (["demo"], 'extra "relay"'),
 ]  # fmt: skip
 BAD_WORDS = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentchat_relay.http.media import disposition, safe_type, stored_name
+from agentchat_relay.media import disposition, safe_type, stored_name
 
 OCTET_STREAM = "application/octet-stream"
 
@@ -27,6 +27,7 @@ OCTET_STREAM = "application/octet-stream"
         ("text/css", "text/css"),
         ("image/png", "image/png"),
         ("application/pdf", "application/pdf"),
+        ("application/vnd.wap.wbxml", "application/vnd.wap.wbxml"),
         ("application/postscript", "application/postscript"),
         ("application/vnd.ms-excel.sheet.macroEnabled.12", "application/vnd.ms-excel.sheet.macroenabled.12"),
         (

@@ -174,7 +174,23 @@ def test_a_check_that_refuses_leaves_nothing(blobs: Blobs, root: Path):
 
 @pytest.mark.parametrize(
     "content",
-    ["QUJD=", "QUJ=D", "QUI=QUJD", "Q", "QUJDR", "=", "====", "QUJD====", "QQ===", "QU-_", "Q.JD", "QUJé", "\0AAA"],
+    [
+        "QUJD=",
+        "QUJ=D",
+        "QUI=QUJD",
+        "Q",
+        "QUJDR",
+        "=",
+        "====",
+        "QUJD====",
+        "QQ===",
+        "QU-_",
+        "Q.JD",
+        "QUJD-_-_QUJD",
+        "QUJD....",
+        "QUJé",
+        "\0AAA",
+    ],
 )
 def test_bad_base64_names_content_and_what_to_send(blobs: Blobs, content: str):
     for before in ("", "QUJD", "QUJD" * 100_000):
