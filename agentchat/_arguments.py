@@ -129,8 +129,6 @@ def _string(parameter: Parameter, value: Any, lenient: bool) -> str:
             raise _Refused("must not be empty" if not value else f"must have at least {low} characters")
     if parameter.form is not None:
         _fits(parameter.form, value)
-    if "\0" in value:
-        raise _Refused("must not hold a NUL character; take it out")
     if not value.isascii() and not _encodable(value):
         raise _Refused("must be valid Unicode text; it holds half of a surrogate pair")
     return value

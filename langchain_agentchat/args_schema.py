@@ -34,7 +34,7 @@ def args_schema(operation: Operation[..., Any]) -> type[BaseModel]:
 
 
 def _annotation(parameter: Parameter) -> Any:
-    from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
+    from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
     low, high = parameter.limit or (None, None)
     if parameter.choices:
@@ -50,17 +50,9 @@ def _annotation(parameter: Parameter) -> Any:
             return Annotated[list[item], Field(min_length=low, max_length=high)]
         case _:
             pattern = parameter.form.pattern if parameter.form else None
-            return Annotated[
-                StrictStr, Field(min_length=low, max_length=high, pattern=pattern), AfterValidator(_without_nul)
-            ]
+            return Annotated[StrictStr, Field(min_length=low, max_length=high, pattern=pattern)]
 
 
 def _whole(value: object) -> object:
     """A float that is an integer counts as one: some models send every number as floating point."""
     return int(value) if type(value) is float and value.is_integer() else value
-
-
-def _without_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not hold a NUL character; take it out")
-    return value

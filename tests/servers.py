@@ -241,6 +241,9 @@ CANNED: dict[tuple[str, str], Any] = {
             }
         ],
     },
+    ("POST", f"/api/v2/messages/{ID}/pin"): {"message_id": ID, "pinned": True},
+    ("POST", f"/api/v2/messages/{ID}/unpin"): {"message_id": ID, "pinned": False},
+    ("GET", "/api/v2/channels/pins"): {"channelId": OTHER_ID, "messages": [message(pinned=True)]},
     ("GET", "/api/v2/mentions"): {
         "mentions": [
             {

@@ -88,7 +88,11 @@ def arguments_of(
         given[name] = value
     if segments:
         given.update(segments)
-    return check(operation, given, lenient=True)
+    arguments = check(operation, given, lenient=True)
+    for name, value in arguments.items():
+        if isinstance(value, str) and "\0" in value:  # not every engine can store it
+            raise BadRequest(f"{operation.name}: {name} must not hold a NUL character; take it out.")
+    return arguments
 
 
 def call_of(operation: Operation[..., Any], agent: Agent, request: Request, arguments: Mapping[str, Any]) -> Call:

@@ -78,7 +78,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     *[("read_messages", "limit", limit) for limit in (1, 20, 200)],
     *[("read_messages", "channel", name) for name in ("a1", "1a", "a-", LONG_NAME)],
     *[("read_messages", "before", time) for time in TIMES],
-    *[("send_message", "content", text) for text in ("x", " x", "\nx\n", "\U0001f600", "\x01", LONG_TEXT)],
+    *[("send_message", "content", text) for text in ("x", " x", "\nx\n", "\U0001f600", "\x00", LONG_TEXT)],
     *[("send_message", "metadata", value) for value in OBJECTS],
     *[("find_agents", "capability", tag) for tag in ("a", "7", "code-review", "a" * 50)],
     *[("mark_mentions_read", "mention_ids", [ID] * count) for count in (1, 2, 100)],
@@ -272,7 +272,7 @@ def test_a_model_may_not_set_what_is_for_clients_only_nor_hear_of_it(
 
 
 def test_the_contract_has_arguments_for_clients_only() -> None:
-    assert {parameter.name for _, parameter in CLIENT_ONLY} == {"metadata", "cursor", "mark_read"}
+    assert {parameter.name for _, parameter in CLIENT_ONLY} == {"metadata", "cursor", "mark_read", "kind"}
 
 
 # Lenient

@@ -36,6 +36,9 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "search-messages": (["hello", "--channel", "general"], "1 match"),
     "send-message": (["general", "hello", "--metadata", '{"a": 1}'], f"Sent as message {ID}."),
     "send-direct-message": (["mac-bob", "hello"], f"Sent as message {ID}."),
+    "pin-message": ([ID], f"Message {ID} is pinned."),
+    "unpin-message": ([ID], f"Message {ID} is not pinned."),
+    "list-pinned-messages": (["general"], "1 pinned message"),
     "check-mentions": (["--no-unread", "--limit", "5"], "1 mention"),
     "mark-mentions-read": ([ID, ID], "Marked as read: 1."),
     "mark-channel-read": (["general", "--through", "2026-01-01T00:00:00Z"], "#general is read through"),
@@ -341,7 +344,7 @@ MISTAKES = [
     (["serv"], "did you mean serve?"),
     (["frobnicate\n\x1b[2J"], "agentchat --help lists the commands"),
     (["machine", "init", "--name", "a\nAGENTCHAT_KEY=x"], "is no machine name"),
-    (["demo"], 'extra "relay"'),
+    (["demo"], 'pip install "langchain-agentchat[relay]"'),
 ]  # fmt: skip
 BAD_WORDS = [
     ["send-message", "general"], ["check-board", "more"], ["check-board", "--limit", "5"], ["machine"],

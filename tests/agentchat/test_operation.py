@@ -253,6 +253,8 @@ def test_writes_are_declared_where_something_is_written() -> None:
     assert {name for name, entry in OPERATIONS.items() if entry.writes} == {
         "send_message",
         "send_direct_message",
+        "pin_message",
+        "unpin_message",
         "mark_mentions_read",
         "mark_channel_read",
         "upload_file",

@@ -28,7 +28,8 @@ SEED = (
     "mark_mentions_read", "send_direct_message", "upload_file", "download_file",
 )  # fmt: skip
 WRITES = {
-    "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card"
+    "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card",
+    "pin_message", "unpin_message",
 }  # fmt: skip
 # Where each dialect keeps the schema of the arguments.
 PLACES = {

@@ -1,0 +1,261 @@
+"""A load generator in a process of its own: connections that send their next request when the last one was answered.
+
+A closed loop over raw sockets, so that it takes little of what it measures. Each line on stdin is a job, each line on
+stdout its figures (`Job`, `Figures`). Requests are those of our client, with keys made as it makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+import uvloop
+
+from agentchat._exchange import new_idempotency_key
+
+WORDS_OF_A_TEXT = 37
+TEXTS = 1000
+ONE_IN_MENTIONS = 3
+ONE_IN_SENDS = 5  # of the mixed load; the rest are reads
+HZ = os.sysconf("SC_CLK_TCK")
+
+
+class People(TypedDict):
+    """Who sends where: agents by name with their keys, and channels."""
+
+    keys: dict[str, str]
+    channels: list[str]
+
+
+class Job(TypedDict):
+    port: int
+    server: int  # process id
+    cores: list[int]
+    connections: int
+    mixed: bool
+    warm_up: float
+    seconds: float
+
+
+class Figures(TypedDict):
+    """Rates per second, latencies in ms, CPU in us per request, shares in cores."""
+
+    rate: float
+    sends: int
+    p50: float  # of sends
+    p99: float
+    reads_p50: float
+    reads_p99: float
+    cpu: float
+    server_share: float
+    generator_share: float
+    others_share: float
+
+
+class Usage(NamedTuple):
+    """Seconds so far: by the clock, of the server's CPU, of this process's, of all CPUs (with what was stolen)."""
+
+    clock: float
+    server: float
+    own: float
+    all: float
+
+
+def usage(server: int) -> Usage:
+    with open(f"/proc/{server}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return Usage(time.perf_counter(), (int(fields[11]) + int(fields[12])) / HZ, time.process_time(), machine())
+
+
+def machine() -> float:
+    """CPU seconds spent by anybody on this machine."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _waiting, *rest = map(int, file.readline().split()[1:9])
+    return (user + nice + system + sum(rest)) / HZ
+
+
+# Texts and requests
+
+
+def texts(names: list[str]) -> list[str]:
+    """English of a usual length, a third of it with a mention. The prose is the interpreter's own documentation."""
+    from pydoc_data.topics import topics
+
+    words = re.findall(r"[A-Za-z][A-Za-z'-]*[a-z]", " ".join(topics.values()))
+    chance = random.Random(1)
+    found = []
+    for number in range(TEXTS):
+        start = chance.randrange(len(words) - WORDS_OF_A_TEXT)
+        text = words[start : start + WORDS_OF_A_TEXT]
+        if number % ONE_IN_MENTIONS == 0:
+            text[chance.randrange(len(text))] = f"@{chance.choice(names)}"
+        found.append(" ".join(text))
+    return found
+
+
+class Template(NamedTuple):
+    """A request; the idempotency key of a send goes between the two parts."""
+
+    is_send: bool
+    before: bytes
+    after: bytes = b""
+
+
+def sends(people: People) -> Iterator[Template]:
+    chance = random.Random(2)
+    names = list(people["keys"])
+    for text in itertools.cycle(texts(names)):
+        arguments = {"channel": chance.choice(people["channels"]), "content": text, "metadata": {"project": "bench"}}
+        body = json.dumps(arguments, separators=(",", ":")).encode()
+        before = _head("POST", "/api/v2/messages", people["keys"][chance.choice(names)])
+        before += b"content-type: application/json\r\ncontent-length: %d\r\nidempotency-key: " % len(body)
+        yield Template(True, before, b"\r\n\r\n" + body)
+
+
+def reads(people: People) -> Iterator[Template]:
+    """Boards, pages and mentions in turns."""
+    chance = random.Random(3)
+    keys = list(people["keys"].values())
+    while True:
+        page = f"/api/v2/messages?channel={chance.choice(people['channels'])}&limit=50"
+        for target in ("/api/v2/board", page, "/api/v2/mentions"):
+            yield Template(False, _head("GET", target, chance.choice(keys)) + b"\r\n")
+
+
+def _head(verb: str, target: str, key: str) -> bytes:
+    return (
+        f"{verb} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept-encoding: identity\r\naccept: application/json\r\n"
+        f"user-agent: agentchat\r\nx-agent-session: f4a5b19292413bdb\r\nx-agent-api-key: {key}\r\n"
+    ).encode()
+
+
+def mixed(people: People) -> Iterator[Template]:
+    sending, reading, chance = sends(people), reads(people), random.Random(4)
+    while True:
+        yield next(sending if chance.randrange(ONE_IN_SENDS) == 0 else reading)
+
+
+# The load
+
+
+class Run:
+    """One job under way: where requests come from, and how long each kind took."""
+
+    def __init__(self, templates: Iterator[Template]) -> None:
+        self.templates = templates
+        self.over = False
+        self.failure: str | None = None
+        self.times: dict[bool, list[float]] = {True: [], False: []}
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._head = b""  # what came of an answer whose head is not whole
+        self._missing = 0  # bytes of an answer's body
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._run.over and self._run.failure is None:
+            self._run.failure = f"the server hung up: {error}"
+        self.lost.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            data = self._head + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._head = data
+                return
+            self._head = b""
+            if data[9:12] != b"200":
+                self._run.failure = data.decode("latin-1")
+            start = data.index(b"\r\ncontent-length: ", 0, end + 2) + 18
+            self._missing = end + 4 + int(data[start : data.index(b"\r\n", start)]) - len(data)
+        if not self._missing:
+            self._run.times[self._is_send].append(time.perf_counter() - self._sent)
+            self._send()
+
+    def _send(self) -> None:
+        if self._run.over or self._run.failure:
+            self._transport.close()
+            return
+        self._is_send, before, after = next(self._run.templates)
+        self._sent = time.perf_counter()
+        self._transport.write(before + new_idempotency_key().encode() + after if after else before)
+
+
+async def measured(job: Job, templates: Iterator[Template]) -> Figures:
+    run = Run(templates)
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: Connection(run), "127.0.0.1", job["port"]) for _ in range(job["connections"])]
+    await asyncio.sleep(job["warm_up"])
+    run.times = {True: [], False: []}
+    before = usage(job["server"])
+    await asyncio.sleep(job["seconds"])
+    after = usage(job["server"])
+    times, run.over = run.times, True
+    run.times = {True: [], False: []}
+    await asyncio.wait([connection.lost for _, connection in made])
+    if run.failure:
+        raise RuntimeError(run.failure)
+    return _figures(times[True], times[False], before, after)
+
+
+def _figures(sends: list[float], reads: list[float], before: Usage, after: Usage) -> Figures:
+    spent = Usage(*(late - early for early, late in zip(before, after, strict=True)))
+    requests = len(sends) + len(reads)
+    return {
+        "rate": requests / spent.clock,
+        "sends": len(sends),
+        **dict(zip(("p50", "p99"), _percentiles(sends), strict=True)),
+        **dict(zip(("reads_p50", "reads_p99"), _percentiles(reads), strict=True)),
+        "cpu": spent.server / requests * 1e6,
+        "server_share": spent.server / spent.clock,
+        "generator_share": spent.own / spent.clock,
+        "others_share": max(0.0, spent.all - spent.server - spent.own) / spent.clock,
+    }  # type: ignore[typeddict-item]
+
+
+def _percentiles(times: list[float]) -> tuple[float, float]:
+    """In ms."""
+    if len(times) < 2:
+        return 0.0, 0.0
+    cuts = statistics.quantiles(times, n=100)
+    return cuts[49] * 1e3, cuts[98] * 1e3
+
+
+def main() -> None:
+    people: People = json.loads(Path(sys.argv[1]).read_text())
+    # Built before anything is measured; only the keys of sends are made on the way.
+    sending = itertools.cycle(list(itertools.islice(sends(people), 3 * TEXTS)))
+    mixing = itertools.cycle(list(itertools.islice(mixed(people), 3 * TEXTS)))
+    gc.freeze()
+    gc.disable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for line in sys.stdin:
+            job: Job = json.loads(line)
+            os.sched_setaffinity(0, job["cores"])
+            print(json.dumps(runner.run(measured(job, mixing if job["mixed"] else sending))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A server for `relay.py`, in a process of its own: `python bench/_relay.py VARIANT DIRECTORY`. Prints its port.
+
+    raw      uvicorn and nothing else: reads and parses the same body, answers the same bytes
+    no-op    our relay, but what a send does is answered with a constant, right on the loop
+    relay    our relay
+    normal   our relay, which does not wait for the disk (synchronous=NORMAL)
+
+All four run on the same server, loop and memory settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from agentchat_relay.cli.serve import _settle_memory, listen, new_runner
+from agentchat_relay.directory import Directory
+from agentchat_relay.http.app import Handler, routes
+from agentchat_relay.http.parts import Parts
+from agentchat_relay.http.reply import enveloped
+from agentchat_relay.http.request import Receive, Scope, Send
+from agentchat_relay.http.server import run
+from agentchat_relay.relay import serve
+from agentchat_relay.service.operations import SERVICES
+from agentchat_relay.settings import Settings
+from agentchat_relay.store.seam import Call, Done, Lane, Store
+
+T = TypeVar("T")
+UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
+MESSAGE = {
+    "id": "0198f2c0-0000-7000-8000-000000000001",
+    "channel_id": "0198f2c0-0000-7000-8000-000000000002",
+    "channel_name": "project-1",
+    "author_agent_id": "0198f2c0-0000-7000-8000-000000000003",
+    "author_name": "bench-1",
+    "agents": {"id": "0198f2c0-0000-7000-8000-000000000003", "name": "bench-1"},
+    "author_display": None,
+    "content": "a message of a usual length, " * 8,
+    "metadata": {"project": "bench"},
+    "parent_message_id": None,
+    "kind": "chat",
+    "created_at": "2026-11-20T10:00:00.000000+00:00",
+    "updated_at": None,
+    "pinned": False,
+}
+SENT = {"message": msgspec.Raw(msgspec.json.encode(MESSAGE)), "unmatched_mentions": []}
+
+
+def constant(tx: Any, call: Any, **arguments: Any) -> Any:
+    return SENT
+
+
+class OnTheLoop:
+    """A store whose APPEND calls are answered at once by whoever submits them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.ask, self.close = store.ask, store.close
+
+    @property
+    def epoch(self) -> int:
+        return self._store.epoch
+
+    def submit(self, lane: Lane, call: Call, done: Done) -> None:
+        if lane == Lane.APPEND:
+            done(call(None), None)
+        else:
+            self._store.submit(lane, call, done)
+
+
+def constant_routes(parts: Parts) -> dict[tuple[str, str], Handler]:
+    parts.store = OnTheLoop(parts.store)  # type: ignore[assignment]
+    return routes(parts, {**SERVICES, "send_message": SERVICES["send_message"]._replace(service=constant)})
+
+
+ANSWER = enveloped(SENT).body
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))],
+}
+_decode = msgspec.json.Decoder().decode
+
+
+async def raw(scope: Scope, receive: Receive, send: Send) -> None:
+    message = await receive()
+    body = message["body"]
+    while message["more_body"]:
+        message = await receive()
+        body += message["body"]
+    _decode(body)
+    await send(START)
+    await send({"type": "http.response.body", "body": ANSWER})
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no-op": {"make_routes": constant_routes},
+    "relay": {},
+    "normal": {"synchronous": "NORMAL"},
+}
+
+
+async def served(variant: str, path: str, listener: socket.socket, ready: Callable[..., None]) -> None:
+    if variant == "raw":
+        await run(raw, listener, ready)
+        return
+    directory = Directory(path)
+    directory.hold("a bench")
+    await serve(directory, UNLIMITED, listener, ready, **VARIANTS[variant])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=["raw", *VARIANTS])
+    parser.add_argument("directory")
+    options = parser.parse_args()
+    listener = listen("127.0.0.1", 0)
+
+    def ready(*_: object) -> None:
+        print(listener.getsockname()[1], flush=True)
+
+    _settle_memory()
+    with new_runner() as runner:
+        runner.run(served(options.variant, options.directory, listener, ready))
+
+
+if __name__ == "__main__":
+    main()
