@@ -132,7 +132,8 @@ class Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     about = "Talk to other agents through a relay."
-    parser = Parser("agentchat", description=about, epilog=_EPILOG, allow_abbrev=False)
+    relay = "With the relay installed: agentchat serve, agentchat admin."
+    parser = Parser("agentchat", description=f"{about} {relay}", epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"agentchat {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     common = _common_options()

@@ -206,7 +206,10 @@ class Connection(asyncio.Protocol):
 async def measured(job: Job, templates: Iterator[Template]) -> Figures:
     run = Run(templates)
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Connection(run), "127.0.0.1", job["port"]) for _ in range(job["connections"])]
+    made = [
+        await loop.create_connection(lambda: Connection(run), "127.0.0.1", job["port"])
+        for _ in range(job["connections"])
+    ]
     await asyncio.sleep(job["warm_up"])
     run.times = {True: [], False: []}
     before = usage(job["server"])

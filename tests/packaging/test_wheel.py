@@ -33,8 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "agentchat": ROOT / "agentchat",
     "agentchat_executor": ROOT / "executor" / "agentchat_executor",
+    "agentchat_relay": ROOT / "agentchat_relay",
     "langchain_agentchat": ROOT / "langchain_agentchat",
 }
+RELAY = {"uvicorn", "httptools", "uvloop", "msgspec", "cryptography"}
 DIST_INFO = f"langchain_agentchat-{agentchat.__version__}.dist-info"
 
 CALL = """
@@ -118,7 +120,7 @@ def content(built: Built, name: str) -> str:
         return wheel.read(f"{DIST_INFO}/{name}").decode()
 
 
-def test_the_wheel_holds_the_three_packages_and_nothing_else(names: set[str]) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(names: set[str]) -> None:
     assert {name.partition("/")[0] for name in names} == {*FOLDERS, DIST_INFO}
 
 
@@ -150,17 +152,18 @@ def test_the_metadata_say_what_is_needed_and_under_which_terms(built: Built) -> 
 
 def test_the_extras_bring_what_their_names_say(built: Built) -> None:
     metadata = Parser().parsestr(content(built, "METADATA"))
-    assert set(metadata.get_all("Provides-Extra") or []) == {"agents", "keys", "all"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"agents", "keys", "relay", "all"}
     needs: dict[str, set[str]] = {}
     for line in metadata.get_all("Requires-Dist") or []:
         requirement, _, marker = line.partition(";")
-        extra = marker.partition("==")[2].strip().strip("'\"")
+        extra = marker.partition("extra ==")[2].strip().strip("'\"")
         needs.setdefault(extra, set()).add(requirement.strip().partition("<")[0].partition(">")[0])
     assert needs == {
         "": {"langchain-core", "pydantic", "httpx"},
         "agents": {"langchain", "langgraph"},
         "keys": {"cryptography"},
-        "all": {"langchain", "langgraph", "cryptography"},
+        "relay": RELAY,
+        "all": {"langchain", "langgraph"} | RELAY,
     }
 
 

@@ -1,0 +1,422 @@
+"""What a relay does in a second, against what the parts it stands on could do: every row is a ratio in one run.
+
+    python bench/relay.py [--tiny] [--json] [--only noop|sends|floor|disk|mixed|reads]
+
+The cells (one server under one load) take turns, round by round, so that a busy neighbour slows all. Server, store
+and load generator are processes and threads of their own, on one core each ("unpinned": wherever the kernel puts
+them). Beside them run a control, a bare SQLite writer that no change of ours touches, and a look at the CPU that
+others used. Linux only: it reads /proc. Data goes to TMPDIR, which should be a real disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _load
+import _measure as measure
+from agentchat._exchange import new_idempotency_key
+from agentchat_relay.directory import Directory
+from agentchat_relay.http.reply import enveloped
+from agentchat_relay.service import administration, agents, channels, messages, pages, upkeep
+from agentchat_relay.service.call import Agent, Call
+from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.sqlite import Sqlite
+
+
+class Sizes(NamedTuple):
+    rounds: int = 7
+    seconds: float = 1.4
+    warm_up: float = 0.3
+    seeded: int = 20_000  # messages that are there before
+    groups: int = 60  # of sends, for the CPU of the writer
+    reads: int = 400
+
+
+TINY = Sizes(rounds=1, seconds=0.15, warm_up=0.05, seeded=3_000, groups=5, reads=20)
+AGENTS, CHANNELS, BOARD, GROUP = 100, 50, 200, 64
+CONNECTIONS = (1, 16, 64, 256)
+CORES = sorted(os.sched_getaffinity(0))
+FIRST, SECOND = CORES[:1], CORES[-1:]
+HERE = Path(__file__).parent
+Round = dict[str, Any]  # figures by cell
+
+
+class Cell(NamedTuple):
+    """A server under a load."""
+
+    server: str
+    connections: int = 64
+    mixed: bool = False
+    pinned: bool = True
+
+
+HTTP: dict[str, Cell] = {
+    "raw @64": Cell("raw"),
+    **{f"no-op @{count}": Cell("no-op", count) for count in CONNECTIONS},
+    **{f"sends @{count}": Cell("relay", count) for count in CONNECTIONS},
+    "no-op @64 unpinned": Cell("no-op", pinned=False),
+    "sends @64 unpinned": Cell("relay", pinned=False),
+    # A pair that sees nothing else, so that their databases grow alike.
+    "FULL @64": Cell("full"),
+    "NORMAL @64": Cell("normal"),
+    "mixed @64": Cell("relay", mixed=True),
+}
+VARIANT = {"full": "relay"}  # other servers are called what they are
+CPU = ("writer", "page of 50", "board of 200", "control")
+
+
+class Row(NamedTuple):
+    group: str
+    name: str
+    goal: str
+    needs: tuple[str, ...]
+    value: Callable[[Round], float]
+
+
+def share(mine: str, base: str, group: str, goal: str = "") -> Row:
+    return Row(group, f"{mine} / {base}", goal, (mine, base), lambda found: found[mine]["rate"] / found[base]["rate"])
+
+
+def floor(found: Round) -> float:
+    """Sends a second, had one core nothing to do but a no-op and the writer's part of each."""
+    return 1e6 / (found["no-op @64"]["cpu"] + found["writer"]["cpu"])
+
+
+ROWS = [
+    share("no-op @64", "raw @64", "noop", ">= 0.85"),
+    *(share(f"sends @{n}", f"no-op @{n}", "sends", ">= 0.42" if n == 64 else "") for n in CONNECTIONS),
+    share("sends @64 unpinned", "no-op @64 unpinned", "sends", ">= 0.35"),
+    *(
+        Row("sends", f"{name}: p99 / p50", goal, (name,), lambda found, name=name: found[name]["p99"] / found[name]["p50"])
+        for name, goal in (("sends @64", "<= 2.5"), ("sends @64 unpinned", ""))
+    ),
+    Row(
+        "floor", "sends @64 / 1 / (no-op CPU + writer CPU)", ">= 0.85", ("sends @64", "no-op @64", "writer"),
+        lambda found: found["sends @64"]["rate"] / floor(found),
+    ),
+    share("FULL @64", "NORMAL @64", "disk", ">= 0.9"),
+    Row(
+        "mixed", "80 % reads: p50 of sends / sends only", "<= 1", ("mixed @64", "sends @64"),
+        lambda found: found["mixed @64"]["p50"] / found["sends @64"]["p50"],
+    ),
+    Row("reads", "page of 50, us CPU", "<= 60", ("page of 50",), lambda found: found["page of 50"]["cpu"]),
+    *(
+        Row(
+            "reads", f"{name} / control row", "", (name, "control"),
+            lambda found, name=name: found[name]["cpu"] / found["control"]["cpu"],
+        )
+        for name in ("page of 50", "board of 200")
+    ),
+]  # fmt: skip
+
+
+# What everybody works on
+
+
+def seed(path: str, sizes: Sizes) -> _load.People:
+    """A directory with agents, channels and messages, with everything indexed."""
+    directory = Directory(path)
+    directory.hold("a bench")
+    store = Sqlite(path)
+    try:
+        store.ask(Lane.WRITE, upkeep.seed)
+        names = [f"bench-{number}" for number in range(AGENTS)]
+        keys = {name: str(store.ask(Lane.WRITE, token(name))["key"]) for name in names}
+        people: _load.People = {"keys": keys, "channels": [f"project-{number}" for number in range(CHANNELS)]}
+        store.ask(Lane.WRITE, lambda tx: make_channels(tx, agent_of(tx, keys[names[0]])))
+        lanes = Lanes(store, people)
+        lanes.cpu(Lane.APPEND, lanes.send, groups=sizes.seeded // GROUP)
+        store.ask(Lane.SEARCH, lambda tx: None)
+    finally:
+        store.close()
+        directory.release()
+    return people
+
+
+def token(name: str) -> Callable[[Any], Any]:
+    return lambda tx: administration.agent_token(tx, name=name)
+
+
+def agent_of(tx: Any, key: str) -> Agent:
+    found = agents.with_key(tx, hashlib.sha256(key.encode()).hexdigest())
+    assert found is not None
+    return found[0]
+
+
+def make_channels(tx: Any, reader: Agent) -> None:
+    """All channels, with the first agent in each of them. Posting will make the others join."""
+    for number in range(BOARD):
+        made = channels.create(tx, reader.space_id, f"project-{number}", by=None)
+        channels.join(tx, reader.id, made)
+
+
+# CPU of the store's lanes, without HTTP
+
+
+class Lanes:
+    """Calls in groups of a certain size, and what they cost the lane's thread."""
+
+    def __init__(self, store: Sqlite, people: _load.People) -> None:
+        self._store = store
+        self._agents = [store.ask(Lane.READ, lambda tx, key=key: agent_of(tx, key)) for key in people["keys"].values()]
+        self._texts = _load.texts(list(people["keys"]))
+        self._channels = people["channels"]
+        self._count = 0
+
+    def send(self) -> Callable[[Any], Any]:
+        self._count += 1
+        count = self._count
+        agent = self._agents[count * 7 % AGENTS]
+        call = Call(agent, new_idempotency_key(), os.urandom(16))
+        channel, content = self._channels[count * 11 % CHANNELS], self._texts[count % len(self._texts)]
+        return lambda tx: messages.send_message(
+            tx, call, channel=channel, content=content, metadata={"project": "bench"}
+        )
+
+    def page(self) -> Callable[[Any], Any]:
+        self._count += 1
+        channel = self._channels[self._count % CHANNELS]
+        call = Call(self._agents[0])
+        return lambda tx: enveloped(pages.read_messages(tx, call, channel=channel, limit=50))
+
+    def board(self) -> Callable[[Any], Any]:
+        call = Call(self._agents[0])
+        return lambda tx: enveloped(channels.check_board(tx, call))
+
+    def cpu(
+        self, lane: Lane, make: Callable[[], Callable[[Any], Any]], *, groups: int, size: int = GROUP
+    ) -> dict[str, float]:
+        """CPU in us per call. The last call of a group submits the next one, on the lane's own thread, so that the
+        lane always finds a whole group; what the submitting costs is taken off."""
+        over = threading.Event()
+        failures: list[BaseException] = []
+        left, waiting, feeding, began, spent = groups, 0, 0.0, 0.0, 0.0
+
+        def feed() -> None:
+            nonlocal waiting, feeding, left
+            before = time.thread_time()
+            left -= 1
+            waiting = size
+            for _ in range(size):
+                self._store.submit(lane, make(), done)
+            feeding += time.thread_time() - before
+
+        def first(result: Any, error: BaseException | None) -> None:
+            nonlocal began
+            began = time.thread_time()
+            feed()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            nonlocal waiting, spent
+            waiting -= 1
+            if error is not None:
+                failures.append(error)
+            if not waiting and left and not failures:
+                feed()
+            elif not waiting:
+                spent = time.thread_time() - began - feeding
+                over.set()
+
+        self._store.submit(lane, lambda tx: None, first)
+        over.wait()
+        if failures:
+            raise failures[0]
+        return {"cpu": spent / (groups * size) * 1e6}
+
+
+class Control:
+    """A bare SQLite writer: rows in groups, each group on disk. The machine's mood, in us per row."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, key TEXT UNIQUE, content TEXT)")
+        self._texts = _load.texts(["nobody"])
+
+    def cpu(self, groups: int) -> dict[str, float]:
+        cpu, wall = time.thread_time(), time.perf_counter()
+        for group in range(groups):
+            self._connection.execute("BEGIN IMMEDIATE")
+            for number in range(GROUP):
+                text = self._texts[(group * GROUP + number) % len(self._texts)]
+                row = (new_idempotency_key(), text)
+                self._connection.execute("INSERT INTO rows (key, content) VALUES (?, ?)", row)
+            self._connection.execute("COMMIT")
+        cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
+        return {"cpu": cpu / (groups * GROUP) * 1e6, "wall": wall / (groups * GROUP) * 1e6}
+
+
+# Processes
+
+
+class Server:
+    def __init__(self, variant: str, path: str) -> None:
+        command = [sys.executable, str(HERE / "_relay.py"), variant, path]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def pin(self, cores: Sequence[int]) -> None:
+        """All its threads; they and those to come stay there."""
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Generator:
+    def __init__(self, people: str) -> None:
+        command = [sys.executable, str(HERE / "_load.py"), people]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, job: _load.Job) -> dict[str, float]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(job), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit("the load generator failed; its reason stands above")
+        found: dict[str, float] = json.loads(answer)
+        return found
+
+    def stop(self) -> None:
+        self.process.communicate()
+
+
+class Bench:
+    """Everything a run needs, open."""
+
+    def __init__(self, folder: str, sizes: Sizes, cells: Sequence[str], stack: ExitStack) -> None:
+        self._sizes = sizes
+        template, people = os.path.join(folder, "template"), os.path.join(folder, "people.json")
+        os.sched_setaffinity(0, FIRST)  # and so every process and thread that starts from here
+        found = seed(template, sizes)
+        Path(people).write_text(json.dumps(found))
+        self._generator = Generator(people)
+        stack.callback(self._generator.stop)
+        self._servers: dict[str, Server] = {}
+        for name in dict.fromkeys(HTTP[cell].server for cell in cells if cell in HTTP):
+            path = shutil.copytree(template, os.path.join(folder, name))
+            self._servers[name] = Server(VARIANT.get(name, name), path)
+            stack.callback(self._servers[name].stop)
+        store = Sqlite(shutil.copytree(template, os.path.join(folder, "lanes")))
+        stack.callback(store.close)
+        self._lanes = Lanes(store, found)
+        self._control = Control(os.path.join(folder, "control.db"))
+
+    def take(self, cell: str) -> dict[str, float]:
+        """One cell, once."""
+        lanes, sizes = self._lanes, self._sizes
+        match cell:
+            case "writer":
+                return lanes.cpu(Lane.APPEND, lanes.send, groups=sizes.groups)
+            case "page of 50":
+                return lanes.cpu(Lane.READ, lanes.page, groups=sizes.reads, size=1)
+            case "board of 200":
+                return lanes.cpu(Lane.READ, lanes.board, groups=sizes.reads // 10, size=1)
+            case "control":
+                return self._control.cpu(sizes.groups)
+        server = self._servers[HTTP[cell].server]
+        server.pin(FIRST if HTTP[cell].pinned else CORES)
+        return self._generator.run(
+            {
+                "port": server.port,
+                "server": server.process.pid,
+                "cores": SECOND if HTTP[cell].pinned else CORES,
+                "connections": HTTP[cell].connections,
+                "mixed": HTTP[cell].mixed,
+                "warm_up": sizes.warm_up,
+                "seconds": sizes.seconds,
+            }
+        )
+
+
+@contextmanager
+def opened(sizes: Sizes, cells: Sequence[str]) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="agentchat-bench-") as folder, ExitStack() as stack:
+        yield Bench(folder, sizes, cells, stack)
+
+
+def in_turns(bench: Bench, cells: Sequence[str], rounds: int) -> list[Round]:
+    found = []
+    for turn in range(rounds):
+        order = [*cells[turn % len(cells) :], *cells[: turn % len(cells)]]  # nobody always follows the same one
+        found.append({cell: bench.take(cell) for cell in order})
+        if sys.stderr.isatty():
+            print(f"\rround {turn + 1}/{rounds}", end="\n" if turn + 1 == rounds else "", file=sys.stderr, flush=True)
+    return found
+
+
+# What is told
+
+
+def told(rows: Sequence[Row], cells: Sequence[str], rounds: Sequence[Round]) -> None:
+    measure.table(
+        [("ratio", "median (middle half)", "goal")]
+        + [(row.name, measure.spread([row.value(found) for found in rounds]), row.goal) for row in rows]
+    )
+    print()
+    heads = ("under load", "per s", "p50 ms", "p99 ms", "CPU us", "server", "generator", "others")
+    names = ("rate", "p50", "p99", "cpu", "server_share", "generator_share", "others_share")
+    loads = [cell for cell in cells if cell in HTTP]
+    if loads:
+        measure.table([heads] + [(cell, *(shown(rounds, cell, name) for name in names)) for cell in loads])
+        print("server, generator, others: cores used.", end=" ")
+        bound = [cell for cell in loads if middle(rounds, cell, "generator_share") > 0.85]
+        print(f"The generator was the limit of: {', '.join(bound)}.\n" if bound else "The generator was no limit.\n")
+    lanes = [cell for cell in cells if cell in CPU]
+    measure.table([("without HTTP", "CPU us")] + [(cell, shown(rounds, cell, "cpu")) for cell in lanes])
+
+
+def middle(rounds: Sequence[Round], cell: str, name: str) -> float:
+    return statistics.median(found[cell][name] for found in rounds)
+
+
+def shown(rounds: Sequence[Round], cell: str, name: str) -> str:
+    return measure.spread([found[cell][name] for found in rounds])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="prove that it runs; the figures mean nothing")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--only", choices=list(dict.fromkeys(row.group for row in ROWS)), help="these rows only")
+    options = parser.parse_args()
+    sizes = TINY if options.tiny else Sizes()
+    rows = [row for row in ROWS if options.only in (None, row.group)]
+    needed = {"control", *(cell for row in rows for cell in row.needs)}
+    cells = [cell for cell in (*HTTP, *CPU) if cell in needed]
+    with opened(sizes, cells) as bench:
+        rounds = in_turns(bench, cells, sizes.rounds)
+    if options.json:
+        ratios = {row.name: measure.summary([row.value(found) for found in rounds]) for row in rows}
+        goals = {row.name: row.goal for row in rows if row.goal}
+        measure.printed({"ratios": ratios, "goals": goals, "rounds": rounds})
+    else:
+        told(rows, cells, rounds)
+
+
+if __name__ == "__main__":
+    main()
