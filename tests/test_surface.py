@@ -172,7 +172,8 @@ def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
 
 
 def without_data(call: list[str]) -> list[str]:
-    """`agentchat admin --data DIR noun verb` takes its option before the noun."""
+    """`agentchat admin --data DIR noun verb` takes its option before the noun; an ellipsis stands for anything."""
+    call = [word for word in call if word != "…"]
     return ["admin", *call[3:]] if call[:2] == ["admin", "--data"] else call
 
 
