@@ -20,8 +20,6 @@ from typing import Any
 
 from agentchat.errors import Conflict, NotConfigured
 
-_OURS = 0o077
-
 
 class Directory:
     """A data directory. `hold` opens it for this process alone."""
@@ -32,9 +30,10 @@ class Directory:
 
     def hold(self, purpose: str) -> None:
         """Take the directory, made if it is new, or say who has it."""
-        os.umask(_OURS)
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            if not (found := os.listdir(self.path)) or "lock" in found:  # a directory with other things in it stays
+                os.chmod(self.path, 0o700)
             lock = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise NotConfigured(f"Cannot use {self.path} as data directory: {error.strerror}.") from error
@@ -44,7 +43,6 @@ class Directory:
             holder = os.read(lock, 1000).decode("utf-8", "replace").strip()
             os.close(lock)
             raise Conflict(f"{self.path} is in use by {holder or 'another process'}.{self._served_at()}") from None
-        os.chmod(self.path, 0o700)
         os.ftruncate(lock, 0)
         os.write(lock, f"{purpose} (process {os.getpid()})".encode())
         self._lock = lock

@@ -7,9 +7,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from agentchat import __version__, errors, settings
@@ -57,6 +59,7 @@ def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: 
         print(_greeting(directory, url, relay.is_new), flush=True)
 
     try:
+        _allow_connections()
         _settle_memory()
         with new_runner() as runner:
             runner.run(serve(directory, chosen, listener, ready))
@@ -65,6 +68,13 @@ def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: 
     finally:
         directory.retract()
         listener.close()
+
+
+def _allow_connections() -> None:
+    """As many open files as the system allows us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _settle_memory() -> None:

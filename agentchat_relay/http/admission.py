@@ -12,7 +12,7 @@ from ..service.machines import Registration, Rules
 from ..store.seam import Lane
 from .parts import Parts
 from .reply import Reply, json_reply
-from .request import Request
+from .request import Request, read_json
 
 _NAME = re.compile("[a-z0-9][a-z0-9-]{1,99}")
 _HEX = re.compile("[0-9a-f]{64}")
@@ -33,7 +33,7 @@ class Register:
         address = parts.address_of(request)
         wait = parts.bad_registrations.wait(address)
         try:
-            sent = _registration(await request.json())
+            sent = _registration(read_json(await request.body()))
             if wait and not await parts.ask(Lane.READ, lambda tx: machines.is_signed(tx, sent)):
                 raise RateLimited("Too many registrations failed from this address; wait.", retry_after=wait)
             result = await parts.ask(Lane.WRITE, lambda tx: machines.register(tx, sent, rules))
@@ -74,7 +74,7 @@ class RegisterMachine:
         self._parts = parts
 
     async def __call__(self, request: Request) -> Reply:
-        given = await request.json()
+        given = read_json(await request.body())
         name, key, secret = (given.get(member) for member in ("machine_name", "public_key", "admin_secret"))
         if not isinstance(name, str) or not re.fullmatch("[a-z0-9][a-z0-9-]{0,49}", name):
             raise BadRequest("machine_name must be 1 to 50 of a-z, 0-9 and '-', starting with a letter or digit.")

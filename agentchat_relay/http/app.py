@@ -76,18 +76,23 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError("the relay speaks HTTP only")
-        request = Request(scope, receive, f"{self._boot}-{next(self._numbers):x}")
+        request = Request(scope, receive)
         try:
             handler = self._fixed.get((scope["method"], request.path)) or self._find(scope["method"], request)
             reply = await handler(request)
         except AgentChatError as error:
-            reply = refusal(error)
+            reply = refusal(error, self._new_id())
         except Disconnected:
             return
         except Exception as error:
-            _log.error("request %s: %s %s failed", request.id, scope["method"], request.path[:200], exc_info=error)
-            reply = failure()
-        await reply.send(send, request.id)
+            id = self._new_id()
+            _log.error("request %s: %s %s failed", id, scope["method"], request.path[:200], exc_info=error)
+            reply = failure(id)
+        await reply.send(send)
+
+    def _new_id(self) -> str:
+        """What a refusal is called, in the answer and in the log."""
+        return f"{self._boot}-{next(self._numbers):x}"
 
     def _find(self, method: str, request: Request) -> Handler:
         """A route with names in its path, or what is wrong with the request."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
 from agentchat._exchange import KEY_HEADER
-from agentchat.errors import Forbidden, Unauthorized
+from agentchat.errors import Forbidden, Unauthorized, Unavailable
 
 from ..service import agents
 from ..service.call import Agent
@@ -24,7 +25,8 @@ _MOST_ATTEMPTS = 10  # wrong admin credentials of one address in a minute
 
 
 class Agents:
-    """Agents by the hash of their key. The cache lasts until the store says that something about keys changed."""
+    """Agents by the hash of their key, and when their presence is to be noted again. The cache lasts until the store
+    says that something about keys changed."""
 
     def __init__(self, store: Store, ask: Ask, clock: Callable[[], int]) -> None:
         self._store, self._ask, self._clock = store, ask, clock
@@ -38,23 +40,25 @@ class Agents:
         if self._epoch != self._store.epoch or len(self._cache) > _MOST_CACHED:
             self._cache.clear()
             self._epoch = self._store.epoch
-        hash = hashlib.sha256(key)
-        found = self._cache.get(hash.digest()) or await self._look_up(hash.digest(), hash.hexdigest())
-        now = self._clock()
-        if agents.is_stale(found[1], now):
+        hash = hashlib.sha256(key).digest()
+        found = self._cache.get(hash) or await self._look_up(hash)
+        if found[1] < self._clock():
             agent_id = found[0].id
-            self._cache[hash.digest()] = (found[0], now)
-            self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent_id), lambda result, error: None)
+            self._cache[hash] = (found[0], self._clock() + agents.SEEN_EVERY)
+            with suppress(Unavailable):
+                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent_id), lambda result, error: None)
         return found[0]
 
-    async def _look_up(self, digest: bytes, hexdigest: str) -> tuple[Agent, int]:
+    async def _look_up(self, hash: bytes) -> tuple[Agent, int]:
         epoch = self._store.epoch
-        found = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hexdigest))
+        found = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hash.hex()))
         if found is None:
             raise Unauthorized("This agent key is unknown or no longer valid.")
+        agent, last_seen_at = found
+        entry = (agent, last_seen_at + agents.SEEN_EVERY)
         if epoch == self._store.epoch == self._epoch:
-            self._cache[digest] = found
-        return found  # type: ignore[no-any-return]
+            self._cache[hash] = entry
+        return entry
 
 
 class Operators:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
 from agentchat.contract import OPERATIONS
-from agentchat.errors import BadRequest, NotFound
+from agentchat.errors import BadRequest, NotFound, RateLimited
 
 from ..media import disposition, safe_type
 from ..service import files
 from ..service.channels import refuse_direct
 from ..service.files import Content, Found
 from ..store.seam import Lane
+from .arguments import Arguments
 from .links import VALID_SECONDS
-from .operations import arguments_of, call_of
+from .operations import call_of
 from .parts import Parts, now
-from .reply import Reply, json_reply
+from .reply import SAFE, Reply, json_reply
 from .request import Request
 from .uploads import Spool, Upload, store
 
 _PIECE = 256 * 1024
+_MOST_UPLOADS = 16  # of one agent at a time; they fill the disk before they are checked
 _UPLOAD, _DOWNLOAD = OPERATIONS["upload_file"], OPERATIONS["download_file"]
+_UPLOAD_ARGUMENTS, _DOWNLOAD_ARGUMENTS = Arguments(_UPLOAD), Arguments(_DOWNLOAD)
 
 
 class UploadFile:
@@ -33,8 +37,14 @@ class UploadFile:
         parts = self._parts
         agent = await parts.agents.agent(request)
         parts.writes.take(agent.id)
-        async with parts.uploads:
+        if parts.uploads[agent.id] >= _MOST_UPLOADS:
+            raise RateLimited(f"{_MOST_UPLOADS} uploads of yours are under way; wait for one to end.", retry_after=1)
+        parts.uploads[agent.id] += 1
+        try:
             upload = await self._receive(request, agent.space_id)
+        finally:
+            parts.uploads[agent.id] -= 1
+            parts.uploads += Counter()  # drops what is 0
         content_type = upload.arguments.get("content_type")
         content = Content(upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None))
         arguments = {**_checked(upload.arguments), "content": content}
@@ -56,7 +66,7 @@ class UploadFile:
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments besides content, encoding and media type, which the content itself settles."""
     names = {name: given.get(name) for name in ("filename", "channel")}
-    checked = arguments_of(_UPLOAD, {**names, "content": "-"}, {}, [])
+    checked = _UPLOAD_ARGUMENTS.checked({**names, "content": "-"}, {})
     refuse_direct(checked["channel"])
     return {**checked, "post_message": given.get("post_message") is not False}
 
@@ -80,7 +90,7 @@ class DownloadFile:
             raise BadRequest("path must be one that list_files or an announcement shows.")
         agent = await parts.agents.agent(request)
         parts.reads.take(agent.id)
-        arguments = arguments_of(_DOWNLOAD, given, {}, [])
+        arguments = _DOWNLOAD_ARGUMENTS.checked(given, {})
         call = call_of(_DOWNLOAD, agent, request, arguments)
         found = await parts.ask(Lane.READ, lambda tx: files.find(tx, call, **arguments))
         if str(given.get("url", "")).lower() == "true":
@@ -109,7 +119,7 @@ async def _sent(parts: Parts, found: Found) -> Reply:
         (b"content-length", b"%d" % found.size),
         (b"content-disposition", disposition(found.name).encode("ascii")),
     ]
-    return Reply(200, headers, pieces=_pieces(blob))
+    return Reply(200, headers + SAFE, pieces=_pieces(blob))
 
 
 async def _pieces(blob: BinaryIO) -> AsyncIterator[bytes]:

@@ -24,6 +24,8 @@ class Buckets:
         self._over_all = (all * _BURST, clock())
 
     def take(self, who: Hashable) -> None:
+        if not (self._each or self._all):
+            return
         now = self._clock()
         mine = shared = None
         if self._each:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,7 +20,6 @@ from .request import Request
 
 T = TypeVar("T")
 _MOST_BAD_REGISTRATIONS = 10  # of one address in a minute
-_MOST_UPLOADS = 8  # at a time
 
 
 class Parts:
@@ -28,6 +28,7 @@ class Parts:
     def __init__(
         self, store: Store, blobs: Blobs, settings: Settings, *, link_secret: bytes, admin_secret: Callable[[], str]
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self.store = store
         self.blobs = blobs
         self.settings = settings
@@ -37,11 +38,11 @@ class Parts:
         self.writes = Buckets(settings.agent_writes, settings.all_writes)
         self.bad_registrations = Window(_MOST_BAD_REGISTRATIONS)
         self.links = Links(link_secret, settings.public_url)
-        self.uploads = asyncio.Semaphore(_MOST_UPLOADS)
+        self.uploads = Counter[int]()  # under way, by agent
 
     async def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
         """Run a service call in its lane. It goes on even if the caller hangs up meanwhile."""
-        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T, error: BaseException | None) -> None:
             if outcome.cancelled():

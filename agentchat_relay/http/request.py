@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MOST_BODY = 1 << 20
 _LONGEST_SILENCE = 30.0  # seconds between two pieces of a body
+_LONGEST_BODY = 600.0  # seconds for all of them
 _decode = msgspec.json.Decoder().decode
 
 
@@ -27,12 +28,11 @@ class Disconnected(Exception):
 class Request:
     """Headers by lowercase name, as bytes; the body comes when it is asked for."""
 
-    __slots__ = ("headers", "id", "path", "peer", "receive", "scope", "segments")
+    __slots__ = ("headers", "path", "receive", "scope", "segments")
 
-    def __init__(self, scope: Scope, receive: Receive, id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
-        self.id = id
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.segments: dict[str, str] = {}
@@ -65,15 +65,16 @@ class Request:
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def pieces(self) -> Any:
-        """The body as it comes. A caller that falls silent is given up."""
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes. A caller that falls silent, or never ends, is given up."""
         more = True
+        deadline = asyncio.get_running_loop().time() + _LONGEST_BODY
         while more:
             try:
-                async with asyncio.timeout(_LONGEST_SILENCE):
+                async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + _LONGEST_SILENCE)):
                     message = await self.receive()
             except TimeoutError:
-                raise BadRequest(f"The body did not come: {_LONGEST_SILENCE:g} s of silence.") from None
+                raise BadRequest("The body did not come in time; send it without pauses.") from None
             yield self._piece(message, 1 << 62)
             more = message.get("more_body", False)
 
@@ -84,10 +85,6 @@ class Request:
         if len(piece) > most:
             raise _too_large(most)
         return piece
-
-    async def json(self) -> dict[str, Any]:
-        """The body as a JSON object."""
-        return read_json(await self.body())
 
 
 def read_json(body: bytes) -> dict[str, Any]:

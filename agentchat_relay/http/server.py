@@ -14,7 +14,7 @@ import uvicorn
 
 _KEEP_ALIVE = 75
 _LONGEST_GOODBYE = 20  # seconds for requests that are under way when the relay is told to stop
-_LONGEST_HEAD = 60.0  # seconds a connection may stand without a whole request
+_LONGEST_SILENCE = 90.0  # seconds a connection may stand without a whole request
 _LOOK_EVERY = 10.0
 _BACKLOG = 2048
 
@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
-        self._silent: dict[Any, float] = {}
+        self._silent: dict[Any, tuple[Any, float]] = {}
         self._looked = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -56,13 +56,17 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _close_silent(self, now: float) -> None:
-        """uvicorn times a connection only after its first answer. Whoever sends half a request head, or nothing, for
-        a minute is cut off."""
-        connections = self.server_state.connections
-        silent = {one: self._silent.get(one, now) for one in connections if getattr(one, "cycle", None) is None}
-        for one, since in silent.items():
-            if now - since > _LONGEST_HEAD:
-                one.transport.close()
+        """uvicorn stops timing a connection at the first byte of a request. Whoever has sent none that is whole for
+        this long, be it nothing or half a head, is cut off."""
+        silent: dict[Any, tuple[Any, float]] = {}
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is None or cycle.response_complete:
+                before, since = self._silent.get(connection, (None, now))
+                since = since if before is cycle else now
+                silent[connection] = (cycle, since)
+                if now - since > _LONGEST_SILENCE:
+                    connection.transport.close()
         self._silent = silent
 
 

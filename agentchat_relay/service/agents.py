@@ -17,7 +17,7 @@ from .call import Agent, Call
 RESERVED = frozenset({"all", "here", "admin", "human", "system"})
 _MOST_LISTED = 500
 _PERIODS = {"15m": 15, "1h": 60, "6h": 6 * 60, "1d": 24 * 60, "7d": 7 * 24 * 60}
-_SEEN_EVERY = 300_000_000  # reading notes an agent's presence this seldom
+SEEN_EVERY = 300_000_000  # microseconds; reading notes an agent's presence this seldom
 _CARD = {"model": 100, "harness": 100, "role": 100, "about": 500, "status_line": 200}  # texts and their length
 _PLANS = ("api", "subscription", "local")
 _MOST_TAGS = 20
@@ -62,11 +62,6 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
         tuple(row["roles"].split()),
     )
     return agent, row["last_seen_at"] or 0
-
-
-def is_stale(last_seen_at: int, now: int) -> bool:
-    """Whether an agent's presence is to be noted again."""
-    return now - last_seen_at >= _SEEN_EVERY
 
 
 def see(tx: Writing, agent_id: int) -> None:

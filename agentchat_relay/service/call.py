@@ -23,4 +23,3 @@ class Call(NamedTuple):
     agent: Agent
     key: str | None = None
     digest: bytes | None = None
-    session: str | None = None

@@ -15,6 +15,7 @@ from ..wire import iso, new_id
 from . import agents, channels, repeats
 from .call import Call
 
+MOST_METADATA = 4096  # characters of JSON
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
@@ -39,7 +40,7 @@ def send_message(
     kind: str = "chat",
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
-    stored = None if metadata is None else _encode(metadata).decode()
+    stored = _encoded(metadata)
     if channel.startswith(("gossip-", "shared-")):
         _check_short(channel, content, stored)
     content = content.strip()
@@ -70,13 +71,22 @@ def send_direct_message(
     place = channels.known(tx, call.agent.space_id, channels.DIRECT)
     if place is None:
         place = channels.create(tx, call.agent.space_id, channels.DIRECT, by=None)
-    stored = None if metadata is None else _encode(metadata).decode()
+    stored = _encoded(metadata)
     text = f"@{target_agent} {content.strip()}"
     message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
     if target.id != call.agent.id:
         channels.join(tx, target.id, place)
         _notify(tx, call, target.id, "direct", at, place.id)
     return {"message": message, "unmatched_mentions": []}
+
+
+def _encoded(metadata: dict[str, Any] | None) -> str | None:
+    if metadata is None:
+        return None
+    text = _encode(metadata).decode()
+    if len(text) > MOST_METADATA:
+        raise BadRequest(f"metadata must have at most {MOST_METADATA} characters as JSON, got {len(text)}; shorten it.")
+    return text
 
 
 def _check_short(channel: str, content: str, metadata: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -93,10 +94,17 @@ class LaneThread:
                 if (following := get()) is not None:
                     group.append(following)
             if group or not self._closed:
-                self._process(group)
+                self._safely(group)
             if self._closed and empty():
                 break
         self._stop()
+
+    def _safely(self, group: Sequence[Waiting]) -> None:
+        """A fault of ours must not end the thread: everybody would wait for it for ever."""
+        try:
+            self._process(group)
+        except Exception:
+            logging.getLogger("agentchat.relay").exception("The %s failed", self._thread.name)
 
 
 def tell(outcomes: Sequence[Outcome]) -> None:
@@ -105,6 +113,4 @@ def tell(outcomes: Sequence[Outcome]) -> None:
         try:
             done(result, error)
         except Exception as problem:
-            import logging
-
             logging.getLogger("agentchat.relay").error("An outcome's listener failed", exc_info=problem)

@@ -54,6 +54,8 @@ class Sqlite:
         self._deliver = deliver
         self._synchronous = synchronous
         self._connect = connect
+        for name in ("agentchat.db", "search.db"):  # the other files of a database get the mode of the first
+            os.close(os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT, 0o600))
         self._shared = Shared()
         search = os.path.join(directory, "search.db")
         self._fulltext = FullText(search, self.path, connect, self._shared, self._again, deliver, index_pause)
@@ -119,10 +121,14 @@ class Sqlite:
         self._connection.close()
 
     def _write(self, group: Sequence[Waiting]) -> None:
-        if group:
+        if not group:
+            return
+        try:
             outcomes = self._commit(group)
-            self._deliver(outcomes)
-            self._fulltext.written()
+        except Exception as error:  # not even rolling back worked; the next group tries again
+            outcomes = [(waiting.done, None, as_ours(error)) for waiting in group]
+        self._deliver(outcomes)
+        self._fulltext.written()
 
     def _commit(self, group: Sequence[Waiting]) -> list[Outcome]:
         """One transaction for all of them, or, if that fails, one for each."""

@@ -263,9 +263,6 @@ def read_group(
     try:
         connection.execute("BEGIN")
         transaction = ReadTransaction(connection, encoded.current, now_in_micros(), search)
-    except Exception as error:
-        return [(waiting.done, None, as_ours(error)) for waiting in group]
-    try:
         for waiting in group:
             try:
                 outcomes.append((waiting.done, waiting.call(transaction), None))
@@ -273,8 +270,11 @@ def read_group(
                 again(waiting)
             except Exception as error:
                 outcomes.append((waiting.done, None, as_ours(error)))
-    finally:
         connection.execute("ROLLBACK")
+    except Exception as error:  # the connection itself fails: who has no outcome yet gets this one
+        told = {id(done) for done, _, _ in outcomes}
+        outcomes += [(waiting.done, None, as_ours(error)) for waiting in group if id(waiting.done) not in told]
+        connection.rollback()
     return outcomes
 
 
