@@ -45,6 +45,7 @@ faults: .venv/ready
 bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)
 	$(BIN)/python bench/client.py $(BENCH)
+	$(BIN)/python bench/relay.py $(BENCH)
 
 definitions: .venv/ready
 	$(BIN)/python scripts/definitions.py

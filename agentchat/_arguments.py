@@ -111,7 +111,7 @@ def _read_text(kind: Kind, value: str) -> object:
     text = value.strip().lower()
     if kind == "boolean":
         return {"true": True, "1": True, "false": False, "0": False}.get(text, _ABSENT)
-    return int(text) if re.fullmatch("[+-]?[0-9]{1,18}", text) else _ABSENT
+    return int(text[:19]) if re.fullmatch("[+-]?[0-9]+", text) else _ABSENT  # more digits are clamped anyway
 
 
 def _string(parameter: Parameter, value: Any, lenient: bool) -> str:

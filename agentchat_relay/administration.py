@@ -1,7 +1,5 @@
 """What an operator can do, declared like the contract of agents: `agentchat admin` and its routes follow from it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from agentchat._operation import Declared, Form, Operation, operation

@@ -46,6 +46,7 @@ class Directory:
         os.ftruncate(lock, 0)
         os.write(lock, f"{purpose} (process {os.getpid()})".encode())
         self._lock = lock
+        self.retract()  # what a killed relay left
 
     def release(self) -> None:
         if self._lock is not None:
@@ -79,8 +80,8 @@ class Directory:
                     return secret
         except FileNotFoundError:
             pass
-        except OSError as error:
-            raise NotConfigured(f"Cannot read {self._file(name)}: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotConfigured(f"Cannot read {self._file(name)}: {error}.") from error
         secret = secrets.token_hex(32)
         self._write(name, secret)
         return secret

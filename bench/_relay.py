@@ -11,10 +11,9 @@ All four run on the same server, loop and memory settings.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -30,7 +29,6 @@ from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.seam import Call, Done, Lane, Store
 
-T = TypeVar("T")
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 MESSAGE = {
     "id": "0198f2c0-0000-7000-8000-000000000001",

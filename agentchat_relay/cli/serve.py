@@ -8,10 +8,12 @@ import gc
 import logging
 import os
 import resource
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 from agentchat import __version__, errors, settings
@@ -96,7 +98,7 @@ def _greeting(directory: Directory, url: str, new: bool) -> str:
     lines = [f"AgentChat relay {__version__} is ready on {url}, data in {directory.path}"]
     if new:
         lines += [
-            f"Give an agent a key:  agentchat admin --data {directory.path} agent token NAME",
+            f"Give an agent a key:  agentchat admin --data {shlex.quote(directory.path)} agent token NAME",
             f"and let it connect:   AGENTCHAT_URL={url} AGENTCHAT_KEY=… agentchat check-board",
         ]
     return "\n".join(lines)
@@ -160,6 +162,13 @@ def _settings(options: argparse.Namespace) -> Settings:
             raise errors.InvalidArguments(f"--{name.replace('_', '-')} must be 0 or more, got {rate:g}")
     if not 0 < options.max_file_mib <= 4096:
         raise errors.InvalidArguments(f"--max-file-mib must be more than 0, at most 4096, got {options.max_file_mib:g}")
+    if options.max_agents < 0:
+        raise errors.InvalidArguments(f"--max-agents must be 0 or more, got {options.max_agents}")
+    for proxy in options.trusted_proxy:
+        try:
+            ip_address(proxy)
+        except ValueError:
+            raise errors.InvalidArguments(f"--trusted-proxy must be an IP address, got {proxy}") from None
     public_url = settings.checked_url(options.public_url) if options.public_url else ""
     return Settings(
         public_url=public_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -43,16 +44,16 @@ def send_message(
     stored = _encoded(metadata)
     if channel.startswith(("gossip-", "shared-")):
         _check_short(channel, content, stored)
-    content = content.strip()
+    content = _trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, call, row)
+        return _sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
     parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
     if place is None:
         channels.check_may_create(tx, call)
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
-    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent)
+    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
     for agent_id in named:
         _notify(tx, call, agent_id, "mention", at, place.id)
     return {"message": message, "unmatched_mentions": unmatched}
@@ -61,23 +62,29 @@ def send_message(
 def send_direct_message(
     tx: Writing, call: Call, *, target_agent: str, content: str, metadata: dict[str, Any] | None = None
 ) -> types.SentMessage:
+    content = _trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, call, row)
+        return _sent_before(tx, row)
     target = agents.known(tx, call.agent.space_id, target_agent)
     if target is None:
         raise agents.unknown(tx, call, target_agent)
     if not target.active:
         raise Conflict(f"@{target_agent} was deactivated and reads nothing any more.")
-    place = channels.known(tx, call.agent.space_id, channels.DIRECT)
-    if place is None:
-        place = channels.create(tx, call.agent.space_id, channels.DIRECT, by=None)
+    place = channels.find(tx, call, channels.DIRECT)
     stored = _encoded(metadata)
-    text = f"@{target_agent} {content.strip()}"
+    text = f"@{target_agent} {content}"
     message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
     if target.id != call.agent.id:
         channels.join(tx, target.id, place)
         _notify(tx, call, target.id, "direct", at, place.id)
     return {"message": message, "unmatched_mentions": []}
+
+
+def _trimmed(content: str) -> str:
+    """As it is stored. Unicode knows more blanks than the contract's check."""
+    if not (text := content.strip()):
+        raise BadRequest("content must be text that is not blank.")
+    return text
 
 
 def _encoded(metadata: dict[str, Any] | None) -> str | None:
@@ -119,6 +126,7 @@ def append(
     metadata: str | None = None,
     parent: Row | None = None,
     recipient: int | None = None,
+    unmatched: Sequence[str] = (),
 ) -> tuple[Any, Place]:
     """Take the next place in the channel. Every check was made before."""
     agent = call.agent
@@ -140,6 +148,7 @@ def append(
         metadata=metadata,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
+        unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
     )
@@ -179,19 +188,10 @@ def _notify(tx: Writing, call: Call, agent_id: int, kind: str, place: Place, cha
     )  # fmt: skip
 
 
-def _sent_before(tx: Writing, call: Call, row: Row) -> types.SentMessage:
+def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
     """The answer of a repeated call, told again from what was stored."""
-    message = whole(tx, row["id"])
-    stored = tx.the("whole_message", id=row["id"])
-    unmatched = []
-    if stored["kind"] != "status" and stored["channel_name"] != channels.DIRECT:
-        for name in _names(stored["content"]):
-            agent = agents.known(tx, call.agent.space_id, name)
-            if name != call.agent.name and (
-                agent is None or tx.one("item_of", agent_id=agent.id, message_id=row["id"]) is None
-            ):
-                unmatched.append(name)
-    return {"message": message, "unmatched_mentions": unmatched}
+    unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
+    return {"message": whole(tx, row["id"]), "unmatched_mentions": unmatched.split() if unmatched else []}
 
 
 def _names(content: str) -> list[str]:

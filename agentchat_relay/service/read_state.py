@@ -22,6 +22,8 @@ def mark_channel_read(tx: Writing, call: Call, *, channel: str, through: str | N
         raise BadRequest(f"through must not lie in the future, got {through}.")
     channels.join(tx, call.agent.id, found)
     row = tx.the("membership", agent_id=call.agent.id, channel_id=found.id)
+    if found.is_direct:
+        return {"channel": channel, "read_through": iso(_newest_direct(tx, call, at) or row["joined_at"])}
     reached = advance(tx, call, found.id, row, at)
     return {"channel": channel, "read_through": iso(reached or row["joined_at"])}
 
@@ -62,6 +64,8 @@ def _own_above(tx: Writing, call: Call, channel_id: int, member: Row, reached: i
 
 def list_readers(tx: Reading, call: Call, *, channel: str) -> types.Readers:
     found = channels.find(tx, call, channel)
+    if found.is_direct:
+        return {"channel": channel, "readers": _reader_of_direct(tx, call, found)}
     rows = tx.all("readers_of", channel_id=found.id, limit=_MOST_READERS)
     readers: list[types.Reader] = [
         {
@@ -72,3 +76,19 @@ def list_readers(tx: Reading, call: Call, *, channel: str) -> types.Readers:
         for row in rows
     ]
     return {"channel": channel, "readers": readers}
+
+
+def _newest_direct(tx: Reading, call: Call, at: int) -> int | None:
+    """Time of the caller's newest direct message up to a time. There is no cursor among them: they are unread until
+    they are acknowledged, and the channel's own numbers would tell of foreign ones."""
+    rows = tx.all("direct_page_before", agent_id=call.agent.id, at=at + 1, limit=1)
+    return rows[0]["created_at"] if rows else None
+
+
+def _reader_of_direct(tx: Reading, call: Call, found: channels.Channel) -> list[types.Reader]:
+    """Of the direct messages everybody sees only themselves."""
+    member = tx.one("membership", agent_id=call.agent.id, channel_id=found.id)
+    if member is None:
+        return []
+    through = iso(_newest_direct(tx, call, tx.now) or member["joined_at"])
+    return [{"agent_name": call.agent.name, "read_through": through, "updated_at": through}]

@@ -24,7 +24,7 @@ def seed(tx: Writing) -> bool:
 
 def make_space(tx: Writing, name: str) -> None:
     space_id = tx.run("insert_space", name=name, created_at=tx.now)
-    for channel in SEEDED:
+    for channel in (*SEEDED, channels.DIRECT):
         channels.create(tx, space_id, channel, by=None)
 
 

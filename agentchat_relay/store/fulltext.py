@@ -179,4 +179,4 @@ def match(query: Query, places: list[str]) -> str:
 
 
 def _phrase(term: Term) -> str:
-    return '"' + " ".join(term.words) + '"'
+    return f'"{term.text}"'  # a term holds no quotes: they are what delimits it

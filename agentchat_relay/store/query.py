@@ -22,8 +22,9 @@ _STOP = frozenset(_COMMON.split())
 
 
 class Term(NamedTuple):
-    """Words that follow each other."""
+    """Words that follow each other: as they were typed, for the engine to split as it splits messages, and split."""
 
+    text: str
     words: tuple[str, ...]
 
 
@@ -46,13 +47,14 @@ def read_query(text: str) -> Query:
     common: list[list[Term]] = [[]]
     excluded: list[Term] = []
     for minus, phrase, plain in _TOKEN.findall(text)[:_MOST_TERMS]:
-        words = tuple(_WORD.findall((phrase or plain).lower()))
+        text = phrase or plain
+        words = tuple(_WORD.findall(text.lower()))
         if plain.lower() == "or" and not minus:
             alternatives.append([])
             common.append([])
         elif words and minus:
-            excluded.append(Term(words))
+            excluded.append(Term(text, words))
         elif words:
-            (common if plain and len(words) == 1 and words[0] in _STOP else alternatives)[-1].append(Term(words))
+            (common if plain and len(words) == 1 and words[0] in _STOP else alternatives)[-1].append(Term(text, words))
     found = [tuple(terms or weak) for terms, weak in zip(alternatives, common, strict=True) if terms or weak]
     return Query(tuple(found), tuple(excluded))

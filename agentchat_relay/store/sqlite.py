@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from agentchat.errors import AgentChatError, Unavailable
+from agentchat.errors import AgentChatError, NotConfigured, Unavailable
 
 from .cache import Shared
 from .fulltext import FullText
@@ -108,7 +108,10 @@ class Sqlite:
 
     def _open_writer(self) -> None:
         connection = self._connect(self.path)
-        connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.DatabaseError as error:
+            raise NotConfigured(f"{self.path} cannot be opened: {error}. Restore it from a backup.") from error
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 10000")  # a longer log costs 42 MB and gives 12 % more sends
         connection.execute("PRAGMA journal_size_limit = 67108864")

@@ -282,8 +282,8 @@ def test_the_contract_has_arguments_for_clients_only() -> None:
     ("given", "limit"),
     [
         (0, None), ("0", None), (-7, 1), (10**40, 200), ("201", 200),
-        ("-3", 1), (" +30 ", 30), ("020", 20), (300.0, 200),
-        *[(junk, None) for junk in ("", " ", "many", "1e2", "20.0", "0x10", "1_0", "٢٠", "9" * 19, "9" * 5000)],
+        ("9" * 19, 200), ("9" * 5000, 200), ("-3", 1), (" +30 ", 30), ("020", 20), (300.0, 200),
+        *[(junk, None) for junk in ("", " ", "many", "1e2", "20.0", "0x10", "1_0", "٢٠")],
     ],
 )  # fmt: skip
 def test_lenient_integers_are_read_from_text_and_clamped_and_zero_or_junk_is_absent(

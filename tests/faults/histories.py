@@ -127,6 +127,7 @@ class Told(NamedTuple):
     positions: list[Position]
     pins: list[Pin]
     followed: list[Followed]
+    refused: list[str]  # calls that only read, with what they were refused with
 
 
 class Kept(NamedTuple):
@@ -165,13 +166,17 @@ def refusals(told: Told, kept: Kept) -> Iterator[str]:
     """Nobody did anything that may be refused, except using a key for another text."""
     texts = _texts_of_keys(told.posts)
     for post in told.posts:
-        if post.error == "idempotency_mismatch" and len(texts[post.author, post.key]) > 1:
+        if post.error == "idempotency_mismatch" and post.key and len(texts[post.author, post.key]) > 1:
             continue
         if post.error is not None:
-            yield f"{post.text}: refused with {post.error}"
-    for what in (*told.uploads, *told.marks, *told.pins):
-        if what.error is not None:
-            yield f"{type(what).__name__} {what[1]}: refused with {what.error}"
+            yield f"{brief(post.text)}: refused with {post.error}"
+    others = [
+        *((f"the upload of {upload.name}", upload.error) for upload in told.uploads),
+        *((f"{mark.agent}, who marks mentions", mark.error) for mark in told.marks),
+        *((f"a pin of {pin.message}", pin.error) for pin in told.pins),
+    ]
+    yield from (f"{what}: refused with {error}" for what, error in others if error is not None)
+    yield from told.refused
 
 
 def acknowledged(told: Told, kept: Kept) -> Iterator[str]:
@@ -182,13 +187,13 @@ def acknowledged(told: Told, kept: Kept) -> Iterator[str]:
             continue
         row = stored.get(post.id)
         if row is None:
-            yield f"{post.text}: acknowledged as {post.id}, lost"
+            yield f"{brief(post.text)}: acknowledged as {post.id}, lost"
             continue
         sent = (post.author, post.channel, post.text, post.at, post.parent, post.kind)
         if sent != (found := (row.author, row.channel, row.text, row.at, row.parent, row.kind)):
-            yield f"{post.text}: acknowledged as {sent}, stored as {found}"
+            yield f"{brief(post.text)}: acknowledged as {sent}, stored as {found}"
         if kept.alone.get(post.id) != row:
-            yield f"{post.text}: asked for by its id it is {kept.alone.get(post.id)}, on its page {row}"
+            yield f"{brief(post.text)}: asked for by its id it is {kept.alone.get(post.id)}, on its page {row}"
 
 
 def once(told: Told, kept: Kept) -> Iterator[str]:
@@ -196,9 +201,9 @@ def once(told: Told, kept: Kept) -> Iterator[str]:
     rows, sent = kept.rows(), {(post.author, post.channel, post.text) for post in told.posts}
     for (author, channel, text), times in Counter((row.author, row.channel, row.text) for row in rows).items():
         if times > 1:
-            yield f"{text}: stored {times} times"
+            yield f"{brief(text)}: stored {times} times"
         if (author, channel, text) not in sent and not any(row.files for row in rows if row.text == text):
-            yield f"{text}: in #{channel} by {author}, but nobody sent it"
+            yield f"{brief(text)}: in #{channel} by {author}, but nobody sent it"
 
 
 def order(told: Told, kept: Kept) -> Iterator[str]:
@@ -206,7 +211,7 @@ def order(told: Told, kept: Kept) -> Iterator[str]:
     for name, rows in [*kept.channels.items(), *((f"{DIRECT} of {name}", rows) for name, rows in kept.direct.items())]:
         for before, after in pairwise(rows):
             if before.at >= after.at:
-                yield f"#{name}: {after.text} comes after {before.text}, but {after.at} is not after {before.at}"
+                yield f"#{name}: {brief(after.text)} of {after.at} comes after {brief(before.text)} of {before.at}"
     for id, times in Counter(row.id for row in kept.rows()).items():
         if times > 1:
             yield f"{id}: given to {times} messages"
@@ -226,8 +231,8 @@ def real_time(told: Told, kept: Kept) -> Iterator[str]:
     for channel, texts in places.items():
         earliest, first = FOREVER, ""
         for text in reversed(texts):
-            if earliest < began.get(text, FOREVER):
-                yield f"#{channel}: {first} was acknowledged before {text} was sent, but comes after it"
+            if earliest < began.get(text, 0.0):
+                yield f"#{channel}: {brief(first)} was acknowledged before {brief(text)} was sent, but comes after it"
             if ended.get(text, FOREVER) < earliest:
                 earliest, first = ended[text], text
 
@@ -249,7 +254,9 @@ def keys(told: Told, kept: Kept) -> Iterator[str]:
     for upload in told.uploads:
         if upload.path is not None:
             paths[upload.author, upload.key or upload.name].add(upload.path)
-    yield from (f"key {key} of {author}: {len(given)} paths" for (author, key), given in paths.items() if len(given) > 1)
+    yield from (
+        f"key {key} of {author}: {len(given)} paths" for (author, key), given in paths.items() if len(given) > 1
+    )
 
 
 def replies(told: Told, kept: Kept) -> Iterator[str]:
@@ -257,7 +264,7 @@ def replies(told: Told, kept: Kept) -> Iterator[str]:
     stored = {row.id: row for row in kept.rows()}
     for row in stored.values():
         if row.parent is not None and (row.parent not in stored or stored[row.parent].at >= row.at):
-            yield f"{row.text}: answers {row.parent}, which is not there before it"
+            yield f"{brief(row.text)}: answers {row.parent}, which is not there before it"
 
 
 def followers(told: Told, kept: Kept) -> Iterator[str]:
@@ -269,8 +276,8 @@ def followers(told: Told, kept: Kept) -> Iterator[str]:
             continue
         who = f"the cursor of {reader} in #{channel}"
         yield from (f"{who} showed {id} {times} times" for id, times in Counter(seen).items() if times > 1)
-        yield from (f"{who} skipped {row.text}" for row in whole if row.id not in seen)
-        yield from (f"{who} showed {row.text}, which is not there" for row in rows if row.id not in all_ids)
+        yield from (f"{who} skipped {brief(row.text)}" for row in whole if row.id not in seen)
+        yield from (f"{who} showed {brief(row.text)}, which is not there" for row in rows if row.id not in all_ids)
         if sorted(seen) == sorted(all_ids):
             yield f"{who} showed another order"
 
@@ -282,7 +289,7 @@ def direct(told: Told, kept: Kept) -> Iterator[str]:
     for row in rows.values():
         seen = {agent for agent, rows in kept.direct.items() if any(row.id == other.id for other in rows)}
         if row.text in receivers and seen != (meant := {row.author, receivers[row.text]}):
-            yield f"{row.text}: seen by {sorted(seen)}, meant for {sorted(meant)}"
+            yield f"{brief(row.text)}: seen by {sorted(seen)}, meant for {sorted(meant)}"
 
 
 def mentions(told: Told, kept: Kept) -> Iterator[str]:
@@ -385,9 +392,9 @@ def pins(told: Told, kept: Kept) -> Iterator[str]:
     pinned = {id for ids in kept.pinned.values() for id in ids}
     for row in kept.rows():
         if (row.id in pinned) not in possible.get(row.id, {False}):
-            yield f"{row.text}: pinned is {row.id in pinned}, and cannot be"
+            yield f"{brief(row.text)}: pinned is {row.id in pinned}, and cannot be"
         if row.pinned != (row.id in pinned):
-            yield f"{row.text}: its page says pinned is {row.pinned}, the list of pins says otherwise"
+            yield f"{brief(row.text)}: its page says pinned is {row.pinned}, the list of pins says otherwise"
 
 
 def searches(told: Told, kept: Kept) -> Iterator[str]:
@@ -396,7 +403,12 @@ def searches(told: Told, kept: Kept) -> Iterator[str]:
     for text, found in kept.found.items():
         expected = [ids[text]] if text in ids else []
         if found != expected:
-            yield f"{text}: a search for it finds {found}, it is {expected}"
+            yield f"{brief(text)}: a search for it finds {found}, it is {expected}"
+
+
+def brief(text: str) -> str:
+    """Enough to know a message by."""
+    return text if len(text) <= 60 else f"{text[:20]}…{text[-30:]}"
 
 
 def _at(row: Row) -> str:

@@ -4,7 +4,7 @@ python -m tests.faults.relay_build BROKEN --data DIR --port PORT …    # otherw
 
     fsync    the store does not sync its commits
     dedupe   idempotency keys are not looked at
-    early    writes are answered before their commit, which a slow disk delays
+    early    posts are answered before their commit, which a slow disk delays
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
 from agentchat_relay.store.lane import Waiting
-from agentchat_relay.store.seam import Outcome
+from agentchat_relay.store.seam import Lane, Outcome
 from agentchat_relay.store.sqlite import Sqlite
 
 SLOW = 0.02  # seconds that a commit takes longer
@@ -56,10 +56,12 @@ def slow(path: str) -> sqlite3.Connection:
 
 
 class EarlySqlite(Sqlite):
-    """Delivers an outcome as soon as there is one."""
+    """Delivers the outcome of a post as soon as there is one."""
 
     def _attempt(self, waiting: Waiting, alone: bool) -> Outcome:
         _, result, error = outcome = super()._attempt(waiting, alone)
+        if waiting.lane != Lane.APPEND:
+            return outcome
         self._deliver([outcome])
         return _nobody, result, error
 

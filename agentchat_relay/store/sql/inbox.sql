@@ -22,8 +22,5 @@ UPDATE inbox SET done_at = :now WHERE public_id = :public_id AND agent_id = :age
 -- open_direct: how many direct messages wait
 SELECT count(*) AS items FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct'
 
--- item_of: whether a message reached this agent's inbox
-SELECT id FROM inbox WHERE agent_id = :agent_id AND message_id = :message_id
-
 -- delete_inbox: of an agent that is gone
 DELETE FROM inbox WHERE agent_id = :agent_id

@@ -1,10 +1,10 @@
 -- insert_message: one
 INSERT INTO messages (
     id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata, parent_id,
-    root_id, key, digest
+    root_id, unmatched, key, digest
 ) VALUES (
     :id, :public_id, :channel_id, :number, :chats, :created_at, :author_id, :recipient_id, :kind, :content, :metadata,
-    :parent_id, :root_id, :key, :digest
+    :parent_id, :root_id, :unmatched, :key, :digest
 )
 
 -- whole_message: as it travels
@@ -13,6 +13,9 @@ SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, c.public_
 FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 LEFT JOIN messages p ON p.id = m.parent_id
 WHERE m.id = :id
+
+-- unmatched_of: which names of a message were nobody's
+SELECT unmatched FROM messages WHERE id = :id
 
 -- find_message: one that this agent may see
 SELECT m.id, m.public_id, m.channel_id, m.root_id, m.recipient_id, length(m.content) AS characters

@@ -13,4 +13,6 @@ DELETE FROM answers WHERE agent_id = :agent_id AND id <= (
 )
 
 -- sweep_answers: a portion of what is too old
-DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE created_at < :before ORDER BY id LIMIT :limit)
+DELETE FROM answers WHERE id IN (
+    SELECT id FROM (SELECT id, created_at FROM answers ORDER BY id LIMIT :limit) AS oldest WHERE created_at < :before
+)

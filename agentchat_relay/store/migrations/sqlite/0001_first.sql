@@ -92,6 +92,7 @@ CREATE TABLE messages (
     metadata TEXT, -- JSON
     parent_id INTEGER REFERENCES messages,
     root_id INTEGER REFERENCES messages, -- the first message of its thread
+    unmatched TEXT, -- the names after an @ that were nobody's, as the sender was told
     key TEXT, -- idempotency, see sql/repeats.sql
     digest BLOB
 );

@@ -1,0 +1,382 @@
+"""Two spaces that look alike know nothing of each other: a leak test, generated from the contract.
+
+Every operation is called by agents of space B with everything that space A has: its ids, names, paths, cursors, times,
+idempotency keys, in all combinations. Nothing that only A knows may be in an answer, and no row of A may change. Each
+operation proves its own test: called by A's agents, the same calls must show something of A, change A, or succeed
+where B's were refused.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from agentchat import Client
+from agentchat._operation import Operation, operation
+from agentchat.contract import OPERATIONS, Id
+from agentchat_relay.embedded import Embedded
+from tests.relay.conftest import fresh
+
+TWINS = ("mac-ann", "mac-bob")  # agents of these names are in both spaces
+SHARED = "plans"  # and so is this channel, besides #general
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OF_NO_SPACE = {"migrations", "nonces"}  # tables; every other must lead to a space
+Arguments = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    status: int
+    text: str
+
+    @property
+    def code(self) -> tuple[int, Any]:
+        return self.status, None if self.status == 200 else json.loads(self.text).get("code")
+
+
+class Space:
+    """A space with something of everything. `word` is in each of its texts, `only` names what the other has not."""
+
+    def __init__(self, relay: Embedded) -> None:
+        self.relay = relay
+        self.name = fresh("space")
+        self.word = f"secret{secrets.token_hex(4)}"
+        self.only = f"only-{secrets.token_hex(4)}"
+        relay.space(self.name)
+        self.keys = {name: relay.token(name, space=self.name) for name in (*TWINS, self.only)}
+        self.sent: set[str] = set()  # all that its agents ever said
+        self.cursors: list[str] = []
+        with self._client("mac-ann") as ann, self._client("mac-bob") as bob, self._client(self.only) as loner:
+            self._fill(ann, bob, loner)
+
+    def _client(self, name: str) -> Client:
+        return Client(self.relay.url, self.keys[name], agent=name, retries=0)
+
+    def _fill(self, ann: Client, bob: Client, loner: Client) -> None:
+        for client in (ann, bob, loner):
+            client.set_card(role=f"role {self.word}", about=self.word, capabilities=[f"tag-{self.word}"])
+            for channel in ("general", SHARED):
+                client.read_messages(channel) if channel == "general" else client.send_message(channel, self.word)
+        self.messages = []
+        for channel in ("general", SHARED, self.only):
+            first = ann.send_message(channel, f"{self.word} @mac-bob @{self.only}", metadata={"project": self.word})
+            reply = bob.send_message(channel, f"{self.word} @mac-ann", parent_message_id=first["message"]["id"])
+            status = loner.send_message(channel, self.word, kind="status")
+            ann.pin_message(first["message"]["id"])
+            self.messages += [answer["message"] for answer in (first, reply, status)]
+            page = ann.read_messages(channel, limit=1)
+            self.cursors += [str(page["previous_cursor"]), str(page["next_cursor"])]
+        for target in ("mac-bob", self.only):
+            self.messages.append(ann.send_direct_message(target, self.word)["message"])
+        self.cursors.append(str(ann.read_messages("direct-messages")["previous_cursor"]))
+        self.cursors.append(str(ann.read_thread(self.messages[0]["id"], limit=1)["next_cursor"]))
+        self.mentions = [
+            found["mention_id"] for client in (ann, bob, loner) for found in client.check_mentions()["mentions"]
+        ]  # fmt: skip
+        self.paths = [
+            ann.upload_file(channel, f"{self.word}.txt", f"file {self.word}")["file"]["path"]
+            for channel in ("general", self.only)
+        ]
+        loner.send_message(self.only, self.word)
+
+    def ask(self, agent: str, made: Operation[..., Any], arguments: Arguments, key: str | None = None) -> Answer:
+        """One call over HTTP, as the contract says it travels."""
+        path, body = request_of(made, arguments)
+        self.sent |= set(texts_in(arguments))
+        headers = {"x-agent-api-key": self.keys[agent]} | ({"idempotency-key": key} if key else {})
+        connection = http.client.HTTPConnection(self.relay.url.removeprefix("http://"), timeout=30)
+        with closing(connection):
+            connection.request(made.verb, path, None if body is None else json.dumps(body).encode(), headers)
+            response = connection.getresponse()
+            told = response.read().decode()
+            return Answer(response.status, told if response.status != 200 else f"{told}\n{response.headers}")
+
+
+def request_of(made: Operation[..., Any], arguments: Arguments) -> tuple[str, Any]:
+    path, members = made.path, {}
+    for name, value in arguments.items():
+        if f"{{{name}}}" in path:
+            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+            continue
+        place: dict[str, Any] = members
+        *outer, last = made.parameters[name].wire
+        for step in outer:
+            place = place.setdefault(step, {})
+        place[last] = value
+    if made.verb != "GET":
+        return path, members
+    query = urlencode({name: str(value) for name, value in members.items()})
+    return f"{path}{'&' if '?' in path else '?'}{query}", None
+
+
+# What the database holds of each space
+
+
+def rows_of(relay: Embedded, space: str) -> dict[str, set[tuple[Any, ...]]]:
+    """All rows of a space, by table: those that lead to it over foreign keys. No name of a table is known here."""
+    with closing(sqlite3.connect(Path(relay.directory.path, "agentchat.db"))) as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found: dict[str, set[tuple[Any, ...]]] = {}
+        ((space_id,),) = database.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchall()
+        ids: dict[str, set[int]] = {"spaces": {space_id}}
+
+        def visit(table: str) -> None:
+            links = {row[3]: row[2] for row in database.execute(f"PRAGMA foreign_key_list({table})") if row[2] != table}
+            for parent in set(links.values()) - ids.keys():
+                visit(parent)
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            rows = database.execute(f"SELECT * FROM {table}").fetchall()
+            own = [columns.index("id")] if table == "spaces" else []
+            places = [(number, "spaces") for number in own] + [(columns.index(name), to) for name, to in links.items()]
+            assert places or table in OF_NO_SPACE, f"the table {table} leads to no space"
+            found[table] = {row for row in rows if any(row[number] in ids[to] for number, to in places)}
+            ids[table] = {row[columns.index("id")] for row in found[table]} if "id" in columns else set()
+
+        for table in tables:
+            if table not in found:
+                visit(table)
+    return found
+
+
+def cells(rows: dict[str, set[tuple[Any, ...]]]) -> set[str]:
+    """Everything in the rows that can be recognised in an answer."""
+    return set(texts_in([list(row) for table in rows.values() for row in table]))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Texts and times in a value, as they would travel; those too short to tell anything are left out."""
+    if isinstance(value, str):
+        if value.startswith(("{", "[")):
+            yield from texts_in(json.loads(value))
+        elif len(value) >= 6:
+            yield value
+    elif isinstance(value, bytes):
+        yield value.hex()
+    elif isinstance(value, int) and 10**15 < value < 10**16:
+        yield (EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds")[:26]
+    elif isinstance(value, dict):
+        yield from texts_in(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_in(item)
+
+
+# The generator
+
+# Values that mean something in a space. An optional parameter is left out as well.
+OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
+    "channel": lambda space: ["general", SHARED, space.only, "direct-messages"],
+    "message_id": lambda space: [message["id"] for message in space.messages],
+    "parent_message_id": lambda space: [message["id"] for message in space.messages],
+    "mention_ids": lambda space: [*([one] for one in space.mentions), space.mentions],
+    "target_agent": lambda space: ["mac-ann", "mac-bob", space.only],
+    "content": lambda space: [f"hello @{space.only} @mac-bob"],
+    "path": lambda space: space.paths,
+    "folder": lambda space: ["general", space.only, f"{space.only}/", space.name],
+    "cursor": lambda space: space.cursors,
+    "before": lambda space: [space.messages[-1]["created_at"]],
+    "through": lambda space: [space.messages[-1]["created_at"]],
+    "query": lambda space: [space.word, space.only, f"{space.word}.txt", "file"],
+    "capability": lambda space: [f"tag-{space.word}"],
+    "role": lambda space: [f"role {space.word}"],
+    "name": lambda space: [space.only, "mac", space.word],
+}
+# Values that mean nothing by themselves: the widest there is.
+PLAIN: Arguments = {
+    "limit": 100, "offset": 1, "include_status": True, "mark_read": True, "unread": False, "kind": "chat",
+    "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
+    "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
+    "harness": "h", "plan": "api",
+}  # fmt: skip
+LEFT_OUT = {"type"}  # a filter whose every value only narrows what is listed without it
+
+
+class NoRecipe(Exception):
+    """An operation has a parameter of which nobody said what the other space's values are."""
+
+
+def calls(made: Operation[..., Any], space: Space) -> list[Arguments]:
+    """All combinations of what a space has, for one operation."""
+    options: list[list[Arguments]] = []
+    for name, parameter in made.parameters.items():
+        if name in LEFT_OUT:
+            continue
+        if name in OF_A_SPACE:
+            values = [{name: value} for value in OF_A_SPACE[name](space)]
+            options.append(values if parameter.required else [{}, *values])
+        elif name in PLAIN:
+            options.append([{name: PLAIN[name]}])
+        else:
+            raise NoRecipe(f"{made.name}: say in OF_A_SPACE or PLAIN what {name} is")
+    return [{name: value for part in chosen for name, value in part.items()} for chosen in itertools.product(*options)]
+
+
+def fake(value: Any, known: dict[str, str]) -> Any:
+    """The value with everything only the other space knows replaced by something of the same form that nobody has."""
+    if isinstance(value, list):
+        return [fake(item, known) for item in value]
+    if isinstance(value, str):
+        for real, made_up in known.items():
+            value = value.replace(real, made_up)
+    return value
+
+
+def made_up(space: Space) -> dict[str, str]:
+    ids = [message["id"] for message in space.messages] + space.mentions
+    uuids = {id: f"{id[:-12]}{secrets.token_hex(6)}" for id in ids}
+    paths = {path: f"{path.partition('/')[0]}/1-{secrets.token_hex(4)}.txt" for path in space.paths}
+    return {**uuids, **paths, space.only: f"none-{secrets.token_hex(4)}", space.word: f"nobody{secrets.token_hex(4)}"}
+
+
+def run(space: Space, made: Operation[..., Any], each: Iterable[Arguments], keys: bool = False) -> list[Answer]:
+    """Every call by both twins."""
+    answers = []
+    for number, arguments in enumerate(each):
+        for agent in TWINS:
+            key = f"{made.name}-{number}" if keys else None
+            answers.append(space.ask(agent, made, arguments, key))
+    return answers
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_of_another_space_is_shown_or_changed(live: Embedded, name: str) -> None:
+    ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
+    each = calls(made, theirs)
+    assert each
+
+    def check(answers: list[Answer], before: dict[str, set[tuple[Any, ...]]]) -> None:
+        assert not [answer for answer in answers if answer.status in (401, 429) or answer.status >= 500]
+        assert rows_of(live, theirs.name) == before, "a row of the other space changed"
+        echoes = {text for text in cells(rows_of(live, ours.name)) if any(word in text for word in ours.sent)}
+        hidden = (cells(before) | {theirs.word, theirs.only}) - known - echoes
+        told = "\n".join(answer.text for answer in answers)
+        assert not {text for text in hidden if text in told and not any(text in word for word in ours.sent)}
+
+    known = cells(rows_of(live, ours.name))  # what both spaces hold anyway is no secret
+    before = rows_of(live, theirs.name)
+    first = run(ours, made, each)
+    check(first, before)
+
+    owners = run(theirs, made, each, keys=True)
+    told = "\n".join(answer.text for answer in owners)
+    after = rows_of(live, theirs.name)
+    shows = any(text in told for text in cells(before) - known - theirs.sent)
+    succeeds = any(one.status == 200 != other.status for one, other in zip(owners, first, strict=True))
+    assert shows or succeeds or after != before, f"{name}: these calls could not have shown anything"
+
+    check(run(ours, made, each, keys=True), after)  # the keys that the owners used just now
+
+    names = made_up(theirs)
+    nobodys = run(ours, made, [{k: fake(v, names) for k, v in arguments.items()} for arguments in each])
+    assert [answer.code for answer in nobodys] == [answer.code for answer in first], "what exists elsewhere is told"
+    assert_apart(live, ours.name, theirs.name)
+
+
+def assert_apart(relay: Embedded, *spaces: str) -> None:
+    """No row leads to two spaces."""
+    one, other = (rows_of(relay, space) for space in spaces)
+    for table in one:
+        assert not one[table] & other[table], table
+
+
+@pytest.mark.parametrize("name", [name for name, made in OPERATIONS.items() if "cursor" in made.parameters])
+def test_a_cursor_of_another_space_is_refused(live: Embedded, name: str) -> None:
+    ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
+    for own in calls(made, ours):
+        for cursor in theirs.cursors:
+            answer = ours.ask("mac-ann", made, {**own, "cursor": cursor})
+            assert answer.code == (400, "bad_cursor")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(name, one) for name, made in OPERATIONS.items() for one in ("channel", "target_agent") if one in made.parameters],
+)
+def test_a_misspelt_name_is_not_mended_with_one_of_another_space(live: Embedded, name: str, parameter: str) -> None:
+    ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
+    own = calls(made, ours)[0]
+    answer = ours.ask("mac-ann", made, {**own, parameter: f"{theirs.only[:-1]}-"})
+    assert theirs.only not in answer.text
+    if answer.status == 404:
+        answer = ours.ask("mac-ann", made, {**own, parameter: f"{ours.only[:-1]}-"})
+        assert json.loads(answer.text)["near"] == [ours.only], "this is how it would be told"
+
+
+def test_the_events_of_a_space_are_its_own(live: Embedded) -> None:
+    """Whatever happens in one space, the other's events stay, and both count without holes."""
+    ours, theirs = Space(live), Space(live)
+    before = rows_of(live, theirs.name)["events"]
+    assert len(before) > 20
+    for made in OPERATIONS.values():
+        run(ours, made, calls(made, ours)[:3])
+    assert rows_of(live, theirs.name)["events"] == before
+    with closing(sqlite3.connect(Path(live.directory.path, "agentchat.db"))) as database:
+        for space in (ours, theirs):
+            sql = "SELECT e.position FROM events e JOIN spaces s ON s.id = e.space_id WHERE s.name = ? ORDER BY 1"
+            positions = [row[0] for row in database.execute(sql, (space.name,))]
+            assert positions == list(range(1, len(positions) + 1))
+
+
+def test_a_name_mentioned_in_one_space_reaches_nobody_in_the_other(live: Embedded) -> None:
+    ours, theirs = Space(live), Space(live)
+    with ours._client("mac-ann") as ann, theirs._client("mac-bob") as stranger, ours._client("mac-bob") as bob:
+        before = stranger.check_mentions(unread=False, limit=100)
+        sent = ann.send_message("general", f"for @mac-bob and @{theirs.only}")
+        assert sent["unmatched_mentions"] == [theirs.only]
+        assert stranger.check_mentions(unread=False, limit=100) == before
+        assert bob.check_mentions(limit=1)["mentions"][0]["message_id"] == sent["message"]["id"]
+
+
+def test_the_same_file_in_two_spaces_is_two_files(live: Embedded) -> None:
+    ours, theirs = Space(live), Space(live)
+    content = f"the same {secrets.token_hex(8)}"
+    with ours._client("mac-ann") as ann, theirs._client("mac-ann") as stranger:
+        path = ann.upload_file("general", "same.txt", content)["file"]["path"]
+        other = stranger.upload_file("general", "same.txt", content)["file"]["path"]
+        assert ann.download_file(path)["content"] == stranger.download_file(other)["content"] == content.encode()
+        listed = [row["path"] for row in stranger.list_files("general")["files"]]
+        assert other in listed
+        assert path not in listed or path == other
+
+
+# The test is tested
+
+
+class _Later:
+    @operation("POST", "/api/v2/tasks/{task_id}", writes=True)
+    def claim_task(self, task_id: Id) -> Any:
+        """Claim a task."""
+        raise NotImplementedError
+
+
+def test_an_operation_without_a_recipe_is_noticed(live: Embedded) -> None:
+    with pytest.raises(NoRecipe, match=r"claim_task: .* task_id"):
+        calls(_Later.claim_task, Space(live))
+
+
+def test_every_recipe_is_used() -> None:
+    used = {name for made in OPERATIONS.values() for name in made.parameters}
+    assert {*OF_A_SPACE, *PLAIN, *LEFT_OUT} == used
+
+
+def test_rows_of_a_space_are_found_in_every_table(live: Embedded) -> None:
+    """Else a table could change unnoticed."""
+    space = Space(live)
+    space.ask("mac-ann", OPERATIONS["set_card"], {"model": "m"}, key="kept")
+    with closing(sqlite3.connect(Path(live.directory.path, "agentchat.db"), isolation_level=None)) as database:
+        ((space_id,),) = database.execute("SELECT id FROM spaces WHERE name = ?", (space.name,)).fetchall()
+        values = (fresh("box"), space_id)
+        database.execute("INSERT INTO machines (name, space_id, public_key, created_at) VALUES (?, ?, '', 0)", values)
+    found = rows_of(live, space.name)
+    assert {table for table, rows in found.items() if not rows} == OF_NO_SPACE
+    assert space.word in cells(found)
