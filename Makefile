@@ -41,6 +41,7 @@ test-matrix: .venv/ready .venv-vendors/ready .venv-oldest/ready .venv-newest/rea
 
 faults: .venv/ready
 	$(BIN)/python -m tests.faults.campaign --rounds $(ROUNDS) --seed $(SEED)
+	$(BIN)/python -m tests.faults.relay_campaign --rounds $(ROUNDS) --seed $(SEED)
 
 bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .cli.serve import listen, new_runner, url_of
 from .directory import Directory
+from .process import listen, new_runner, url_of
 from .relay import Relay, serve
 from .service import administration
 from .settings import Settings

@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
-from agentchat_relay.cli.serve import _settle_memory, listen, new_runner
 from agentchat_relay.directory import Directory
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import enveloped
 from agentchat_relay.http.request import Receive, Scope, Send
 from agentchat_relay.http.server import run
+from agentchat_relay.process import listen, new_runner, settle
 from agentchat_relay.relay import serve
 from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.settings import Settings
@@ -122,7 +122,7 @@ def main() -> None:
     def ready(*_: object) -> None:
         print(listener.getsockname()[1], flush=True)
 
-    _settle_memory()
+    settle()
     with new_runner() as runner:
         runner.run(served(options.variant, options.directory, listener, ready))
 

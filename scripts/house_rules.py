@@ -22,6 +22,11 @@ ARROWS: dict[str, set[str]] = {
 }
 LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("langchain_agentchat", "langgraph")}
 
+# Rooms of the relay, lowest first: each imports what stands before it, never what comes after. What is not named here
+# (wire.py, settings.py, ...) is at the very bottom. Only the top knows the engine behind the seam.
+LAYERS = ("store", "service", "http", "relay", "embedded", "cli")
+SEAM = {"seam", "query"}  # of the store, for service and http
+
 # Put together at run time, so that this file does not break its own rule.
 FORBIDDEN = re.compile(
     "|".join(["pypi" + "[.]org", "python" + "hosted", "npm" + "js[.]", "/work" + "/main", "/ro" + "ot/"])
@@ -66,6 +71,27 @@ def arrows(path: Path, tree: ast.Module) -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}: {package} may import {top} inside functions only"
 
 
+def layers(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Imports within the relay run downward, and past the seam only where a store is opened."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] != "agentchat_relay" or len(parts) < 2:
+        return
+    mine = _layer(parts[1])
+    for node, at_import in _imports(tree):
+        if not (isinstance(node, ast.ImportFrom) and node.level and at_import):
+            continue
+        named = [node.module] if node.module else []
+        room, *inner = ".".join([*parts[1 : len(parts) - node.level], *named, node.names[0].name]).split(".")
+        if _layer(room) > mine:
+            yield f"{path.relative_to(ROOT)}:{node.lineno}: {parts[1]} may not import {room}, which stands above it"
+        if room == "store" and parts[1] in ("service", "http") and inner[:1] and inner[0] not in SEAM:
+            yield f"{path.relative_to(ROOT)}:{node.lineno}: {parts[1]} knows the store by its seam only"
+
+
+def _layer(room: str) -> int:
+    return LAYERS.index(room) if room in LAYERS else -1
+
+
 def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     """Every import, and whether it runs when the module is imported."""
     lazy = {
@@ -93,7 +119,7 @@ def main() -> int:
             problems.append(f"{path.relative_to(ROOT)}: names {found[0]!r}, a registry host or a path of one machine")
         if path.suffix == ".py":
             tree = ast.parse(text)
-            problems += [*sizes(path, text, tree), *arrows(path, tree)]
+            problems += [*sizes(path, text, tree), *arrows(path, tree), *layers(path, tree)]
     print("\n".join(problems) or "house rules: all kept", file=sys.stderr if problems else sys.stdout)
     return bool(problems)
 

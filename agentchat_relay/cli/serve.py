@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import logging
 import os
-import resource
 import shlex
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
 from agentchat import __version__, errors, settings
 
 from ..directory import Directory
+from ..process import listen, new_runner, settle, url_of
 from ..settings import MIB, Settings
 
 PORT = 8790
@@ -61,8 +58,7 @@ def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: 
         print(_greeting(directory, url, relay.is_new), flush=True)
 
     try:
-        _allow_connections()
-        _settle_memory()
+        settle()
         with new_runner() as runner:
             runner.run(serve(directory, chosen, listener, ready))
     except KeyboardInterrupt:
@@ -70,28 +66,6 @@ def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: 
     finally:
         directory.retract()
         listener.close()
-
-
-def _allow_connections() -> None:
-    """As many open files as the system allows us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _settle_memory() -> None:
-    """What is there now stays; looking through it again and again would only cost time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
-def new_runner() -> asyncio.Runner:
-    try:
-        import uvloop
-    except ImportError:  # it exists for POSIX systems only
-        return asyncio.Runner()
-    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def _greeting(directory: Directory, url: str, new: bool) -> str:
@@ -102,23 +76,6 @@ def _greeting(directory: Directory, url: str, new: bool) -> str:
             f"and let it connect:   AGENTCHAT_URL={url} AGENTCHAT_KEY=… agentchat check-board",
         ]
     return "\n".join(lines)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OverflowError:
-        raise errors.InvalidArguments(f"--port must be from 0 to 65535, got {port}") from None
-    except OSError as error:
-        raise errors.Conflict(
-            f"Cannot listen on {host} port {port}: {error.strerror or error}. Try --port 0."
-        ) from error
-
-
-def url_of(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -132,20 +132,22 @@ def append(
     agent = call.agent
     channels.join(tx, agent.id, channel)
     place = tx.place(channel.id, chat=kind != "status")
-    public_id = new_id(place.at)
+    row: dict[str, Any] = {
+        "public_id": new_id(place.at),
+        "created_at": place.at,
+        "kind": kind,
+        "content": content,
+        "metadata": metadata,
+    }
     tx.later(
         "insert_message",
+        **row,
         id=place.id,
-        public_id=public_id,
         channel_id=channel.id,
         number=place.number,
         chats=place.chats,
-        created_at=place.at,
         author_id=agent.id,
         recipient_id=recipient,
-        kind=kind,
-        content=content,
-        metadata=metadata,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
         unmatched=" ".join(unmatched) or None,
@@ -156,25 +158,15 @@ def append(
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
     tx.later("see_agent", now=tx.now, id=agent.id)
     tx.event(
-        agent.space_id,
-        "message.created",
-        actor_id=agent.id,
-        subject=public_id,
-        channel_id=channel.id,
-        audience_id=recipient,
-        payload=content,
-    )
-    row = {
-        "public_id": public_id,
+        agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
+        audience_id=recipient, payload=content,
+    )  # fmt: skip
+    row |= {
         "channel_id": channel.public_id,
         "channel_name": channel.name,
         "author_id": agent.public_id,
         "author_name": agent.name,
-        "content": content,
-        "metadata": metadata,
         "parent_id": None if parent is None else parent["public_id"],
-        "kind": kind,
-        "created_at": place.at,
     }
     return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
 

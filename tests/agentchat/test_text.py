@@ -67,7 +67,8 @@ READS_LIKE = {
     "send_direct_message": f"Sent as message {ID}.",
     "pin_message": f"Message {ID} is pinned.",
     "unpin_message": f"Message {ID} is not pinned.",
-    "list_pinned_messages": f"1 pinned message, oldest first. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob (pinned)\n| hello",
+    "list_pinned_messages": f"1 pinned message, oldest first. {text.NOTICE}\n"
+    f"{ID} {AT_SHOWN} @mac-bob (pinned)\n| hello",
     "check_mentions": f"1 mention, newest first. {text.NOTICE}\nmention {OTHER_ID} {AT_SHOWN} @mac-bob "
     f"in #general from project demo, message {ID}\n| hello @mac-ann",
     "mark_mentions_read": "Marked as read: 1.",

@@ -247,9 +247,9 @@ def keys(told: Told, kept: Kept) -> Iterator[str]:
     for (author, key), answers in ids.items():
         if len(answers) > 1:
             yield f"key {key} of {author}: acknowledged as {' and '.join(sorted(answers))}"
-    for (author, key), group in texts.items():
-        if key is not None and (effects := sum(stored[author, text] for text in group)) > 1:
-            yield f"key {key} of {author}: {effects} effects"
+    for (author, shared), group in texts.items():
+        if shared is not None and (effects := sum(stored[author, text] for text in group)) > 1:
+            yield f"key {shared} of {author}: {effects} effects"
     paths = defaultdict(set)
     for upload in told.uploads:
         if upload.path is not None:

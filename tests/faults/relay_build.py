@@ -27,7 +27,6 @@ from agentchat_relay.store.seam import Lane, Outcome
 from agentchat_relay.store.sqlite import Sqlite
 
 SLOW = 0.02  # seconds that a commit takes longer
-BROKEN = ("fsync", "dedupe", "early")
 
 
 def routes_without_keys(parts: Parts) -> dict[tuple[str, str], Handler]:
@@ -77,8 +76,8 @@ def main(broken: str, arguments: Sequence[str]) -> int:
         "early": {"connect": slow},
     }
     if broken == "early":
-        relay.Sqlite = EarlySqlite  # type: ignore[misc]
-    relay.serve = functools.partial(relay.serve, **options[broken])  # type: ignore[assignment]
+        relay.Sqlite = EarlySqlite
+    relay.serve = functools.partial(relay.serve, **options[broken])
     return serve.main(arguments)
 
 

@@ -62,6 +62,7 @@ AT_A_TIME = 2
 LONGEST_START = 60.0
 PATIENCE = 20.0  # seconds for one call and its retries
 NO_LIMITS = [f"--{whose}-{what}=0" for whose in ("agent", "all") for what in ("reads", "writes")]
+Call = Post | Upload | Mark | Pin
 
 
 # The relay
@@ -619,13 +620,13 @@ def _round(relay: RelayProcess, beginning: Beginning, luck: random.Random) -> Ro
         found += [f"the round ended early: {type(error).__name__} {error}", *_refused(told)]
     if "Traceback" in relay.log():
         found.append(f"the relay's log: {relay.log()[-300:]}")
-    calls = [*told.posts, *told.uploads, *told.marks, *told.pins]
-    acknowledged = [*filter(_is_acknowledged, calls)]
+    calls = _calls(told)
+    acknowledged = sum(map(_is_acknowledged, calls))
     if not (acknowledged and strikes):
         found.append("nothing was acknowledged, or nothing was struck: the round proves nothing")
     return Round(
         calls=len(calls),
-        acknowledged=len(acknowledged),
+        acknowledged=acknowledged,
         unanswered=sum(not _is_acknowledged(call) and call.error is None for call in calls),
         messages=stored,
         strikes=strikes,
@@ -644,7 +645,11 @@ def _renewed(relay: RelayProcess, keys: dict[str, str]) -> Iterator[str]:
                 keys[name] = token(relay.url, relay.power.data, name)
 
 
-def _is_acknowledged(call: Post | Upload | Mark | Pin) -> bool:
+def _calls(told: Told) -> list[Call]:
+    return [*told.posts, *told.uploads, *told.marks, *told.pins]
+
+
+def _is_acknowledged(call: Call) -> bool:
     match call:
         case Post():
             return call.id is not None
@@ -656,7 +661,7 @@ def _is_acknowledged(call: Post | Upload | Mark | Pin) -> bool:
 
 def _refused(told: Told) -> list[str]:
     """What a round without an end can still say."""
-    codes = Counter(call.error for call in (*told.posts, *told.uploads, *told.marks, *told.pins) if call.error)
+    codes = Counter(call.error for call in _calls(told) if call.error)
     return [f"{times} calls were refused with {code}" for code, times in codes.items()]
 
 

@@ -317,7 +317,4 @@ def test_calls_at_the_same_time_have_no_order() -> None:
 
 def test_a_long_text_is_named_by_its_ends() -> None:
     assert brief("x" * 60) == "x" * 60
-    assert (
-        brief(f"begin {'so ' * 1000}end")
-        == "begin so so so so so…so so so so so so so so so so end"[:21] + (f"begin {'so ' * 1000}end"[-30:])
-    )
+    assert brief("a" * 20 + "b" * 1000 + "c" * 30) == "a" * 20 + "…" + "c" * 30

@@ -721,21 +721,12 @@ def test_limits_are_clamped_and_junk_is_the_default(caller: Wire):
     for number in range(25):
         caller.send("POST", "/api/v2/messages", {"channel": channel, "content": f"{number}"})
     expected = {
-        "1": 1,
-        "3": 3,
-        "0": 20,
-        "junk": 20,
-        "": 20,
-        "1e1": 20,
-        "-5": 1,
-        "+2": 2,
-        "999": 25,
-        "9" * 18: 25,
-        "9" * 400: 20,
-    }
+        "1": 1, "3": 3, "0": 20, "junk": 20, "": 20, "1e1": 20, "-5": 1, "+2": 2, "999": 25, "9" * 400: 25,
+    }  # fmt: skip
     for limit, count in expected.items():
         found = caller.send("GET", f"/api/v2/messages?channel={channel}&limit={quote(limit)}").data["messages"]
         assert len(found) == count, limit
+    found = caller.send("GET", f"/api/v2/messages?channel={channel}").data["messages"]
     assert [one["content"] for one in found] == [f"{number}" for number in range(5, 25)]
 
 

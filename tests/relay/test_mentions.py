@@ -157,6 +157,13 @@ def test_nobody_mentions_itself(either: colours.Driver):
     assert either("check_mentions", unread=False)["mentions"] == []
 
 
+def test_a_status_post_mentions_nobody(either: colours.Driver, agent: MakeAgent):
+    bob = agent()
+    sent = either("send_message", "general", f"waiting for @{bob.agent} and @nobody-x", kind="status")
+    assert sent["unmatched_mentions"] == []
+    assert bob.check_mentions(unread=False)["mentions"] == []
+
+
 def test_unmatched_mentions_are_told(either: colours.Driver, live: Embedded, agent: MakeAgent):
     bob, off = agent(), agent()
     live.ask(partial(administration.agent_deactivate, name=off.agent))

@@ -7,8 +7,6 @@ import random
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -311,22 +309,6 @@ def test_an_outcome_is_told_after_its_commit(peek: Peek):
     assert seen == [True] * 50
 
 
-def test_what_was_acknowledged_survives_a_kill(peek: Peek, tmp_path: Path):
-    """A copy of the files as they lie there while the store runs is what a killed process leaves."""
-    for number in range(20):
-        peek.ask(Lane.APPEND, peek.post(f"{number}"))
-    left = tmp_path / "left"
-    left.mkdir()
-    for name in ("agentchat.db", "agentchat.db-wal"):
-        shutil.copy(tmp_path / name, left / name)
-    with closing(Sqlite(left)) as store:
-        rows = store.ask(Lane.READ, lambda tx: tx.all("list_spaces"))
-        assert [row["name"] for row in rows] == ["main"]
-    with closing(sqlite3.connect(left / "agentchat.db")) as connection:
-        kept = [row[0] for row in connection.execute("SELECT content FROM messages ORDER BY id")]
-    assert kept == [f"{number}" for number in range(20)]
-
-
 def test_a_read_sees_what_was_acknowledged_before(peek: Peek):
     for number in range(100):
         peek.ask(Lane.WRITE, space(f"s{number}"))
@@ -379,14 +361,6 @@ def test_a_read_is_one_snapshot_that_waits_for_no_write(peek: Peek):
 
     assert peek.ask(Lane.READ, call) == (1, 1)
     assert peek.spaces() == {"main", "meanwhile"}
-
-
-def test_the_epoch_moves_when_something_is_to_be_forgotten(peek: Peek):
-    before = peek.store.epoch
-    peek.ask(Lane.APPEND, peek.post("x"))
-    assert peek.store.epoch == before
-    peek.ask(Lane.WRITE, lambda tx: tx.forget())
-    assert peek.store.epoch == before + 1
 
 
 def test_another_process_may_write_too(peek: Peek):
@@ -480,30 +454,6 @@ def test_an_interrupted_migration_is_made_again(tmp_path: Path, whole_schema: li
     assert schema(tmp_path / "agentchat.db") == whole_schema
 
 
-DYING = """
-import os, re, sqlite3, sys
-from agentchat_relay.store.sqlite import Sqlite
-left = int(sys.argv[2])
-class Dying(sqlite3.Connection):
-    def execute(self, sql, *values):
-        global left
-        left -= bool(re.match(r"\\s*(CREATE|INSERT|COMMIT)", sql))
-        if left == 0:
-            os._exit(9)
-        return super().execute(sql, *values)
-Sqlite(sys.argv[1], connect=lambda path: sqlite3.connect(path, factory=Dying, isolation_level=None,
-       check_same_thread=False))
-"""
-
-
-@pytest.mark.parametrize("at", [1, 3, 15, 30])
-def test_a_relay_that_dies_in_a_migration_starts_again(tmp_path: Path, whole_schema: list[Any], at: int):
-    died = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), str(at)], timeout=DEADLINE, check=False)
-    assert died.returncode == 9
-    Sqlite(tmp_path).close()
-    assert schema(tmp_path / "agentchat.db") == whole_schema
-
-
 def test_a_file_that_is_no_database_is_not_overwritten(tmp_path: Path):
     before = threads()
     (tmp_path / "agentchat.db").write_bytes(b"precious notes of somebody\n" * 200)
@@ -546,8 +496,8 @@ def spoil_middle(path: Path) -> None:
 def other_schema(path: Path) -> None:
     remove(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE fulltext (nothing TEXT)")
-        connection.execute("CREATE TABLE progress (nothing TEXT)")
+        connection.execute("CREATE TABLE fulltext (other TEXT)")
+        connection.execute("CREATE TABLE progress (other TEXT)")
 
 
 SPOILED: dict[str, Callable[[Path], object]] = {
@@ -621,18 +571,14 @@ class Disk:
         return connection
 
     def grow(self, tx: Any) -> None:
-        """Called on the thread that has the connections, so to speak: nobody else writes meanwhile."""
+        """A call for WRITE, so that nobody else writes meanwhile."""
         for connection in self._connections:
             connection.execute("PRAGMA max_page_count = 1000000")
 
 
-def pages_of(path: Path) -> int:
-    return path.stat().st_size // 4096
-
-
 def test_a_full_disk_loses_nothing_and_gets_well_again(tmp_path: Path):
     Peek(tmp_path).store.close()
-    disk = Disk("agentchat.db", pages_of(tmp_path / "agentchat.db") + 40)
+    disk = Disk("agentchat.db", (tmp_path / "agentchat.db").stat().st_size // 4096 + 40)
     peek = Peek(tmp_path, connect=disk.connect)
     kept: list[str] = []
     refused = 0
@@ -663,7 +609,7 @@ def test_a_full_disk_loses_nothing_and_gets_well_again(tmp_path: Path):
 
 def test_callers_of_a_full_relay_are_told_so(tmp_path: Path):
     filled(tmp_path, 1, "x")
-    disk, sent = Disk("agentchat.db", pages_of(tmp_path / "agentchat.db") + 20), 1
+    disk, sent = Disk("agentchat.db", (tmp_path / "agentchat.db").stat().st_size // 4096 + 20), 1
     with (
         running(str(tmp_path), settings=UNLIMITED, connect=disk.connect) as relay,
         Client(relay.url, relay.token("mac-full"), retries=0) as client,
@@ -725,26 +671,17 @@ def test_the_engine_takes_any_query(text: str):
             ).fetchall()
 
 
-@pytest.mark.parametrize(
-    ("text", "alternatives", "excluded"),
-    [
-        ("one two", [["one", "two"]], []),
-        ("one OR two or three four", [["one"], ["two"], ["three", "four"]], []),
-        ('"one two" three', [["one two", "three"]], []),
-        ('"one two', [["one two"]], []),
-        ("one -two -three", [["one"]], ["two", "three"]),
-        ('one -"two three"', [["one"]], ["two three"]),
-        ("fix-2-b", [["fix 2 b"]], []),
-        ("[test-1795164630963-6c9r7e]", [["test 1795164630963 6c9r7e"]], []),
-        ("one - two", [["one", "two"]], []),
-        ("the one of it", [["one"]], []),
-        ("the of", [["the", "of"]], []),
-        ("or one or", [["one"]], []),
-        ("ÜBER Größe", [["über", "größe"]], []),
-        ("!!! ??? -", [], []),
-        ("-one", [], ["one"]),
-    ],
-)
+MEANT = [
+    ("one two", [["one", "two"]], []), ("one OR two or three four", [["one"], ["two"], ["three", "four"]], []),
+    ('"one two" three', [["one two", "three"]], []), ('"one two', [["one two"]], []), ("the of", [["the", "of"]], []),
+    ("one -two -three", [["one"]], ["two", "three"]), ('one -"two three"', [["one"]], ["two three"]),
+    ("fix-2-b", [["fix 2 b"]], []), ("[test-1795164630963-6c9r7e]", [["test 1795164630963 6c9r7e"]], []),
+    ("the one of it", [["one"]], []), ("one - two", [["one", "two"]], []), ("or one or", [["one"]], []),
+    ("ÜBER Größe", [["über", "größe"]], []), ("!!! ??? -", [], []), ("-one", [], ["one"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "alternatives", "excluded"), MEANT)
 def test_what_people_mean(text: str, alternatives: list[list[str]], excluded: list[str]):
     query = read_query(text)
     assert [[" ".join(term.words) for term in terms] for terms in query.alternatives] == alternatives
@@ -818,27 +755,16 @@ def test_times_travel_there_and_back(at: int):
     assert micros(text, "x") == micros(text.replace("+00:00", "Z"), "x") == micros(text.replace("+", " "), "x") == at
 
 
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [
-        ("1970-01-01T00:00:01Z", 1_000_000),
-        ("1970-01-01T00:00:01", 1_000_000),
-        ("1970-01-01T00:00:01.5Z", 1_500_000),
-        ("1970-01-01T00:00:01.123456789Z", 1_123_456),
-        ("1970-01-01T02:00:01+02:00", 1_000_000),
-        ("1969-12-31T23:59:59Z", -1_000_000),
-        (" 1970-01-01T00:00:01Z ", 1_000_000),
-    ],
-)
-def test_times_as_others_write_them(text: str, at: int):
-    assert micros(text, "x") == at
+def test_times_as_others_write_them():
+    for text in ("01Z", "01", "01+00:00", "01.000000Z", "01.0000009Z"):
+        assert micros(f"1970-01-01T00:00:{text}", "x") == 1_000_000, text
+    assert micros("1970-01-01T02:00:01+02:00", "x") == micros(" 1970-01-01T00:00:01Z ", "x") == 1_000_000
+    assert micros("1969-12-31T23:59:59.5Z", "x") == -500_000
 
 
 @given(text=st.text(max_size=40))
 @example(text="0001-01-01T00:00:00+14:00")
 @example(text="9999-12-31T23:59:59-14:00")
-@example(text="2026-02-30T00:00:00Z")
-@example(text="2026-01-01T24:00:01Z")
 def test_any_text_is_a_time_or_a_clear_refusal(text: str):
     try:
         assert isinstance(micros(text, "before"), int)

@@ -167,6 +167,37 @@ def test_an_import_along_the_arrows_passes(tree: Path, name: str, content: str) 
     assert complaints(tree) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("store/sqlite.py", "from ..service import messages", "store may not import service, which stands above it"),
+        ("service/messages.py", "from ..http.app import App", "service may not import http, which stands above it"),
+        ("http/app.py", "from ..relay import Relay", "http may not import relay, which stands above it"),
+        ("wire.py", "from .store import seam", "wire may not import store, which stands above it"),
+        ("service/files.py", "from ..store.sqlite import Sqlite", "service knows the store by its seam only"),
+        ("http/app.py", "from ..store import sqlite", "http knows the store by its seam only"),
+    ],
+)
+def test_an_import_upward_in_the_relay_is_named(tree: Path, name: str, content: str, complaint: str) -> None:
+    write(tree, f"agentchat_relay/{name}", f"{content}\n")
+    assert complaints(tree) == [f"agentchat_relay/{name}:1: {complaint}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("service/messages.py", "from ..store.seam import Writing"),
+        ("service/messages.py", "from . import channels"),
+        ("relay.py", "from .store.sqlite import Sqlite"),
+        ("cli/admin.py", "def main():\n    from ..store.sqlite import Sqlite"),
+        ("http/app.py", "from ..wire import iso"),
+    ],
+)
+def test_an_import_downward_in_the_relay_passes(tree: Path, name: str, content: str) -> None:
+    write(tree, f"agentchat_relay/{name}", f"{content}\n")
+    assert complaints(tree) == []
+
+
 @pytest.mark.parametrize("name", ["docs/x.md", "requirements/x.txt", "Makefile", "agentchat/x.py"])
 @pytest.mark.parametrize("text", [REGISTRY, FILE_HOST, NODE_REGISTRY, HOME_OF_ROOT, CHECKOUT])
 def test_a_registry_host_or_a_path_of_one_machine_is_named(tree: Path, name: str, text: str) -> None:
