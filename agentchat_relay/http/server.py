@@ -11,12 +11,67 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _KEEP_ALIVE = 75
 _LONGEST_GOODBYE = 20  # seconds for requests that are under way when the relay is told to stop
+_LONGEST_HEAD = 1 << 16
+_CONTINUE = b"HTTP/1.1 100 "
+_MOST_PIPELINED = 100
 _LONGEST_SILENCE = 90.0  # seconds a connection may stand without a whole request
 _LOOK_EVERY = 10.0
 _BACKLOG = 2048
+
+
+class _Joined:
+    """A transport for one answer: its head leaves together with the first piece of its body, in one system call."""
+
+    __slots__ = ("_head", "_transport", "close", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and not data.startswith(_CONTINUE):
+            self._head = data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+
+class _Guarded(HttpToolsProtocol):
+    """A connection that keeps no more of a request head, and no more requests, than a client of ours ever sends; and
+    that answers whoever has shut down the sending half already."""
+
+    _head = 0  # bytes of the head that is coming in
+    _in_head = False
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer has no body to wait for
+            self.cycle.transport = _Joined(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head += len(data)
+        if self._head > _LONGEST_HEAD or len(self.pipeline) > _MOST_PIPELINED:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
 
 
 class _Server(uvicorn.Server):
@@ -74,7 +129,7 @@ async def run(app: Any, listener: socket.socket, ready: Callable[[], None], stop
     """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Guarded,
         loop="none",
         interface="asgi3",
         lifespan="off",

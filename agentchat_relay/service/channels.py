@@ -137,10 +137,11 @@ def check_board(tx: Reading, call: Call) -> types.Board:
 
 
 def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.BoardChannel:
-    unread, latest_id = row["unread"], row["latest_id"]
-    if row["name"] == DIRECT:
-        unread = tx.the("open_direct", agent_id=call.agent.id)["items"]
-        latest_id = pages.newest_direct(tx, call)
+    latest, unread = row, row["unread"]
+    if row["name"] == DIRECT:  # of which the caller sees its own only
+        newest = pages.newest_direct(tx, call)
+        latest = None if newest is None else tx.the("board_direct", agent_id=call.agent.id, id=newest)
+        unread = 0 if latest is None else latest["unread"]
     return {
         "channel": row["name"],
         "channel_id": row["public_id"],
@@ -148,16 +149,13 @@ def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.Board
         "federation_scope": row["scope"],
         "unread": unread,
         "joined": joined,
-        "latest": None if latest_id is None else _latest(tx, latest_id),
+        "latest": None if latest is None or latest["latest_id"] is None else _latest(latest),
     }
 
 
-def _latest(tx: Reading, id: int) -> types.LatestMessage | None:
-    row = tx.one("latest_message", id=id)
-    if row is None:
-        return None
+def _latest(row: Any) -> types.LatestMessage:
     return {
-        "id": row["public_id"],
+        "id": row["latest_id"],
         "content": row["content"],
         "created_at": iso(row["created_at"]),
         "agents": {"id": row["author_id"], "name": row["author_name"]},

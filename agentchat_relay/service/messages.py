@@ -156,7 +156,7 @@ def append(
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    tx.later("see_agent", now=tx.now, id=agent.id)
+    agents.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
         audience_id=recipient, payload=content,

@@ -8,6 +8,7 @@ one in all.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -69,7 +70,8 @@ class FullText:
         self._shared = shared
         self._again = again
         self._due = False
-        self._broken = False
+        self._stuck = False  # it cannot grow
+        self._broken = False  # it cannot be read
         self.lane = LaneThread("search", self._process, start=self._open, stop=self._close, pause=pause)
 
     def written(self) -> None:
@@ -82,13 +84,19 @@ class FullText:
     def _open(self) -> None:
         try:
             self._prepare()
-        except sqlite3.DatabaseError:  # not a database, or a torn one: it holds nothing that is not in the other
-            self._connection.close()
-            for suffix in ("", "-wal", "-shm"):
-                if os.path.exists(self.path + suffix):
-                    os.remove(self.path + suffix)
-            self._prepare()
+        except sqlite3.DatabaseError:
+            self._begin_anew()
         self.written()
+
+    def _begin_anew(self) -> None:
+        """The file is no database, or a torn one. It holds nothing that is not in the other."""
+        self._broken = False
+        self._connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(self.path + suffix):
+                os.remove(self.path + suffix)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._prepare()
 
     def _prepare(self) -> None:
         self._connection = connection = self._connect(self.path)
@@ -114,20 +122,32 @@ class FullText:
 
     def _process(self, group: Sequence[Waiting]) -> None:
         self._due = False
-        try:
-            behind = self._catch_up(_LONGEST_CATCH_UP if group else 0)
-        except sqlite3.Error as error:  # a full disk: what is indexed can still be searched
-            if not self._broken:
-                import logging
-
-                logging.getLogger("agentchat.relay").warning("The search index cannot grow: %s", error)
-            self._broken, behind = True, 0
-        else:
-            self._broken = False
+        behind = self._follow(_LONGEST_CATCH_UP if group else 0)
         if behind:
             self.written()
-        if group:
-            self._deliver(self._answer(group, behind))
+        if not group:
+            return
+        outcomes = self._answer(group, behind)
+        if self._broken:
+            self._begin_anew()
+            outcomes = self._answer(group, self._follow(_LONGEST_CATCH_UP))
+        self._deliver(outcomes)
+
+    def _follow(self, seconds: float) -> int:
+        """Catch up as far as the disk lets us; returns how many rows are left."""
+        try:
+            behind = self._catch_up(seconds)
+        except sqlite3.OperationalError as error:  # a full disk: what is indexed can still be searched
+            if not self._stuck:
+                logging.getLogger("agentchat.relay").warning("The search index cannot grow: %s", error)
+            self._stuck = True
+            return 0
+        except sqlite3.DatabaseError as error:
+            logging.getLogger("agentchat.relay").warning("The search index is broken (%s) and is made again", error)
+            self._begin_anew()
+            behind = self._catch_up(seconds)
+        self._stuck = False
+        return behind
 
     def _answer(self, group: Sequence[Waiting], behind: int) -> list[Outcome]:
         if behind:
@@ -163,7 +183,15 @@ class FullText:
             raise
 
     def _search(self, query: Query, places: list[str], limit: int) -> list[Any]:
-        rows: list[Any] = self._connection.execute(_SEARCH, (match(query, places), limit)).fetchall()
+        try:
+            rows: list[Any] = self._connection.execute(_SEARCH, (match(query, places), limit)).fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            self._broken = True
+            raise Unavailable(
+                "The search index is broken and is being made again; try again soon.", retry_after=2
+            ) from None
         return rows
 
 

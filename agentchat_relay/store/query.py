@@ -46,7 +46,7 @@ def read_query(text: str) -> Query:
     alternatives: list[list[Term]] = [[]]
     common: list[list[Term]] = [[]]
     excluded: list[Term] = []
-    for minus, phrase, plain in _TOKEN.findall(text)[:_MOST_TERMS]:
+    for minus, phrase, plain in _TOKEN.findall(text.replace("\0", " "))[:_MOST_TERMS]:
         text = phrase or plain
         words = tuple(_WORD.findall(text.lower()))
         if plain.lower() == "or" and not minus:

@@ -27,19 +27,24 @@ WHERE m.agent_id = :agent_id AND c.type LIKE :type
 ORDER BY m.joined_at, c.id LIMIT :limit
 
 -- board_joined: an agent's channels with what is unread and what came last
-SELECT c.id, c.public_id, c.name, c.type, c.scope, c.chats - m.read_chats - m.own_above AS unread, c.latest_id
+SELECT c.public_id, c.name, c.type, c.scope, c.chats - m.read_chats - m.own_above AS unread,
+    l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name
 FROM memberships m JOIN channels c ON c.id = m.channel_id
+LEFT JOIN messages l ON l.id = c.latest_id AND l.recipient_id IS NULL LEFT JOIN agents a ON a.id = l.author_id
 WHERE m.agent_id = :agent_id ORDER BY m.joined_at, c.id LIMIT :limit
 
 -- board_others: the liveliest channels an agent is not in
-SELECT c.id, c.public_id, c.name, c.type, c.scope, 0 AS unread, c.latest_id
+SELECT c.public_id, c.name, c.type, c.scope, 0 AS unread,
+    l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name
 FROM channels c LEFT JOIN memberships m ON m.channel_id = c.id AND m.agent_id = :agent_id
+LEFT JOIN messages l ON l.id = c.latest_id LEFT JOIN agents a ON a.id = l.author_id
 WHERE c.space_id = :space_id AND m.agent_id IS NULL AND c.name <> 'direct-messages'
 ORDER BY c.last_at DESC LIMIT :limit
 
--- latest_message: what a board shows of a message
-SELECT m.public_id, m.content, m.created_at, a.public_id AS author_id, a.name AS author_name
-FROM messages m JOIN agents a ON a.id = m.author_id WHERE m.id = :id
+-- board_direct: what is open and what came last of an agent's direct messages
+SELECT l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name,
+    (SELECT count(*) FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct') AS unread
+FROM messages l JOIN agents a ON a.id = l.author_id WHERE l.id = :id
 
 -- membership: whether and how far
 SELECT joined_at, read_at, read_chats, own_above, shown_at, shown_key FROM memberships

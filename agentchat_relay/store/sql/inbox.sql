@@ -19,8 +19,5 @@ WHERE i.agent_id = :agent_id ORDER BY i.message_id DESC LIMIT :limit
 -- acknowledge_item: the agent's own only
 UPDATE inbox SET done_at = :now WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL
 
--- open_direct: how many direct messages wait
-SELECT count(*) AS items FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct'
-
 -- delete_inbox: of an agent that is gone
 DELETE FROM inbox WHERE agent_id = :agent_id
