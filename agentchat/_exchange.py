@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast, get_origin
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast, get_args, get_origin
 from urllib.parse import quote, urlencode
 
 from . import types
@@ -163,12 +163,13 @@ def _misfit(result: Any, data: object) -> str | None:
     for name in result.__required_keys__:
         if name not in data:
             return f"no member {name}"
-        expected = get_origin(result.__annotations__[name]) or result.__annotations__[name]
+        annotation = result.__annotations__[name]
+        expected = get_origin(annotation) or annotation
         expected = dict if isinstance(expected, type) and hasattr(expected, "__required_keys__") else expected
         value = data[name]
         if expected in _CONTAINERS and not isinstance(value, expected):
             return f"{name} is not {_CONTAINERS[expected]}"
-        if expected is list and not all(isinstance(row, dict) for row in value):
+        if expected is list and get_args(annotation)[0] is not str and not all(isinstance(row, dict) for row in value):
             return f"{name} holds something else than objects"
     return None
 

@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 from agentchat.errors import BadRequest, NotFound, StorageFull, Unavailable
 
+from .durable import sync_directory
+
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -30,7 +32,7 @@ class Blobs:
         self._durable = {self._root}
         with disk_faults():
             _make(self._root)
-            _sync(os.path.dirname(self._root))
+            sync_directory(os.path.dirname(self._root))
             _make(self.temporary)
             for entry in os.scandir(self.temporary):
                 os.unlink(entry.path)
@@ -59,7 +61,7 @@ class Blobs:
         else:
             os.replace(temporary, path)
         # Also for a content that was there: whoever renamed it may not have come this far yet.
-        _sync(folder)
+        sync_directory(folder)
 
     def _path(self, space_id: int, sha256: str) -> str:
         if not _HASH.fullmatch(sha256):
@@ -73,7 +75,7 @@ class Blobs:
         parent = os.path.dirname(folder)
         self._make_durable(parent)
         _make(folder)
-        _sync(parent)
+        sync_directory(parent)
         self._durable.add(folder)
 
 
@@ -147,15 +149,6 @@ def _expected() -> Iterator[None]:
 def _make(folder: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-
-
-def _sync(folder: str) -> None:
-    """Names in a directory are durable only once the directory itself was synced."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _is_whole(path: str, size: int) -> bool:

@@ -16,9 +16,12 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from typing import Any
 
 from agentchat.errors import Conflict, NotConfigured
+
+from .durable import sync_directory
 
 
 class Directory:
@@ -28,25 +31,37 @@ class Directory:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._lock: int | None = None
 
-    def hold(self, purpose: str) -> None:
-        """Take the directory, made if it is new, or say who has it."""
+    def hold(self, purpose: str, *, patience: float = 0.0) -> None:
+        """Take the directory, made if it is new, or say who has it. For somebody with the same purpose it waits."""
+        deadline = time.monotonic() + patience
+        self._make()
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
-            if not (found := os.listdir(self.path)) or "lock" in found:  # a directory with other things in it stays
-                os.chmod(self.path, 0o700)
             lock = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise NotConfigured(f"Cannot use {self.path} as data directory: {error.strerror}.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(lock, 1000).decode("utf-8", "replace").strip()
-            os.close(lock)
-            raise Conflict(f"{self.path} is in use by {holder or 'another process'}.{self._served_at()}") from None
+            raise self._unusable(error) from error
+        while not _locked(lock):
+            holder = os.pread(lock, 1000, 0).decode("utf-8", "replace").strip()
+            if time.monotonic() >= deadline or not holder.startswith(purpose):
+                os.close(lock)
+                raise Conflict(f"{self.path} is in use by {holder or 'another process'}.{self._served_at()}")
+            time.sleep(0.02)
         os.ftruncate(lock, 0)
-        os.write(lock, f"{purpose} (process {os.getpid()})".encode())
+        os.pwrite(lock, f"{purpose} (process {os.getpid()})".encode(), 0)
         self._lock = lock
         self.retract()  # what a killed relay left
+
+    def _make(self) -> None:
+        try:
+            if not os.path.isdir(self.path):
+                os.makedirs(self.path, mode=0o700)
+                sync_directory(os.path.dirname(self.path))
+            if not (found := os.listdir(self.path)) or "lock" in found:  # a directory with other things in it stays
+                os.chmod(self.path, 0o700)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> NotConfigured:
+        return NotConfigured(f"Cannot use {self.path} as data directory: {error.strerror}.")
 
     def release(self) -> None:
         if self._lock is not None:
@@ -69,6 +84,7 @@ class Directory:
 
     def rotate_admin_secret(self) -> str:
         """A new admin credential. A running relay reads the file whenever somebody claims to know it."""
+        self._make()
         secret = secrets.token_hex(32)
         self._write("admin.key", secret)
         return secret
@@ -119,3 +135,13 @@ class Directory:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_directory(self.path)
+
+
+def _locked(lock: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -27,6 +27,8 @@ from ..directory import Directory
 from .serve import default_directory
 
 R = TypeVar("R")
+_PURPOSE = "agentchat admin"
+_PATIENCE = 10.0  # seconds to wait for another admin command
 _ABOUT = {
     "machine": "machines that register agents of their own",
     "agent": "agents and persons, their keys and roles",
@@ -40,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     directory = Directory(options.data or default_directory())
     if options.operation is None:
         directory.rotate_admin_secret()
-        print(f"The new admin credential is in {directory.path}/admin.key; the old one is void.")
+        file = f"{directory.path}/admin.key"
+        told = f"The new admin credential is in {file}; the old one is void."
+        print(json.dumps({"admin_key_file": file}) if options.json else told)
         return 0
     operation: Operation[..., Any] = options.operation
     given = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
@@ -65,7 +69,7 @@ class _Client(Administration, SyncCaller):
 def _administration(directory: Directory) -> Iterator[Administration]:
     """The operations, done by the running relay or right here."""
     try:
-        directory.hold("agentchat admin")
+        directory.hold(_PURPOSE, patience=_PATIENCE)
     except errors.Conflict:
         url = directory.served_at()
         if url is None:
@@ -138,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
             add_argument(command, parameter, operation)
         command.set_defaults(operation=operation)
     text = "Replace the admin credential in DIR/admin.key."
-    verbs["credential"].add_parser("rotate", help=text, description=text).set_defaults(operation=None)
+    verbs["credential"].add_parser("rotate", parents=[common], help=text, description=text).set_defaults(operation=None)
     return parser
 
 

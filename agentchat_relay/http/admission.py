@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agentchat.errors import AgentChatError, BadRequest, Forbidden, RateLimited
+from agentchat.errors import AgentChatError, BadRequest, RateLimited, TooLarge
 
 from ..service import administration, agents, machines
 from ..service.machines import Registration, Rules
@@ -18,11 +18,12 @@ _NAME = re.compile("[a-z0-9][a-z0-9-]{1,99}")
 _HEX = re.compile("[0-9a-f]{64}")
 _MEMBERS = ("machine_name", "agent_name", "derived_key_hash", "timestamp", "nonce", "signature")
 _LONGEST = 200
+_TOO_MANY = "Too many registrations failed from this address; wait."
 
 
 class Register:
-    """Refused attempts count against the address. Once it had too many, only what a machine really signed gets
-    through, so that nobody's junk locks anybody out."""
+    """Every attempt counts against its address until it proves to be signed by a machine. Once an address had too many,
+    only what a machine really signed gets through, so that nobody's junk locks anybody out."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -31,19 +32,27 @@ class Register:
     async def __call__(self, request: Request) -> Reply:
         parts, rules = self._parts, self._rules
         address = parts.address_of(request)
-        wait = parts.bad_registrations.wait(address)
+        attempts = parts.bad_registrations
+        if not (wait := attempts.wait(address)):
+            attempts.count(address)
         try:
             sent = _registration(read_json(await request.body()))
             if wait and not await parts.ask(Lane.READ, lambda tx: machines.is_signed(tx, sent)):
-                raise RateLimited("Too many registrations failed from this address; wait.", retry_after=wait)
+                raise machines.NotSigned
             result = await parts.ask(Lane.WRITE, lambda tx: machines.register(tx, sent, rules))
-        except AgentChatError as error:
-            if wait and isinstance(error, BadRequest):
-                raise RateLimited("Too many registrations failed from this address; wait.", retry_after=wait) from None
-            if not wait and isinstance(error, BadRequest | Forbidden):
-                parts.bad_registrations.count(address)
+        except (BadRequest, TooLarge, machines.NotSigned, machines.Replayed):
+            if wait:
+                raise RateLimited(_TOO_MANY, retry_after=wait) from None
             raise
+        except AgentChatError:
+            self._was_signed(address, wait)
+            raise
+        self._was_signed(address, wait)
         return json_reply(result)
+
+    def _was_signed(self, address: str, wait: float) -> None:
+        if not wait:
+            self._parts.bad_registrations.uncount(address)
 
 
 def _registration(given: dict[str, Any]) -> Registration:
@@ -83,5 +92,5 @@ class RegisterMachine:
         if not isinstance(secret, str) or not secret:
             raise BadRequest("admin_secret is required, as text.")
         self._parts.operators.check_secret(secret, self._parts.address_of(request))
-        await self._parts.ask(Lane.WRITE, lambda tx: administration.machine_add(tx, name=name, public_key=key))
+        await self._parts.ask(Lane.WRITE, lambda tx: administration.register_machine(tx, name, key))
         return json_reply({"machine_name": name, "registered": True})

@@ -80,9 +80,9 @@ class Operators:
             raise Forbidden("admin_secret is wrong.")
 
     def knows(self, secret: str, address: str) -> bool:
-        self._attempts.check(address)
         if hmac.compare_digest(secret.encode("utf-8", "replace"), self._read().encode()):
-            return True
+            return True  # whatever others tried from the same address
+        self._attempts.check(address)
         self._attempts.count(address)
         return False
 

@@ -77,6 +77,7 @@ class Window:
             found.popleft()
         if not found:
             del self._counted[who]
+            return 0.0
         return max(found[0] + self._seconds - now, 0.001) if len(found) >= self._most else 0.0
 
     def count(self, who: Hashable) -> None:
@@ -86,6 +87,11 @@ class Window:
             if len(self._counted) >= _MOST_KEPT:
                 self._counted.pop(next(iter(self._counted)))
         self._counted.setdefault(who, deque()).append(self._clock())
+
+    def uncount(self, who: Hashable) -> None:
+        """Take back the last one counted."""
+        if found := self._counted.get(who):
+            found.pop()
 
     def check(self, who: Hashable) -> None:
         if wait := self.wait(who):

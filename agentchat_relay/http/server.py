@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -57,7 +57,7 @@ class _Guarded(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body to wait for
-            self.cycle.transport = _Joined(self.transport)
+            self.cycle.transport = cast("asyncio.Transport", _Joined(self.transport))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -66,7 +66,7 @@ class _Guarded(HttpToolsProtocol):
         if self._head > _LONGEST_HEAD or len(self.pipeline) > _MOST_PIPELINED:
             self.transport.abort()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> Any:  # asyncio asks for a bool, uvicorn's says None
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False

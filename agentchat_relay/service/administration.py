@@ -21,11 +21,17 @@ def machine_add(tx: Writing, *, name: str, public_key: str, space: str = upkeep.
     if row is None:
         tx.run("insert_machine", name=name, space_id=space_id, public_key=public_key, created_at=tx.now)
     elif row["space_id"] != space_id:
-        raise Conflict(f"Machine {name} lives in another space, which cannot be changed; choose another name.")
+        raise Conflict(f"Machine {name} lives in space {row['space']}, which cannot be changed; choose another name.")
     else:
         tx.run("update_machine", id=row["id"], public_key=public_key)
     tx.forget()
     return {"name": name, "space": space, "active": True}
+
+
+def register_machine(tx: Writing, name: str, public_key: str) -> None:
+    """The same, wherever the machine lives."""
+    row = tx.one("machine_by_name", name=name)
+    machine_add(tx, name=name, public_key=public_key, space=upkeep.MAIN if row is None else row["space"])
 
 
 def machine_list(tx: Reading) -> MachineList:
@@ -51,8 +57,7 @@ def machine_revoke(tx: Writing, *, name: str) -> MachineRow:
     tx.run("revoke_machine", id=row["id"])
     agents_off = tx.run("revoke_agents_of_machine", machine_id=row["id"])
     tx.forget()
-    space = next(found["space"] for found in tx.all("list_machines") if found["name"] == name)
-    return {"name": name, "space": space, "active": False, "agents": agents_off}
+    return {"name": name, "space": row["space"], "active": False, "agents": agents_off}
 
 
 def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str = upkeep.MAIN) -> Token:
@@ -70,7 +75,8 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
         )  # fmt: skip
         tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
     elif not row["active"]:
-        raise Conflict(f"{name} is deactivated; first: agentchat admin agent update {name} --active")
+        where = "" if space == upkeep.MAIN else f" --space {space}"
+        raise Conflict(f"{name} is deactivated; first: agentchat admin agent update {name} --active{where}")
     else:
         tx.run("set_key", id=row["id"], key_hash=key_hash, machine_id=row["machine_id"])
         if kind is not None:

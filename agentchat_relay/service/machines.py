@@ -45,8 +45,12 @@ class Registration(NamedTuple):
     card: types.Card | None = None
 
 
-def _refused() -> Forbidden:
-    return Forbidden("Registration failed")  # the same text for every reason: nothing is to be learnt from it
+class Replayed(Conflict):
+    """This registration was sent before; sign a new one with a new nonce."""
+
+
+class NotSigned(Forbidden):
+    """Registration failed"""  # the same text for every reason: nothing is to be learnt from it
 
 
 def is_signed(tx: Reading, sent: Registration) -> bool:
@@ -58,13 +62,13 @@ def is_signed(tx: Reading, sent: Registration) -> bool:
 def register(tx: Writing, sent: Registration, rules: Rules) -> types.Registered | AgentChatError:
     """Give an agent a key. Refusals are returned, so that the nonce stays used."""
     if not _fresh(sent, tx.now):
-        raise _refused()
+        raise NotSigned
     if tx.one("nonce_used", nonce=sent.nonce) is not None:
-        raise Conflict("This registration was sent before; sign a new one with a new nonce.")
+        raise Replayed
     tx.run("insert_nonce", nonce=sent.nonce, used_at=tx.now)
     machine = tx.one("machine_by_name", name=sent.machine_name)
     if machine is None or not machine["active"] or not _verifies(machine, sent):
-        return _refused()
+        return NotSigned()
     recent = tx.all("registrations_since", machine_id=machine["id"], since=tx.now - WINDOW)
     if len(recent) >= MOST_PER_WINDOW:
         wait = (recent[-MOST_PER_WINDOW]["used_at"] + WINDOW - tx.now) / _SECOND

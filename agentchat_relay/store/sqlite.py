@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from agentchat.errors import AgentChatError, NotConfigured, Unavailable
 
+from ..durable import sync_directory
 from .cache import Shared
 from .fulltext import FullText
 from .lane import LaneThread, Waiting, tell
@@ -56,6 +57,7 @@ class Sqlite:
         self._connect = connect
         for name in ("agentchat.db", "search.db"):  # the other files of a database get the mode of the first
             os.close(os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT, 0o600))
+        sync_directory(str(directory))
         self._shared = Shared()
         search = os.path.join(directory, "search.db")
         self._fulltext = FullText(search, self.path, connect, self._shared, self._again, deliver, index_pause)
@@ -115,6 +117,9 @@ class Sqlite:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 10000")  # a longer log costs 42 MB and gives 12 % more sends
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        # What a killed process had written, but not yet synced, is there now and could be lost yet: make it durable
+        # before anybody is told of it.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         migrate(connection, "sqlite")
         self._connection = connection
         self._transaction = WriteTransaction(connection, self._shared)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+_HERE = files("agentchat_relay.store")
 _HEAD = re.compile(r"^-- ([a-z_]+):.*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
@@ -41,7 +42,7 @@ def _binder(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
 def statements() -> dict[str, Statement]:
     """Every statement of the relay."""
     found: dict[str, Statement] = {}
-    for file in files(__package__).joinpath("sql").iterdir():
+    for file in _HERE.joinpath("sql").iterdir():
         if file.name.endswith(".sql"):
             _, *parts = _HEAD.split(file.read_text("utf-8"))
             for name, text in zip(parts[::2], parts[1::2], strict=True):
@@ -54,7 +55,7 @@ def statements() -> dict[str, Statement]:
 def migrations(engine: str) -> list[tuple[int, str, str]]:
     """(number, name, SQL) in order."""
     found = []
-    for file in files(__package__).joinpath("migrations", engine).iterdir():
+    for file in _HERE.joinpath("migrations", engine).iterdir():
         number, _, name = file.name.removesuffix(".sql").partition("_")
         if file.name.endswith(".sql"):
             found.append((int(number), name, file.read_text("utf-8")))

@@ -30,7 +30,7 @@ def fresh(prefix: str = "mac") -> str:
 
 @pytest.fixture
 def agent(live: Embedded) -> Iterator[MakeAgent]:
-    """Makes clients: `agent()` is a new agent, `agent("name", space="other")` a certain one. Its name: `client.agent`."""
+    """Makes clients: `agent()` of a new agent, `agent("name", space="other")` of a certain one."""
     made: list[Client] = []
 
     def make(name: str | None = None, *, space: str = "main") -> Client:

@@ -1,5 +1,6 @@
 -- machine_by_name: one machine of the relay
-SELECT id, name, space_id, public_key, active FROM machines WHERE name = :name
+SELECT m.id, m.name, m.space_id, s.name AS space, m.public_key, m.active
+FROM machines m JOIN spaces s ON s.id = m.space_id WHERE m.name = :name
 
 -- insert_machine: a new one
 INSERT INTO machines (name, space_id, public_key, created_at) VALUES (:name, :space_id, :public_key, :created_at)
