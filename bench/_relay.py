@@ -5,7 +5,7 @@
     relay    our relay
     normal   our relay, which does not wait for the disk (synchronous=NORMAL)
 
-All four run on the same server, loop and memory settings.
+All four run on the same loop and memory settings; raw is uvicorn as it comes, the others on the relay's own server.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import uvicorn
 
 from agentchat_relay.directory import Directory
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import enveloped
 from agentchat_relay.http.request import Receive, Scope, Send
-from agentchat_relay.http.server import run
 from agentchat_relay.process import listen, new_runner, settle
 from agentchat_relay.relay import serve
 from agentchat_relay.service.operations import SERVICES
@@ -96,6 +96,18 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
+class _Raw(uvicorn.Server):
+    """uvicorn as it comes, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[..., None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._ready()
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "no-op": {"make_routes": constant_routes},
     "relay": {},
@@ -105,7 +117,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 async def served(variant: str, path: str, listener: socket.socket, ready: Callable[..., None]) -> None:
     if variant == "raw":
-        await run(raw, listener, ready)
+        config = uvicorn.Config(raw, http="httptools", lifespan="off", access_log=False, log_config=None)
+        await _Raw(config, ready).serve(sockets=[listener])
         return
     directory = Directory(path)
     directory.hold("a bench")
