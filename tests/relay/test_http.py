@@ -544,17 +544,20 @@ def test_other_spellings_of_a_target(world: SimpleNamespace):
     assert world.agent.refused("GET", f"/api/v2/board?{query}") == (400, "bad_request")
 
 
-def test_security_headers_and_an_id_of_its_own_on_every_answer(world: SimpleNamespace):
+def test_every_refusal_has_an_id_of_its_own_and_nothing_can_run_in_a_browser(world: SimpleNamespace):
     refusals = [("GET", "/nothing"), ("DELETE", "/"), ("GET", "/api/v2/messages"), ("PUT", "/api/files")]
-    ids = [world.agent.send(*call, b"[").headers["x-request-id"] for call in refusals * 20]
-    good = [
-        world.agent.send("GET", target) for target in ("/", "/health", "/api/v2/board", f"/api/files?path={world.path}")
-    ]
-    assert len(set(ids)) == 80
-    for answer in good:
-        assert answer.status == 200
+    answers = [world.agent.send(*call, b"[") for call in refusals * 20]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 80
+    for answer in answers:
         check_all_headers(answer)
-    assert len({answer.headers["x-request-id"] for answer in good}) == 4
+    for target in ("/", "/health", "/api/v2/board"):  # JSON that is not guessed at to be something else
+        answer = world.agent.send("GET", target)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    content = world.agent.send("GET", f"/api/files?path={world.path}")
+    assert content.status == 200
+    assert "sandbox" in content.headers["content-security-policy"]
+    assert content.headers["content-disposition"].startswith("attachment")
 
 
 def test_a_fault_of_the_relay_is_a_500_that_says_nothing_of_its_inside():
