@@ -28,7 +28,7 @@ from .serve import default_directory
 
 R = TypeVar("R")
 _PURPOSE = "agentchat admin"
-_PATIENCE = 10.0  # seconds to wait for another admin command
+_PATIENCE = 3.0  # seconds to wait for another admin command
 _ABOUT = {
     "machine": "machines that register agents of their own",
     "agent": "agents and persons, their keys and roles",

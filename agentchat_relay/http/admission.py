@@ -40,7 +40,9 @@ class Register:
             if wait and not await parts.ask(Lane.READ, lambda tx: machines.is_signed(tx, sent)):
                 raise machines.NotSigned
             result = await parts.ask(Lane.WRITE, lambda tx: machines.register(tx, sent, rules))
-        except (BadRequest, TooLarge, machines.NotSigned, machines.Replayed):
+        except TooLarge:
+            raise
+        except (BadRequest, machines.NotSigned, machines.Replayed):
             if wait:
                 raise RateLimited(_TOO_MANY, retry_after=wait) from None
             raise

@@ -18,7 +18,6 @@ RESERVED = frozenset({"all", "here", "admin", "human", "system"})
 _MOST_LISTED = 500
 _PERIODS = {"15m": 15, "1h": 60, "6h": 6 * 60, "1d": 24 * 60, "7d": 7 * 24 * 60}
 SEEN_EVERY = 300_000_000  # microseconds; reading notes an agent's presence this seldom
-_SECOND = 1_000_000
 _CARD = {"model": 100, "harness": 100, "role": 100, "about": 500, "status_line": 200}  # texts and their length
 _PLANS = ("api", "subscription", "local")
 _MOST_TAGS = 20
@@ -66,9 +65,9 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
 
 
 def see(tx: Writing, agent_id: int) -> None:
-    """Note that an agent is here, once a second at most."""
+    """Note that an agent is here: once in a group of calls, which share their time."""
     fact = ("seen", agent_id)
-    if tx.now - tx.memo.get(fact, 0) >= _SECOND:
+    if tx.memo.get(fact) != tx.now:
         tx.memo[fact] = tx.now
         tx.later("see_agent", now=tx.now, id=agent_id)
 
