@@ -34,7 +34,7 @@ check: .venv/ready
 	$(BIN)/python scripts/definitions.py --check
 
 test-matrix: .venv/ready .venv-vendors/ready .venv-oldest/ready .venv-newest/ready
-	.venv-vendors/bin/python -m pytest -m vendors
+	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
 	.venv-oldest/bin/python $(SUITE)
 	.venv-newest/bin/python $(SUITE)
 	$(BIN)/python -m pytest -m packaging

@@ -35,6 +35,7 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[BaseException], ...]], ...] = (
 _EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meaning, _ in sorted(EXIT_CODES))
 _RELAY_COMMANDS = ("serve", "admin", "demo")
 _UNBOUNDED = 10**9
+_LONGEST_MACHINE = 50  # that an operator can admit
 _COMMON: dict[str, dict[str, Any]] = {
     "--url": {"help": "the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY"},
     "--agent": {"help": "speak as this agent (default: AGENTCHAT_AGENT)"},
@@ -53,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         if words and not words[0].startswith("-") and (foreign := _foreign(words[0])) is not None:
-            return foreign(words[1:])
+            return _printing(lambda: foreign(words[1:]))
         with warnings.catch_warnings():
             warnings.showwarning = cast("Any", _show_warning)
-            return _printing(words)
+            return _printing(lambda: _run(words))
     except errors.AgentChatError as error:
         problem = {"error": error.message, "code": error.code, "request_id": error.request_id, **error.details}
         print(json.dumps(problem, default=str) if "--json" in words else text.explain(error), file=sys.stderr)
@@ -69,10 +70,10 @@ def _show_warning(message: Warning | str, *_: object) -> None:
     print(f"Warning: {message}", file=sys.stderr)
 
 
-def _printing(words: list[str]) -> int:
-    """Run one of our commands; all that can go wrong with the output ends here."""
+def _printing(run: Callable[[], int]) -> int:
+    """Run a command; all that can go wrong with the output ends here."""
     try:
-        code = _run(words)
+        code = run()
         if sys.stdout:
             sys.stdout.flush()
         return code
@@ -280,6 +281,8 @@ def _machine_init(options: argparse.Namespace) -> None:
 
     found = settings.load(url=options.url, home=options.home)
     name = options.name or found.machine or settings.agent_name(socket.gethostname().partition(".")[0], "")
+    if len(name) > _LONGEST_MACHINE:
+        raise errors.InvalidArguments(f"A machine's name has at most {_LONGEST_MACHINE} characters; choose a --name")
     public = init_machine(found.home, name, found.url)
     if options.json:
         print(json.dumps({"machine_name": name, "public_key": public, "home": found.home}))

@@ -166,17 +166,21 @@ class MachineCredential:
         try:
             drive(registering(self._machine, self._agent, key, private_key, timeout), transport)
         except Forbidden as error:
+            advice = ""
+            if error.message.rstrip(".") == "Registration failed":  # the text the contract keeps for this
+                advice = (
+                    " Does it know this machine, and is this machine's clock right? On the relay: "
+                    f"agentchat admin machine add {self._machine} {public_hex(private_key)}"
+                )
             raise Forbidden(
-                f"The relay refused to register {self._agent} ({error.message}). Does it know this machine, and is "
-                f"this machine's clock right? On the relay: "
-                f"agentchat admin machine add {self._machine} {public_hex(private_key)}",
+                f"The relay refused to register {self._agent}: {error.message.rstrip('.')}.{advice}",
                 status=error.status,
                 request_id=error.request_id,
             ) from error
         except Conflict as error:
             raise Conflict(
-                f"The relay refused to register {self._agent} ({error.message}). The name may belong to another "
-                "machine; choose another with AGENTCHAT_AGENT or AGENTCHAT_PROJECT.",
+                f"The relay refused to register {self._agent}: {error.message.rstrip('.')}. The name may belong to "
+                "another machine; choose another with AGENTCHAT_AGENT or AGENTCHAT_PROJECT.",
                 status=error.status,
                 request_id=error.request_id,
             ) from error

@@ -68,7 +68,7 @@ def render(
 def explain(error: AgentChatError, max_chars: int = 4000) -> str:
     """A failure as one line a model can act on, of at most `max_chars` characters."""
     text = _clean(error.message[:2000])[: max_chars - 400].rstrip(".")
-    if isinstance(error, NotFound) and error.near:
+    if isinstance(error, NotFound) and error.near and "Did you mean" not in text:
         text += "; near names: " + ", ".join(word(name) for name in error.near[:5])
     if isinstance(error, RateLimited) and error.retry_after is not None:
         text += f"; try again in {error.retry_after:g} seconds"
@@ -230,7 +230,7 @@ def _thread(data: Any, cut: Cut) -> str:
     def note(left_out: int) -> str:
         if left_out:
             return f"({left_out} newer left out: ask for fewer with limit)"
-        following = _get(data, "next_cursor")
+        following = None if _get(data, "has_more") is False else _get(data, "next_cursor")
         return f"(more: cursor={word(following, 512)})" if following else ""
 
     return _fit(
@@ -251,7 +251,8 @@ def _search(data: Any, cut: Cut) -> str:
     for row in _rows(data, "results"):
         ours, theirs, source, _ = _message(row)
         rows.append(Row(f"{ours} in #{word(_get(row, 'channel_name'))}", theirs, source))
-    return _fit(f"{_count(rows, 'match', 'matches')}, best first.", rows, cut) if rows else "No match."
+    title = f"{_count(rows, 'match', 'matches')}, best first{_more(data)}."
+    return _fit(title, rows, cut) if rows else "No match."
 
 
 def _mentions(data: Any, cut: Cut) -> str:
@@ -265,15 +266,20 @@ def _mentions(data: Any, cut: Cut) -> str:
             f"{where}, message {word(_get(row, 'message_id'))}{' (read)' if _get(row, 'read') else ''}"
         )
         rows.append(Row(ours, _text(row, "content"), word(_get(row, "message_id"))))
-    return _fit(f"{_count(rows, 'mention')}, newest first.", rows, cut) if rows else "No mentions."
+    return _fit(f"{_count(rows, 'mention')}, newest first{_more(data)}.", rows, cut) if rows else "No mentions."
 
 
 def _sent(data: Any, cut: Cut) -> str:
     message = _get(data, "message")
     text = f"Sent as message {word(_get(message, 'id'))}."
     if unmatched := [word(name) for name in _rows(data, "unmatched_mentions")[:20]]:
-        text += f" Nobody is called {', '.join('@' + name for name in unmatched)}: not notified, check the name."
+        names = ", ".join("@" + name for name in unmatched)
+        text += f" Not notified: {names}; no active agent has that name, or too many were named."
     return text
+
+
+def _more(data: Any) -> str:
+    return "; there are more" if _get(data, "has_more") is True else ""
 
 
 def _pinned(data: Any, cut: Cut) -> str:
@@ -313,7 +319,7 @@ def _files(data: Any, cut: Cut) -> str:
         Row(f"path {word(_get(row, 'path'), _LONGEST_PATH)}, {word(_get(row, 'size'))} bytes", _text(row, "name"))
         for row in _rows(data, "files")
     ]
-    return _fit(f"{_count(rows, 'file')}, newest first.", rows, cut) if rows else "No files."
+    return _fit(f"{_count(rows, 'file')}, newest first{_more(data)}.", rows, cut) if rows else "No files."
 
 
 def _file(data: Any, cut: Cut) -> str:
@@ -342,7 +348,8 @@ def _agents(data: Any, cut: Cut) -> str:
             entries += [f"{name}: {entry}" for name, value in card.items() if (entry := _entry(value))]
         ours = f"@{word(_get(row, 'name'))} {'seen ' + _time(seen) if seen else 'never seen'}"
         rows.append(Row(ours, "\n".join(filter(None, entries))))
-    return _fit(f"{_count(rows, 'agent')}, most recently seen first.", rows, cut) if rows else "No such agents."
+    title = f"{_count(rows, 'agent')}, most recently seen first{_more(data)}."
+    return _fit(title, rows, cut) if rows else "No such agents."
 
 
 def _entry(value: Any) -> str:

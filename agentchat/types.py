@@ -111,6 +111,7 @@ class SearchHit(TypedDict):
 class SearchResults(TypedDict):
     query: str
     results: list[SearchHit]
+    has_more: NotRequired[bool]
 
 
 class Mention(TypedDict):
@@ -133,6 +134,7 @@ class ReceivedMention(Mention, _From):
 
 class Mentions(TypedDict):
     mentions: list[ReceivedMention]
+    has_more: NotRequired[bool]
 
 
 class MarkedRead(TypedDict):
@@ -170,6 +172,7 @@ class UploadedFile(TypedDict):
 
 class FileList(TypedDict):
     files: list[StoredFile]
+    has_more: NotRequired[bool]
 
 
 class FileLink(TypedDict):

@@ -59,7 +59,6 @@ class SpaceRow(TypedDict):
     name: str
     agents: int
     channels: int
-    events: int
     created_at: str
 
 

@@ -31,6 +31,10 @@ class Directory:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._lock: int | None = None
 
+    def is_there(self) -> bool:
+        """Whether a relay was ever started here."""
+        return os.path.isfile(self._file("agentchat.db"))
+
     def hold(self, purpose: str, *, patience: float = 0.0) -> None:
         """Take the directory, made if it is new, or say who has it. For somebody with the same purpose it waits."""
         deadline = time.monotonic() + patience

@@ -27,7 +27,11 @@ class Embedded:
     def __init__(self, path: str, settings: Settings, host: str, port: int, more: dict[str, Any]) -> None:
         self.directory = Directory(path)
         self.directory.hold("an embedded relay")
-        self._listener = listen(host, port)
+        try:
+            self._listener = listen(host, port)
+        except BaseException:
+            self.directory.release()
+            raise
         self.url = url_of(host, self._listener.getsockname()[1])
         self._settings = settings if settings.public_url else settings._replace(public_url=self.url)
         self._more = more

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import resource
 import socket
 from contextlib import suppress
@@ -16,12 +18,17 @@ _BACKLOG = 2048
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes any."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not host:
+        raise InvalidArguments("--host must be an address or a name of this machine, got nothing")
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OverflowError:
         raise InvalidArguments(f"--port must be from 0 to 65535, got {port}") from None
     except OSError as error:
-        raise Conflict(f"Cannot listen on {host} port {port}: {error.strerror or error}. Try --port 0.") from error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidArguments(f"--host {host} is no address of this machine") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise Conflict(f"Cannot listen on {host} port {port}: {reason}. Another port: --port 0 takes any.") from error
 
 
 def url_of(host: str, port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -36,14 +37,12 @@ class Relay:
             loop.call_soon_threadsafe(tell, outcomes)
 
         self.directory = directory
+        blobs = Blobs(os.path.join(directory.path, "blobs"))
+        link_secret = directory.link_secret()
         self.store: Store = Sqlite(directory.path, deliver=deliver, **store)
         self.parts = Parts(
-            self.store,
-            Blobs(os.path.join(directory.path, "blobs")),
-            settings,
-            link_secret=directory.link_secret(),
-            admin_secret=directory.admin_secret,
-        )
+            self.store, blobs, settings, link_secret=link_secret, admin_secret=directory.admin_secret
+        )  # fmt: skip
         self.app = App(make_routes(self.parts))
         self._upkeep: asyncio.Task[None] | None = None
         self.is_new = False
@@ -56,7 +55,11 @@ class Relay:
 
     async def _sweep(self) -> None:
         while True:
-            swept = await self.parts.ask(Lane.WRITE, upkeep.sweep)
+            try:
+                swept = await self.parts.ask(Lane.WRITE, upkeep.sweep)
+            except Exception as error:  # a full disk: next time, perhaps
+                swept = 0
+                logging.getLogger("agentchat.relay").warning("Sweeping failed: %s", error)
             await asyncio.sleep(_BETWEEN_PORTIONS if swept else _BETWEEN_SWEEPS)
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +25,16 @@ from agentchat.text import word
 
 from ..administration import ADMINISTRATION, Administration
 from ..directory import Directory
+from ..service import upkeep
+from ..service.operations import ADMIN_SERVICES
+from ..store.seam import Lane
+from ..store.sqlite import Sqlite
 from .serve import default_directory
 
 R = TypeVar("R")
 _PURPOSE = "agentchat admin"
 _PATIENCE = 3.0  # seconds to wait for another admin command
+_TIME = re.compile(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{6}\+00:00")
 _ABOUT = {
     "machine": "machines that register agents of their own",
     "agent": "agents and persons, their keys and roles",
@@ -40,16 +46,19 @@ _ABOUT = {
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
     directory = Directory(options.data or default_directory())
+    is_new = not directory.is_there()
     if options.operation is None:
         directory.rotate_admin_secret()
         file = f"{directory.path}/admin.key"
-        told = f"The new admin credential is in {file}; the old one is void."
+        told = f"The new admin credential is in {file}; an old one is void."
         print(json.dumps({"admin_key_file": file}) if options.json else told)
         return 0
     operation: Operation[..., Any] = options.operation
     given = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
     with _administration(directory) as administration:
         result = getattr(administration, operation.name)(**{k: v for k, v in given.items() if v is not None})
+    if is_new:  # on purpose, or because its name was mistyped
+        print(f"Note: there was no relay in {directory.path}; its directory was made.", file=sys.stderr)
     print(json.dumps(result, indent=2) if options.json else _told(operation.name, result))
     return 0
 
@@ -104,11 +113,6 @@ def _ask_relay(
 
 @contextmanager
 def _store(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
-    from ..service import upkeep
-    from ..service.operations import ADMIN_SERVICES
-    from ..store.seam import Lane
-    from ..store.sqlite import Sqlite
-
     store = Sqlite(directory.path)
     try:
         store.ask(Lane.WRITE, upkeep.seed)
@@ -125,9 +129,11 @@ def _store(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict
 def _parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
+    data: dict[str, Any] = {"metavar": "DIR", "help": "the relay's data directory (default: ~/.agentchat/relay)"}
+    common.add_argument("--data", default=argparse.SUPPRESS, **data)
     parser = Parser("agentchat admin", description="Administer a relay, running or not.", allow_abbrev=False)
-    parser.add_argument("--data", metavar="DIR", help="the relay's data directory (default: ~/.agentchat/relay)")
-    nouns = parser.add_subparsers(metavar="noun", required=True)
+    parser.add_argument("--data", **data)
+    nouns = parser.add_subparsers(metavar="{" + ",".join(_ABOUT) + "}", required=True)
     verbs = {
         noun: nouns.add_parser(noun, help=text, description=f"Administer {text}.").add_subparsers(
             metavar="command", required=True
@@ -181,5 +187,7 @@ def _cell(value: Any) -> str:
             return "yes" if value else "no"
         case list():
             return ",".join(value)
+        case str() if _TIME.fullmatch(value):
+            return f"{value[:19]}Z"
         case _:
             return word(value)

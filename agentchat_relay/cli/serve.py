@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,6 +17,7 @@ from agentchat import __version__, errors, settings
 
 from ..directory import Directory
 from ..process import listen, new_runner, settle, url_of
+from ..relay import Relay, serve
 from ..settings import MIB, Settings
 
 PORT = 8790
@@ -26,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
     chosen = _settings(options)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it tells of every stranger's broken request
     directory = Directory(options.data or default_directory())
     directory.hold("a relay")
     try:
@@ -41,8 +44,6 @@ def default_directory() -> str:
 
 
 def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: str) -> None:
-    from ..relay import Relay, serve
-
     url = url_of(host, listener.getsockname()[1])
     if not chosen.public_url:
         chosen = chosen._replace(public_url=url)
@@ -55,7 +56,8 @@ def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: 
 
     def ready(relay: Relay) -> None:
         directory.announce(url)
-        print(_greeting(directory, url, relay.is_new), flush=True)
+        with suppress(OSError):  # nobody may be listening to what we say
+            print(_greeting(directory, url, relay.is_new), flush=True)
 
     try:
         settle()
@@ -73,7 +75,7 @@ def _greeting(directory: Directory, url: str, new: bool) -> str:
     if new:
         lines += [
             f"Give an agent a key:  agentchat admin --data {shlex.quote(directory.path)} agent token NAME",
-            f"and let it connect:   AGENTCHAT_URL={url} AGENTCHAT_KEY=… agentchat check-board",
+            f"and let it connect:   AGENTCHAT_URL={url} AGENTCHAT_KEY=KEY agentchat check-board",
         ]
     return "\n".join(lines)
 
@@ -91,7 +93,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=PORT, help="port, 0 for any (default: %(default)s)")
     add("--data", metavar="DIR", help="data directory (default: ~/.agentchat/relay)")
     add("--public-url", metavar="URL", default="", help="what links to files start with (default: the bound address)")
-    add("--trusted-proxy", action="append", default=[], metavar="ADDRESS", help="believe its X-Forwarded-For")
+    add(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe its X-Forwarded-For; may be given several times",
+    )
     limits = parser.add_argument_group("limits", "Rates are per second, bursts ten times that; 0 is no limit.")
     for name, text in _RATES.items():
         flag = "--" + name.replace("_", "-")
@@ -129,7 +137,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     public_url = settings.checked_url(options.public_url) if options.public_url else ""
     return Settings(
         public_url=public_url,
-        trusted_proxies=tuple(options.trusted_proxy),
+        trusted_proxies=tuple(str(ip_address(proxy)) for proxy in options.trusted_proxy),
         most_file_bytes=int(options.max_file_mib * MIB),
         most_agents=options.max_agents,
         own_names=options.own_names,

@@ -5,6 +5,7 @@ A request goes: route -> who is calling -> how often -> arguments -> service -> 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 from agentchat import __version__
 from agentchat.contract import OPERATIONS, Admission
-from agentchat.errors import AgentChatError, NotFound
+from agentchat.errors import AgentChatError, NotFound, Unavailable
 
 from ..service.operations import ADMIN_SERVICES, SERVICES, Entry
 from .admission import Register, RegisterMachine
@@ -84,11 +85,22 @@ class App:
             reply = refusal(error, self._new_id())
         except Disconnected:
             return
+        except asyncio.CancelledError:  # the relay stops, and this call took too long to be waited for
+            reply = refusal(
+                Unavailable(
+                    "The relay is stopping. The call may or may not have been done; try again with the same key."
+                ),
+                self._new_id(),
+            )
         except Exception as error:
             id = self._new_id()
             _log.error("request %s: %s %s failed", id, scope["method"], request.path[:200], exc_info=error)
             reply = failure(id)
-        await reply.send(send)
+        try:
+            await reply.send(send)
+        except Exception as error:  # the answer has begun and cannot be taken back: the connection is cut
+            _log.error("answering %s %s failed", scope["method"], request.path[:200], exc_info=error)
+            raise
 
     def _new_id(self) -> str:
         """What a refusal is called, in the answer and in the log."""

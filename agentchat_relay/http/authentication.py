@@ -41,13 +41,16 @@ class Agents:
             self._cache.clear()
             self._epoch = self._store.epoch
         hash = hashlib.sha256(key).digest()
-        found = self._cache.get(hash) or await self._look_up(hash)
-        if found[1] < self._clock():
-            agent_id = found[0].id
-            self._cache[hash] = (found[0], self._clock() + agents.SEEN_EVERY)
+        found = self._cache.get(hash)
+        if found is None:
+            found = await self._look_up(hash)
+        agent, stale_at = found
+        if stale_at < self._clock():
+            if hash in self._cache:  # not what was looked up while its key was being revoked
+                self._cache[hash] = (agent, self._clock() + agents.SEEN_EVERY)
             with suppress(Unavailable):
-                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent_id), lambda result, error: None)
-        return found[0]
+                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent.id), lambda result, error: None)
+        return agent
 
     async def _look_up(self, hash: bytes) -> tuple[Agent, int]:
         epoch = self._store.epoch

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, BinaryIO
 
 from agentchat.contract import OPERATIONS
-from agentchat.errors import BadRequest, NotFound, RateLimited
+from agentchat.errors import BadRequest, NotFound
 
 from ..media import disposition, safe_type
 from ..service import files
+from ..service.call import Agent, Call
 from ..service.channels import refuse_direct
 from ..service.files import Content, Found
 from ..store.seam import Lane
@@ -24,7 +24,6 @@ from .request import Request
 from .uploads import Spool, Upload, store
 
 _PIECE = 256 * 1024
-_MOST_UPLOADS = 16  # of one agent at a time; they fill the disk before they are checked
 _UPLOAD, _DOWNLOAD = OPERATIONS["upload_file"], OPERATIONS["download_file"]
 _UPLOAD_ARGUMENTS, _DOWNLOAD_ARGUMENTS = Arguments(_UPLOAD), Arguments(_DOWNLOAD)
 
@@ -37,30 +36,33 @@ class UploadFile:
         parts = self._parts
         agent = await parts.agents.agent(request)
         parts.writes.take(agent.id)
-        if parts.uploads[agent.id] >= _MOST_UPLOADS:
-            raise RateLimited(f"{_MOST_UPLOADS} uploads of yours are under way; wait for one to end.", retry_after=1)
-        parts.uploads[agent.id] += 1
-        try:
-            upload = await self._receive(request, agent.space_id)
-        finally:
-            parts.uploads[agent.id] -= 1
-            parts.uploads += Counter()  # drops what is 0
+        with parts.at_a_time(agent.id):
+            upload = await self._receive(request, agent)
         content_type = upload.arguments.get("content_type")
         content = Content(upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None))
         arguments = {**_checked(upload.arguments), "content": content}
         call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(content)})
         return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments)))
 
-    async def _receive(self, request: Request, space_id: int) -> Upload:
+    async def _receive(self, request: Request, agent: Agent) -> Upload:
         """The body, spooled; its content becomes a blob once the rest of it was found right."""
         most, blobs = self._parts.settings.most_file_bytes, self._parts.blobs
         spool = Spool(most_of(most), blobs.temporary)
         try:
             async for piece in request.pieces():
                 spool.add(piece)
-            return await asyncio.to_thread(store, spool.view(), blobs, space_id, most, _checked)
+            return await asyncio.to_thread(store, spool.view(), blobs, agent.space_id, most, self._check(agent))
         finally:
             spool.close()
+
+    def _check(self, agent: Agent) -> Callable[[dict[str, Any]], object]:
+        """What is asked before the blob is stored, on the thread that stores it."""
+
+        def check(given: dict[str, Any]) -> None:
+            channel = _checked(given)["channel"]
+            self._parts.store.ask(Lane.READ, lambda tx: files.check_upload(tx, Call(agent), channel))
+
+        return check
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from itertools import islice
 
 from agentchat.errors import RateLimited
 
@@ -82,10 +83,8 @@ class Window:
 
     def count(self, who: Hashable) -> None:
         if who not in self._counted and len(self._counted) >= _MOST_KEPT:
-            for one in list(self._counted):
-                self.wait(one)  # drops what has passed
-            if len(self._counted) >= _MOST_KEPT:
-                self._counted.pop(next(iter(self._counted)))
+            for one in list(islice(self._counted, _MOST_KEPT // 2)):  # the older half
+                del self._counted[one]
         self._counted.setdefault(who, deque()).append(self._clock())
 
     def uncount(self, who: Hashable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -15,12 +16,14 @@ from agentchat.errors import BadRequest
 
 from ..service.call import Agent, Call
 from ..service.operations import Entry
+from ..store.seam import Lane
 from . import compat
 from .arguments import Arguments
 from .parts import Parts
 from .reply import Reply, enveloped, json_reply
 from .request import Request
 
+_FREELY = nullcontext()
 _KEY = IDEMPOTENCY_HEADER.encode()
 _is_key = re.compile(rb"[ -~]{1,128}").fullmatch
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -42,7 +45,8 @@ class OperationRoute:
         self._buckets.take(agent.id)
         arguments = await self._arguments.read(request)
         call = call_of(self._operation, agent, request, arguments)
-        result = await parts.ask(self._lane, lambda tx: service(tx, call, **arguments))
+        with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
+            result = await parts.ask(self._lane, lambda tx: service(tx, call, **arguments))
         return self._answer(compat.given_out(self._operation.name, result))
 
 

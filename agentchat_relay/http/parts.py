@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from agentchat.errors import AgentChatError
+from agentchat.errors import AgentChatError, RateLimited
 
 from ..blobs import Blobs
 from ..settings import Settings
@@ -19,6 +20,7 @@ from .links import Links
 from .request import Request
 
 T = TypeVar("T")
+_MOST_AT_A_TIME = 16
 _MOST_BAD_REGISTRATIONS = 10  # of one address in a minute
 
 
@@ -38,7 +40,7 @@ class Parts:
         self.writes = Buckets(settings.agent_writes, settings.all_writes)
         self.bad_registrations = Window(_MOST_BAD_REGISTRATIONS)
         self.links = Links(link_secret, settings.public_url)
-        self.uploads = Counter[int]()  # under way, by agent
+        self._under_way = Counter[int]()  # uploads and searches, by agent
 
     async def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
         """Run a service call in its lane. It goes on even if the caller hangs up meanwhile."""
@@ -57,6 +59,19 @@ class Parts:
         if isinstance(result, AgentChatError):  # a refusal that kept what it wrote
             raise result
         return result
+
+    @contextmanager
+    def at_a_time(self, agent_id: int) -> Iterator[None]:
+        """For calls that cost more than others: an agent has only so many of them under way."""
+        if self._under_way[agent_id] >= _MOST_AT_A_TIME:
+            raise RateLimited(f"{_MOST_AT_A_TIME} costly calls of yours are under way; wait for one.", retry_after=1)
+        self._under_way[agent_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way[agent_id] -= 1
+            if not self._under_way[agent_id]:
+                del self._under_way[agent_id]
 
     def address_of(self, request: Request) -> str:
         return address_of(request, self.settings.trusted_proxies)

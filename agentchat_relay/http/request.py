@@ -90,8 +90,9 @@ class Request:
 def read_json(body: bytes) -> dict[str, Any]:
     try:
         found = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadRequest("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadRequest(f"The body must be a JSON object in UTF-8: {reason}.") from None
     if not isinstance(found, dict):
         raise BadRequest("The body must be a JSON object.")
     return found

@@ -14,13 +14,14 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _KEEP_ALIVE = 75
-_LONGEST_GOODBYE = 20  # seconds for requests that are under way when the relay is told to stop
+_LONGEST_GOODBYE = 10  # seconds for requests that are under way when the relay is told to stop
 _LONGEST_HEAD = 1 << 16
 _CONTINUE = b"HTTP/1.1 100 "
 _MOST_PIPELINED = 100
-_LONGEST_SILENCE = 90.0  # seconds a connection may stand without a whole request
+_LONGEST_STALL = 90.0  # seconds a connection may stand still because of its peer
 _LOOK_EVERY = 10.0
 _BACKLOG = 2048
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Joined:
@@ -46,12 +47,19 @@ class _Guarded(HttpToolsProtocol):
     """A connection that keeps no more of a request head, and no more requests, than a client of ours ever sends; and
     that answers whoever has shut down the sending half already."""
 
-    _head = 0  # bytes of the head that is coming in
+    received = 0  # bytes, of everything
+    _head = 0  # bytes of the head that is coming in, and of what a chunked body adds to it
     _in_head = False
 
     def on_message_begin(self) -> None:
         self._in_head, self._head = True, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+        else:  # the trailer of a body, which nobody reads
+            self._head += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -60,11 +68,21 @@ class _Guarded(HttpToolsProtocol):
             self.cycle.transport = cast("asyncio.Transport", _Joined(self.transport))
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         super().data_received(data)
         if self._in_head:
             self._head += len(data)
         if self._head > _LONGEST_HEAD or len(self.pipeline) > _MOST_PIPELINED:
             self.transport.abort()
+
+    def standing(self) -> tuple[str, int] | None:
+        """What the connection waits for from its peer, and how far that is; None while the relay is at work."""
+        if unsent := self.transport.get_write_buffer_size():
+            return "to take its answer", unsent
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return "to send a request", self.received
+        return None
 
     def eof_received(self) -> Any:  # asyncio asks for a bool, uvicorn's says None
         cycle = self.cycle
@@ -80,7 +98,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
-        self._silent: dict[Any, tuple[Any, float]] = {}
+        self._stalled: dict[Any, tuple[Any, float]] = {}
         self._looked = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,34 +113,34 @@ class _Server(uvicorn.Server):
             yield
             return
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+        for number in numbers:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
         if now - self._looked > _LOOK_EVERY:
             self._looked = now
-            self._close_silent(now)
+            self._close_stalled(now)
         return await super().on_tick(counter)
 
-    def _close_silent(self, now: float) -> None:
-        """uvicorn stops timing a connection at the first byte of a request. Whoever has sent none that is whole for
-        this long, be it nothing or half a head, is cut off."""
-        silent: dict[Any, tuple[Any, float]] = {}
+    def _close_stalled(self, now: float) -> None:
+        """uvicorn stops timing a connection at the first byte of a request. Whoever sends half of one and no more, or
+        takes half an answer and no more, is cut off."""
+        stalled: dict[Any, tuple[Any, float]] = {}
         for connection in self.server_state.connections:
-            cycle = getattr(connection, "cycle", None)
-            if cycle is None or cycle.response_complete:
-                before, since = self._silent.get(connection, (None, now))
-                since = since if before is cycle else now
-                silent[connection] = (cycle, since)
-                if now - since > _LONGEST_SILENCE:
-                    connection.transport.close()
-        self._silent = silent
+            if (standing := cast("_Guarded", connection).standing()) is not None:
+                before, since = self._stalled.get(connection, (None, now))
+                since = since if before == standing else now
+                stalled[connection] = (standing, since)
+                if now - since > _LONGEST_STALL:
+                    cast("_Guarded", connection).transport.abort()
+        self._stalled = stalled
 
 
 async def run(app: Any, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Event | None = None) -> None:

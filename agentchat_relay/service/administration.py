@@ -6,13 +6,13 @@ import hashlib
 import secrets
 from typing import Any
 
-from agentchat._arguments import nearest
 from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..administration import AgentRow, AgentRows, Deleted, MachineList, MachineRow, SpaceList, SpaceRow, Token
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso, new_id
 from . import agents, upkeep
+from .guess import near
 
 
 def machine_add(tx: Writing, *, name: str, public_key: str, space: str = upkeep.MAIN) -> MachineRow:
@@ -61,7 +61,7 @@ def machine_revoke(tx: Writing, *, name: str) -> MachineRow:
 
 
 def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str = upkeep.MAIN) -> Token:
-    if name in agents.RESERVED:
+    if agents.is_reserved(name):
         raise BadRequest(f"The name {name} is reserved.")
     key = secrets.token_hex(32)
     key_hash = hashlib.sha256(key.encode()).hexdigest()
@@ -88,7 +88,7 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
 def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:
     if space is not None:
         _space_id(tx, space)
-    return {"agents": [_row(row) for row in tx.all("list_agents", space=space or "%")]}
+    return {"agents": [_row(row) for row in tx.all("list_agents", space=space or "%", grave=f"{agents.GRAVE}%")]}
 
 
 def agent_grant(
@@ -117,7 +117,7 @@ def agent_update(
 
 def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
     row = _agent(tx, space, name)
-    grave = f"deleted-{secrets.token_hex(6)}"
+    grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
     tx.run("bury_agent", id=row["id"], name=grave)
     for statement in ("delete_inbox", "delete_memberships", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
@@ -140,7 +140,6 @@ def space_list(tx: Reading) -> SpaceList:
                 "name": row["name"],
                 "agents": row["agents"],
                 "channels": row["channels"],
-                "events": row["events"],
                 "created_at": iso(row["created_at"]),
             }
             for row in tx.all("list_spaces")
@@ -156,6 +155,8 @@ def _space_id(tx: Reading, name: str) -> int:
 
 
 def _agent(tx: Reading, space: str, name: str) -> Row:
+    if name.startswith(agents.GRAVE):
+        raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
     if row is None:
@@ -164,14 +165,14 @@ def _agent(tx: Reading, space: str, name: str) -> Row:
 
 
 def _not_found(what: str, name: str, names: list[str]) -> NotFound:
-    near = nearest(name, names)
-    hint = f"Did you mean {near}?" if near else f"agentchat admin {what} list shows them."
-    return NotFound(f"There is no {what} {name}. {hint}", details={"near": [near] if near else []})
+    alike = near(name, names)
+    hint = f"Did you mean {alike[0]}?" if alike else f"agentchat admin {what} list shows them."
+    return NotFound(f"There is no {what} {name}. {hint}", details={"near": alike})
 
 
 def _changed(tx: Writing, space: str, name: str) -> AgentRow:
     tx.forget()
-    return next(_row(row) for row in tx.all("list_agents", space=space) if row["name"] == name)
+    return next(_row(row) for row in tx.all("list_agents", space=space, grave="") if row["name"] == name)
 
 
 def _row(row: Any) -> AgentRow:

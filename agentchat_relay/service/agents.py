@@ -7,14 +7,15 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from agentchat import types
-from agentchat._arguments import nearest
 from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Reading, Writing
 from ..wire import iso
 from .call import Agent, Call
+from .guess import near
 
-RESERVED = frozenset({"all", "here", "admin", "human", "system"})
+_RESERVED = frozenset({"all", "here", "admin", "human", "system"})
+GRAVE = "deleted-"  # what the names of deleted agents begin with
 _MOST_LISTED = 500
 _PERIODS = {"15m": 15, "1h": 60, "6h": 6 * 60, "1d": 24 * 60, "7d": 7 * 24 * 60}
 SEEN_EVERY = 300_000_000  # microseconds; reading notes an agent's presence this seldom
@@ -42,9 +43,9 @@ def known(tx: Writing, space_id: int, name: str) -> Known | None:
 
 def unknown(tx: Reading, call: Call, name: str) -> NotFound:
     """The error for a name that is nobody's, with the name that may have been meant."""
-    near = nearest(name, [row["name"] for row in tx.all("agent_names", space_id=call.agent.space_id)])
-    hint = f"Did you mean {near}?" if near else "find_agents lists them."
-    return NotFound(f"There is no agent {name}. {hint}", details={"near": [near] if near else []})
+    names = near(name, (row["name"] for row in tx.all("agent_names", space_id=call.agent.space_id)))
+    hint = f"Did you mean {names[0]}?" if names else "find_agents lists them."
+    return NotFound(f"There is no agent {name}. {hint}", details={"near": names})
 
 
 def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
@@ -62,6 +63,11 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
         tuple(row["roles"].split()),
     )
     return agent, row["last_seen_at"] or 0
+
+
+def is_reserved(name: str) -> bool:
+    """Whether nobody may have this name."""
+    return name in _RESERVED or name.startswith(GRAVE)
 
 
 def see(tx: Writing, agent_id: int) -> None:

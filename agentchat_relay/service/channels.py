@@ -7,18 +7,20 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from agentchat import types
-from agentchat._arguments import nearest
 from agentchat.errors import BadRequest, LimitReached, NotFound
 
 from ..store.seam import Reading, Writing
 from ..wire import iso, new_id
 from . import pages
 from .call import Call
+from .guess import near
 
 DIRECT = "direct-messages"
 MOST_CREATED = 20  # by one agent
 _MOST_LISTED = 1000
 _FEW, _BOARD_ROWS = 5, 15
+_MOST_TEXT = 200_000  # characters on a board
+_BEGINNING = 200
 _GLOBAL = frozenset({"general", "status", "alerts", DIRECT, "global"})
 _PREFIXES = (  # prefix, type, federation scope
     ("gossip-", "gossip", "global"),
@@ -45,9 +47,9 @@ def find(tx: Reading, call: Call, name: str) -> Channel:
     """The channel of this name in the caller's space."""
     found = look_up(tx, call.agent.space_id, name)
     if found is None:
-        near = nearest(name, [row["name"] for row in tx.all("channel_names", space_id=call.agent.space_id)])
-        hint = f"Did you mean #{near}?" if near else "check_board lists channels."
-        raise NotFound(f"There is no channel #{name}. {hint}", details={"near": [near] if near else []})
+        names = near(name, (row["name"] for row in tx.all("channel_names", space_id=call.agent.space_id)))
+        hint = f"Did you mean #{names[0]}?" if names else "check_board lists channels."
+        raise NotFound(f"There is no channel #{name}. {hint}", details={"near": names})
     return found
 
 
@@ -64,7 +66,7 @@ def known(tx: Writing, space_id: int, name: str) -> Channel | None:
     return cast("Channel | None", found)
 
 
-def check_may_create(tx: Writing, call: Call) -> None:
+def check_may_create(tx: Reading, call: Call) -> None:
     if tx.the("channels_made_by", id=call.agent.id)["channels_created"] >= MOST_CREATED:
         raise LimitReached(
             f"You have created {MOST_CREATED} channels, which is the limit; use one that exists.", code="channel_limit"
@@ -133,7 +135,18 @@ def check_board(tx: Reading, call: Call) -> types.Board:
             "board_others", agent_id=call.agent.id, space_id=call.agent.space_id, limit=_BOARD_ROWS - len(rows)
         )
         board += [_on_board(tx, call, row, joined=False) for row in others]
+    _shorten(board)
     return {"channels": board}
+
+
+def _shorten(board: list[types.BoardChannel]) -> None:
+    """Whole texts while there is room, then beginnings: a board is looked over, not read."""
+    room = _MOST_TEXT
+    for row in board:
+        if (latest := row["latest"]) is not None:
+            if len(latest["content"]) > max(room, _BEGINNING):
+                latest["content"] = latest["content"][:_BEGINNING] + "…"
+            room -= len(latest["content"])
 
 
 def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.BoardChannel:

@@ -38,6 +38,12 @@ class Found(NamedTuple):
     hash: str
 
 
+def check_upload(tx: Reading, call: Call, channel: str) -> None:
+    """What can be known before the content is stored."""
+    if channels.look_up(tx, call.agent.space_id, channel) is None:
+        channels.check_may_create(tx, call)
+
+
 def upload_file(
     tx: Writing, call: Call, *, channel: str, filename: str, content: Content, post_message: bool = True
 ) -> types.UploadedFile:
@@ -48,6 +54,7 @@ def upload_file(
     if place is None:
         channels.check_may_create(tx, call)
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
+    channels.join(tx, call.agent.id, place)
     path = _free_path(tx, call, channel, filename)
     id = tx.run(
         "insert_file",
@@ -99,7 +106,7 @@ def _free_path(tx: Writing, call: Call, channel: str, filename: str) -> str:
 def find(tx: Reading, call: Call, *, path: str) -> Found:
     row = tx.one("file_by_path", space_id=call.agent.space_id, path=path)
     if row is None:
-        raise NotFound(f"There is no file {path[:200]!a}; list_files lists those of a channel.")
+        raise NotFound(f"There is no file {path[:200]!a}. Its path stands in the message that announced it.")
     return Found(row["id"], row["space_id"], row["name"], row["type"], row["size"], row["hash"])
 
 
@@ -113,8 +120,8 @@ def find_linked(tx: Reading, id: int) -> Found:
 
 def list_files(tx: Reading, call: Call, *, folder: str) -> types.FileList:
     found = channels.look_up(tx, call.agent.space_id, folder.strip("/"))
-    rows = [] if found is None else tx.all("files_in_channel", channel_id=found.id, limit=_MOST_LISTED)
-    return {"files": [_stored(row) for row in rows]}
+    rows = [] if found is None else tx.all("files_in_channel", channel_id=found.id, limit=_MOST_LISTED + 1)
+    return {"files": [_stored(row) for row in rows[:_MOST_LISTED]], "has_more": len(rows) > _MOST_LISTED}
 
 
 def _stored(row: Row) -> types.StoredFile:

@@ -99,7 +99,7 @@ def _verifies(machine: Row, sent: Registration) -> bool:
 
 def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types.Registered | AgentChatError:
     name, hash = sent.agent_name, sent.derived_key_hash
-    if name in agents.RESERVED:
+    if agents.is_reserved(name):
         return Forbidden(f"The name {name} is reserved.")
     if rules.own_names and not name.startswith(f"{sent.machine_name}-"):
         return Forbidden(f"This relay lets a machine register its own names only: {sent.machine_name}-…")
@@ -110,7 +110,9 @@ def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types
     if found is not None and not own and (found["machine_id"] is not None or found["key_hash"] is not None):
         return Conflict(f"The name {name} belongs to somebody else; choose another.")
     if found is not None and not found["active"]:
-        return Forbidden(f"{name} was deactivated by the relay's operator.")
+        return Forbidden(
+            f"{name} was deactivated; the relay's operator can mend that: admin agent update {name} --active"
+        )
     holder = tx.one("holder_of_key", key_hash=hash)
     if holder is not None and (found is None or holder["id"] != found["id"]):
         return Conflict("This key is in use; make a new one.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,10 +17,11 @@ from . import agents, channels, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
+_DEEPEST = 32
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
-_MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]*)")
+_MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]{0,99})(?![A-Za-z0-9_-])")
 _SHORT = {"gossip-": (500, 1024), "shared-": (2000, 1024)}  # content, metadata: characters in federated channels
 _PINNED, _NOT_PINNED = b',"pinned":true}', b',"pinned":false}'
 
@@ -91,9 +92,23 @@ def _encoded(metadata: dict[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     text = _encode(metadata).decode()
+    if text.count("{") + text.count("[") > _DEEPEST and _depth(metadata) > _DEEPEST:
+        raise BadRequest(f"metadata must not be nested deeper than {_DEEPEST}; readers could not take it apart.")
     if len(text) > MOST_METADATA:
         raise BadRequest(f"metadata must have at most {MOST_METADATA} characters as JSON, got {len(text)}; shorten it.")
     return text
+
+
+def _depth(value: object) -> int:
+    """How deep objects and lists are nested."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level if isinstance(outer, dict | list) for inner in _members(outer)]:
+        depth += 1
+    return depth + 1
+
+
+def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _check_short(channel: str, content: str, metadata: str | None) -> None:
@@ -183,7 +198,7 @@ def _notify(tx: Writing, call: Call, agent_id: int, kind: str, place: Place, cha
 def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
     """The answer of a repeated call, told again from what was stored."""
     unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
-    return {"message": whole(tx, row["id"]), "unmatched_mentions": unmatched.split() if unmatched else []}
+    return {"message": whole(tx, row["id"], False), "unmatched_mentions": unmatched.split() if unmatched else []}
 
 
 def _names(content: str) -> list[str]:

@@ -16,7 +16,7 @@ from .call import Call
 from .messages import whole
 
 MOST_PINNED = 50  # in one channel
-_END = 1 << 62
+_END = (1 << 62) - 1
 
 
 def read_messages(
@@ -31,8 +31,8 @@ def read_messages(
     mark_read: bool = False,
 ) -> types.MessagePage:
     found = channels.find(tx, call, channel)
-    list_id = f"d{call.agent.id}" if found.is_direct else f"c{found.id}"
-    start = Cursor(list_id, _END if before is None else micros(before, "before"))
+    list_id = call.agent.public_id if found.is_direct else found.public_id
+    start = Cursor(list_id, _END if before is None else max(micros(before, "before"), 0))
     if cursor is not None:
         start = read_cursor(cursor, list_id)
         if before is not None:
@@ -72,7 +72,7 @@ def _page(tx: Reading, rows: list[Row], start: Cursor, limit: int, pins: set[int
     oldest = rows[0]["created_at"] if rows else start.at
     newest = rows[-1]["created_at"] if rows else start.at
     if not rows and not start.newer:  # an empty page of what is older: what is newer begins right there
-        newest = 0 if start.at == _END else start.at - 1
+        newest = 0 if start.at in (0, _END) else start.at - 1
     if not rows and start.newer:
         oldest = start.at + 1
     return {
@@ -96,18 +96,19 @@ def _count_as_read(tx: Writing, call: Call, channel_id: int, newest: int) -> Non
 def read_thread(
     tx: Reading, call: Call, *, message_id: str, limit: int = 50, cursor: str | None = None
 ) -> types.MessagePage:
-    row = _find(tx, call, message_id)
-    root = row["root_id"] or row["id"]
-    after = 0 if cursor is None else read_cursor(cursor, f"t{root}").at
-    ids = [root] if after < root else []
-    ids += [row["id"] for row in tx.all("thread_after", root_id=root, id=after, limit=limit + 1 - len(ids))]
-    pins = _pins(tx, row["channel_id"])
-    last = ids[:limit][-1] if ids else after
+    found = _find(tx, call, message_id)
+    root = tx.the("root_of", id=found["root_id"] or found["id"])
+    list_id = root["public_id"]
+    after = 0 if cursor is None else read_cursor(cursor, list_id).at
+    rows = [root] if after < root["created_at"] else []
+    rows += tx.all("thread_after", root_id=root["id"], at=after, limit=limit + 1 - len(rows))
+    pins = _pins(tx, found["channel_id"])
+    last = rows[:limit][-1]["created_at"] if rows else after
     return {
-        "messages": [whole(tx, id, id in pins) for id in ids[:limit]],
-        "next_cursor": str(Cursor(f"t{root}", last, True)),
+        "messages": [whole(tx, row["id"], row["id"] in pins) for row in rows[:limit]],
+        "next_cursor": str(Cursor(list_id, last, True)),
         "previous_cursor": None,
-        "has_more": len(ids) > limit,
+        "has_more": len(rows) > limit,
     }
 
 

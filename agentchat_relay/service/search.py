@@ -21,7 +21,8 @@ def search_messages(tx: Reading, call: Call, *, query: str, channel: str | None 
     places = _places(tx, call, channel)
     rows = tx.search(wanted, places=places, limit=_NEWEST) if wanted and places else []
     ranked = sorted(((_rank(row["content"], wanted), row["id"], row) for row in rows), key=lambda hit: hit[:2])
-    return {"query": query, "results": [_row(row, rank) for rank, _, row in ranked[: -_BEST - 1 : -1]]}
+    best = [_row(row, rank) for rank, _, row in ranked[: -_BEST - 1 : -1]]
+    return {"query": query, "results": best, "has_more": len(ranked) > len(best)}
 
 
 def _places(tx: Reading, call: Call, channel: str | None) -> list[str]:

@@ -7,7 +7,7 @@ _OVERHEAD = 150  # of one entry, about
 
 
 class Encoded:
-    """Drops what was put in first. Threads may share it: every step is one operation of a dict."""
+    """Begins anew when it is full. Threads may share it: a race costs no more than a wrong guess of how full it is."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._entries: dict[int, bytes] = {}

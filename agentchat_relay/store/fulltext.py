@@ -21,7 +21,7 @@ from .cache import Shared
 from .lane import LaneThread, Waiting
 from .query import Query, Term
 from .seam import Outcome
-from .sqlite_tx import read_group
+from .sqlite_tx import as_ours, read_group
 
 _CHUNK = 2000
 _LONGEST_CATCH_UP = 2.0
@@ -90,13 +90,14 @@ class FullText:
 
     def _begin_anew(self) -> None:
         """The file is no database, or a torn one. It holds nothing that is not in the other."""
-        self._broken = False
+        self._broken = True
         self._connection.close()
         for suffix in ("", "-wal", "-shm"):
             if os.path.exists(self.path + suffix):
                 os.remove(self.path + suffix)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         self._prepare()
+        self._broken = False
 
     def _prepare(self) -> None:
         self._connection = connection = self._connect(self.path)
@@ -121,6 +122,13 @@ class FullText:
         self._connection.close()
 
     def _process(self, group: Sequence[Waiting]) -> None:
+        try:
+            self._work(group)
+        except Exception as error:
+            logging.getLogger("agentchat.relay").warning("Searching failed: %s", error)
+            self._deliver([(waiting.done, None, as_ours(error)) for waiting in group])
+
+    def _work(self, group: Sequence[Waiting]) -> None:
         self._due = False
         behind = self._follow(_LONGEST_CATCH_UP if group else 0)
         if behind:
@@ -129,12 +137,13 @@ class FullText:
             return
         outcomes = self._answer(group, behind)
         if self._broken:
-            self._begin_anew()
             outcomes = self._answer(group, self._follow(_LONGEST_CATCH_UP))
         self._deliver(outcomes)
 
     def _follow(self, seconds: float) -> int:
         """Catch up as far as the disk lets us; returns how many rows are left."""
+        if self._broken:
+            self._begin_anew()
         try:
             behind = self._catch_up(seconds)
         except sqlite3.OperationalError as error:  # a full disk: what is indexed can still be searched

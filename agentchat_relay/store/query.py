@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 _TOKEN = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
-_MOST_TERMS = 40
+_MOST_TERMS = 16
 # Too common to narrow anything; they count only when nothing else was asked for.
 _COMMON = (
     "a an and are as at be been but by did do does for from had has have he her his i if in is it its me my no not of "

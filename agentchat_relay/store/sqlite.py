@@ -14,6 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from agentchat.errors import AgentChatError, NotConfigured, Unavailable
@@ -131,11 +132,7 @@ class Sqlite:
     def _write(self, group: Sequence[Waiting]) -> None:
         if not group:
             return
-        try:
-            outcomes = self._commit(group)
-        except Exception as error:  # not even rolling back worked; the next group tries again
-            outcomes = [(waiting.done, None, as_ours(error)) for waiting in group]
-        self._deliver(outcomes)
+        self._deliver(self._commit(group))
         self._fulltext.written()
 
     def _commit(self, group: Sequence[Waiting]) -> list[Outcome]:
@@ -147,7 +144,8 @@ class Sqlite:
             outcomes = [self._attempt(waiting, alone) for waiting in group]
             forgot = transaction.commit()
         except Exception as error:
-            transaction.roll_back()
+            with suppress(Exception):  # if even that fails, the next transaction fails to begin, and rolls back again
+                transaction.roll_back()
             if alone:
                 return [(group[0].done, None, as_ours(error))]
             return [outcome for waiting in group for outcome in self._commit([waiting])]

@@ -16,7 +16,7 @@ from .query import Query
 from .seam import NeedsWrite, Outcome, Place, Standing
 from .statements import statements
 
-_LARGEST_MEMO = 200_000
+_LARGEST_MEMO = 50_000
 
 
 class ReadTransaction:

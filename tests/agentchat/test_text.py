@@ -63,7 +63,8 @@ READS_LIKE = {
     "get_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob\n| hello",
     "read_thread": f"1 message of the thread, oldest first. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob\n| hello",
     "search_messages": f"1 match, best first. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
-    "send_message": f"Sent as message {ID}. Nobody is called @mac-bbo: not notified, check the name.",
+    "send_message": f"Sent as message {ID}. Not notified: @mac-bbo; no active agent has that name, "
+    "or too many were named.",
     "send_direct_message": f"Sent as message {ID}.",
     "pin_message": f"Message {ID} is pinned.",
     "unpin_message": f"Message {ID} is not pinned.",

@@ -20,12 +20,13 @@ TEXTS = st.one_of(
     st.sampled_from(
         ["general", "g", "a" * 100, "a" * 101, "A", "general\n", " general", "", " ", "\xa0", "x", "chat", "status",
          "Chat", ID, ID.upper(), ID + "\n", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z\n", "utf-8", "base64",
-         "true", "0", "x" * 32000, "x" * 32001, "\0", "a\0b", "\U0001f600" * 32000]
+         "true", "0", "\0", "a\0b"]
     ),
     st.text(max_size=20),
 )  # fmt: skip
 VALUES = st.one_of(
     TEXTS,
+    st.sampled_from(["x" * 32000, "x" * 32001, "\U0001f600" * 32000]),
     st.none(),
     st.booleans(),
     st.integers(-5, 300),

@@ -103,7 +103,7 @@ SILENT = [
 
 @pytest.mark.parametrize("query", SILENT)
 def test_a_query_without_words_finds_nothing(either: colours.Driver, library: tuple[Client, str], query: str):
-    assert either("search_messages", query, channel=library[1]) == {"query": query, "results": []}
+    assert either("search_messages", query, channel=library[1]) == {"query": query, "results": [], "has_more": False}
 
 
 SYNTAX = [
@@ -185,7 +185,7 @@ def test_an_accent_is_found_in_either_of_its_forms(either: colours.Driver):
 
 
 def test_a_query_has_1_to_500_characters(either: colours.Driver, agent: MakeAgent):
-    assert either("search_messages", "q" * 500) == {"query": "q" * 500, "results": []}
+    assert either("search_messages", "q" * 500) == {"query": "q" * 500, "results": [], "has_more": False}
     ann = agent()
     for query in ("", "q=", "q=%20%09%0a", f"q={'q' * 501}", f"q={'%F0%9F%99%82' * 501}", "query=parser"):
         status, answer = raw(ann, query)
@@ -309,7 +309,7 @@ def test_one_channel_or_all_and_an_unknown_one_is_empty(either: colours.Driver, 
     assert {row["channel_name"] for row in either("search_messages", word)["results"]} == {here, there}
     assert [row["channel_name"] for row in either("search_messages", word, channel=here)["results"]] == [here]
     unknown = fresh("nowhere")
-    assert either("search_messages", word, channel=unknown) == {"query": word, "results": []}
+    assert either("search_messages", word, channel=unknown) == {"query": word, "results": [], "has_more": False}
     assert raw(ann, f"q={word}&channel={unknown}")[0] == 200
 
 

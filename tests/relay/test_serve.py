@@ -181,7 +181,7 @@ def test_the_first_lines_say_how_to_connect_and_it_works(tmp_path: Path) -> None
         words = shlex.split(relay.line(1).partition(": ")[2])
         assert words[0] == "agentchat"
         key = run(*(word if word != "NAME" else "mac-ann" for word in words[1:]), code=0).stdout.splitlines()[-1]
-        check = shlex.split(relay.line(2).partition(": ")[2].replace("…", key))
+        check = shlex.split(relay.line(2).partition(": ")[2].replace("=KEY ", f"={key} "))
         variables = dict(word.split("=", 1) for word in check[:2])
         assert set(variables) == {"AGENTCHAT_URL", "AGENTCHAT_KEY"}
         assert check[2] == "agentchat"

@@ -39,7 +39,7 @@ SELECT count(*) AS agents FROM agents WHERE machine_id = :machine_id AND active 
 SELECT a.name, s.name AS space, m.name AS machine, a.kind, a.roles, a.active, a.key_hash IS NOT NULL AS has_key,
     a.created_at, a.last_seen_at
 FROM agents a JOIN spaces s ON s.id = a.space_id LEFT JOIN machines m ON m.id = a.machine_id
-WHERE s.name LIKE :space ORDER BY s.name, a.name
+WHERE s.name LIKE :space AND a.name NOT LIKE :grave ORDER BY s.name, a.name
 
 -- set_roles: of agent or person
 UPDATE agents SET roles = :roles WHERE id = :id

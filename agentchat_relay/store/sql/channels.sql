@@ -43,7 +43,11 @@ ORDER BY c.last_at DESC LIMIT :limit
 
 -- board_direct: what is open and what came last of an agent's direct messages
 SELECT l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name,
-    (SELECT count(*) FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct') AS unread
+    (
+        SELECT count(*) FROM (
+            SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct' LIMIT 10000
+        ) AS open
+    ) AS unread
 FROM messages l JOIN agents a ON a.id = l.author_id WHERE l.id = :id
 
 -- membership: whether and how far

@@ -91,8 +91,11 @@ SELECT id, created_at FROM (
     ) AS written
 ) AS both ORDER BY created_at LIMIT :limit
 
+-- root_of: where a thread begins
+SELECT id, public_id, created_at FROM messages WHERE id = :id
+
 -- thread_after: the replies of a thread, oldest first
-SELECT id, created_at FROM messages WHERE root_id = :root_id AND id > :id ORDER BY id LIMIT :limit
+SELECT id, created_at FROM messages WHERE root_id = :root_id AND created_at > :at ORDER BY created_at LIMIT :limit
 
 -- pins_of_channel: which messages are pinned, the newest message first
 SELECT message_id FROM pins WHERE channel_id = :channel_id ORDER BY message_id DESC

@@ -2,7 +2,7 @@
 SELECT id, name FROM spaces WHERE name = :name
 
 -- list_spaces: all, with what is in them
-SELECT s.name, s.created_at, s.position AS events,
+SELECT s.name, s.created_at,
     (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1) AS agents,
     (SELECT count(*) FROM channels c WHERE c.space_id = s.id) AS channels
 FROM spaces s ORDER BY s.name

@@ -97,7 +97,7 @@ CREATE TABLE messages (
     digest BLOB
 );
 CREATE INDEX messages_in_channel ON messages (channel_id, kind = 'status', created_at);
-CREATE INDEX messages_in_thread ON messages (root_id, id) WHERE root_id IS NOT NULL;
+CREATE INDEX messages_in_thread ON messages (root_id, created_at) WHERE root_id IS NOT NULL;
 CREATE INDEX messages_received ON messages (recipient_id, created_at) WHERE recipient_id IS NOT NULL;
 CREATE INDEX messages_directed ON messages (author_id, created_at) WHERE recipient_id IS NOT NULL;
 CREATE UNIQUE INDEX messages_by_key ON messages (key, author_id) WHERE key IS NOT NULL;
