@@ -112,6 +112,8 @@ def _foreign(command: str) -> Callable[[list[str]], int] | None:
         except ImportError:  # the entry is there, what it needs is not
             break
         return run
+    if command == "demo":
+        raise errors.NotConfigured("agentchat demo comes with the LangChain tools, in the next version")
     if command in _RELAY_COMMANDS:
         raise errors.NotConfigured(
             f"agentchat {command} belongs to the relay, which is not installed here: "
