@@ -10,7 +10,6 @@ checker compares those histories with what the relay stored.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -28,6 +27,7 @@ from agentchat import AgentChatError, Client
 from agentchat._exchange import IDEMPOTENCY_HEADER, Request, Response, new_idempotency_key
 from agentchat._transport import StdlibTransport
 from agentchat.client import ClientOptions
+from tests.faults import rounds
 from tests.faults.checker import Sent, violations
 from tests.faults.faulty_relay import FaultyRelay
 
@@ -188,52 +188,28 @@ def campaign(seed: int, numbers: Sequence[int], broken: str | None) -> Iterator[
         return run_round(seed, number, dedupe=broken != "dedupe", rekey=broken == "key")
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for number, result in zip(numbers, pool.map(run, numbers), strict=True):
-            if result.violations:
-                more = f" and {len(result.violations) - 3} more" if len(result.violations) > 3 else ""
-                again = f"again: --seed {seed} --round {number}"
-                print(f"round {number} failed: {'; '.join(result.violations[:3])}{more}; {again}", file=sys.stderr)
-            if sys.stderr.isatty():
-                print(f"round {number}", end="\r", file=sys.stderr, flush=True)
-            yield result
+        yield from rounds.told(seed, numbers, pool.map(run, numbers))
 
 
-def summary_of(seed: int, numbers: Sequence[int], rounds: Sequence[Round]) -> dict[str, Any]:
-    faults = sum((result.faults for result in rounds), Counter())
+def summary_of(seed: int, numbers: Sequence[int], results: Sequence[Round]) -> dict[str, Any]:
+    faults = sum((result.faults for result in results), Counter())
     return {
         "seed": seed,
-        "rounds": len(rounds),
-        "failed rounds": [number for number, result in zip(numbers, rounds, strict=True) if result.violations],
-        "sends": sum(result.sends for result in rounds),
-        "acknowledged": sum(result.acknowledged for result in rounds),
-        "retried requests": sum(result.retried for result in rounds),
-        "killed processes": sum(result.killed for result in rounds),
+        "rounds": len(results),
+        "failed rounds": rounds.failed(numbers, results),
+        "sends": sum(result.sends for result in results),
+        "acknowledged": sum(result.acknowledged for result in results),
+        "retried requests": sum(result.retried for result in results),
+        "killed processes": sum(result.killed for result in results),
         "faults": dict(sorted(faults.items())),
     }
 
 
-def print_table(summary: dict[str, Any]) -> None:
-    faults = summary["faults"]
-    rows = {**summary, "failed rounds": len(summary["failed rounds"]), "faults": sum(faults.values())}
-    for name, value in [*rows.items(), *((f"  {fault}", times) for fault, times in faults.items())]:
-        print(f"{name:<28}{value:>8}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("tests.faults.campaign", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--round", type=int, metavar="NUMBER", help="only this round of the seed")
-    parser.add_argument("--broken", choices=["dedupe", "key"], help="a control: break this, so that rounds must fail")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    options = parser.parse_args(arguments)
-    numbers = range(options.rounds) if options.round is None else [options.round]
-    summary = summary_of(options.seed, numbers, list(campaign(options.seed, numbers, options.broken)))
-    if options.json:
-        print(json.dumps(summary))
-    else:
-        print_table(summary)
-    return bool(summary["failed rounds"])
+    def run(seed: int, numbers: Sequence[int], broken: str | None) -> dict[str, Any]:
+        return summary_of(seed, numbers, list(campaign(seed, numbers, broken)))
+
+    return rounds.main("tests.faults.campaign", __doc__ or "", ["dedupe", "key"], run, arguments)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ The agents' choices and the strikes follow from seed and round; which call a str
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import random
 import shutil
 import signal
@@ -34,7 +32,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from agentchat import AgentChatError, Client, errors, types
-from tests.faults import powercut
+from tests.faults import powercut, rounds
 from tests.faults.histories import (
     DIRECT,
     Followed,
@@ -701,53 +699,29 @@ def campaign(seed: int, numbers: Sequence[int], broken: str | None) -> Iterator[
         home = Path(place)
         beginning = begin(home)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            rounds = pool.map(lambda number: run_round(seed, number, home, beginning, broken), numbers)
-            for number, result in zip(numbers, rounds, strict=True):
-                if result.violations:
-                    more = f" and {len(result.violations) - 3} more" if len(result.violations) > 3 else ""
-                    again = f"again: --seed {seed} --round {number}"
-                    print(f"round {number} failed: {'; '.join(result.violations[:3])}{more}; {again}", file=sys.stderr)
-                if sys.stderr.isatty():
-                    print(f"round {number}", end="\r", file=sys.stderr, flush=True)
-                yield result
+            results = pool.map(lambda number: run_round(seed, number, home, beginning, broken), numbers)
+            yield from rounds.told(seed, numbers, results)
 
 
-def summary_of(seed: int, numbers: Sequence[int], rounds: Sequence[Round]) -> dict[str, Any]:
-    strikes = sum((result.strikes for result in rounds), Counter())
+def summary_of(seed: int, numbers: Sequence[int], results: Sequence[Round]) -> dict[str, Any]:
+    strikes = sum((result.strikes for result in results), Counter())
     return {
         "seed": seed,
-        "rounds": len(rounds),
-        "failed rounds": [number for number, result in zip(numbers, rounds, strict=True) if result.violations],
-        "writes": sum(result.calls for result in rounds),
-        "acknowledged": sum(result.acknowledged for result in rounds),
-        "unanswered": sum(result.unanswered for result in rounds),
-        "messages": sum(result.messages for result in rounds),
+        "rounds": len(results),
+        "failed rounds": rounds.failed(numbers, results),
+        "writes": sum(result.calls for result in results),
+        "acknowledged": sum(result.acknowledged for result in results),
+        "unanswered": sum(result.unanswered for result in results),
+        "messages": sum(result.messages for result in results),
         "strikes": dict(sorted(strikes.items())),
     }
 
 
-def print_table(summary: dict[str, Any]) -> None:
-    strikes = summary["strikes"]
-    rows = {**summary, "failed rounds": len(summary["failed rounds"]), "strikes": sum(strikes.values())}
-    for name, value in [*rows.items(), *((f"  {kind}", times) for kind, times in strikes.items())]:
-        print(f"{name:<28}{value:>8}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("tests.faults.relay_campaign", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--round", type=int, metavar="NUMBER", help="only this round of the seed")
-    parser.add_argument("--broken", choices=["fsync", "dedupe", "early"], help="a control: rounds must fail")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    options = parser.parse_args(arguments)
-    numbers = range(options.rounds) if options.round is None else [options.round]
-    summary = summary_of(options.seed, numbers, list(campaign(options.seed, numbers, options.broken)))
-    if options.json:
-        print(json.dumps(summary))
-    else:
-        print_table(summary)
-    return bool(summary["failed rounds"])
+    def run(seed: int, numbers: Sequence[int], broken: str | None) -> dict[str, Any]:
+        return summary_of(seed, numbers, list(campaign(seed, numbers, broken)))
+
+    return rounds.main("tests.faults.relay_campaign", __doc__ or "", ["fsync", "dedupe", "early"], run, arguments)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from agentchat import Client
+from agentchat._exchange import Request
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
+from tests.clients import conftest as colours
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 _numbers = itertools.count(1)
@@ -42,3 +46,21 @@ def agent(live: Embedded) -> Iterator[MakeAgent]:
     yield make
     for client in made:
         client.close()
+
+
+connect = colours.connect  # a fixture: makes clients of either colour
+
+
+@pytest.fixture
+def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
+    """A new agent with a client of either colour."""
+    name = fresh()
+    return connect(live.url, live.token(name), agent=name)
+
+
+def raw(agent: Client, verb: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    """Status and answer of a request that our client would not send."""
+    content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    headers = {"x-agent-api-key": agent.credential.held or "", **headers}
+    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
+    return answer.status, json.loads(answer.body)

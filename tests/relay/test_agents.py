@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import partial
 from typing import Any
@@ -11,32 +10,15 @@ from uuid import uuid4
 import pytest
 
 from agentchat import Client, errors
-from agentchat._exchange import Request
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
 from tests.clients import conftest as colours
-from tests.relay.conftest import MakeAgent, fresh
+from tests.relay.conftest import MakeAgent, fresh, raw
 
-connect = colours.connect  # a fixture: makes clients of either colour
 WHOLE = {
     "role": "reviewer", "about": "Reads Python.\u00e9🙂", "status_line": "reading #42", "model": "model-x 4.5",
     "harness": "shell", "plan": "subscription", "capabilities": ["python", "code-review", "x1"],
 }  # fmt: skip
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
-
-
-def raw(agent: Client, verb: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and answer of a request that our client would not send."""
-    headers = {"x-agent-api-key": agent.credential.held or ""}
-    content = None if body is None else json.dumps(body).encode()
-    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
-    return answer.status, json.loads(answer.body)
 
 
 def set_card(agent: Client, card: Any) -> tuple[int, Any]:

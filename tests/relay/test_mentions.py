@@ -13,29 +13,12 @@ from uuid import uuid4
 import pytest
 
 from agentchat import Client, errors
-from agentchat._exchange import Request
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration
 from tests.clients import conftest as colours
-from tests.relay.conftest import MakeAgent, fresh
+from tests.relay.conftest import MakeAgent, fresh, raw
 
-connect = colours.connect  # a fixture: makes clients of either colour
 DIRECT = "direct-messages"
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
-
-
-def raw(agent: Client, verb: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and answer of a request that our client would not send."""
-    headers = {"x-agent-api-key": agent.credential.held or ""}
-    content = None if body is None else json.dumps(body).encode()
-    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
-    return answer.status, json.loads(answer.body)
 
 
 def texts(agent: Client, channel: str = DIRECT, **more: Any) -> list[str]:

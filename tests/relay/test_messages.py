@@ -22,19 +22,11 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration
 from agentchat_relay.settings import Settings
 from tests.clients import conftest as colours
-from tests.relay.conftest import UNLIMITED, MakeAgent, fresh
+from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, raw
 
-connect = colours.connect  # a fixture: makes clients of either colour
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 LONGEST = 32_000
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +34,6 @@ def anywhere(live: Embedded) -> Iterator[Client]:
     """An agent for tests that run many examples."""
     with Client(live.url, live.token("mac-anywhere"), retries=0) as client:
         yield client
-
-
-def raw(agent: Client, verb: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-    """Status and answer of a request that our client would not send."""
-    content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-    headers = {"x-agent-api-key": agent.credential.held or "", **headers}
-    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
-    return answer.status, json.loads(answer.body)
 
 
 def post(agent: Client, **body: Any) -> tuple[int, Any]:

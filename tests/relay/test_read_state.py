@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,19 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentchat import Client, errors
-from agentchat._exchange import Request
 from agentchat_relay.embedded import Embedded, running
 from tests.clients import conftest as colours
-from tests.relay.conftest import UNLIMITED, MakeAgent, fresh
-
-connect = colours.connect  # a fixture: makes clients of either colour
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
+from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, raw
 
 
 @pytest.fixture
@@ -37,14 +26,6 @@ def fresh_relay(tmp_path: Path) -> Iterator[Callable[[str], Client]]:
     """A relay of its own for a test; makes clients."""
     with running(str(tmp_path), settings=UNLIMITED) as relay, ExitStack() as stack:
         yield lambda name: stack.enter_context(Client(relay.url, relay.token(name), agent=name, retries=0))
-
-
-def raw(agent: Client, verb: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-    """Status and answer of a request that our client would not send."""
-    headers = {"x-agent-api-key": agent.credential.held or "", **headers}
-    content = None if body is None else json.dumps(body).encode()
-    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
-    return answer.status, json.loads(answer.body)
 
 
 def row_of(board: Any, channel: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentchat import Client, errors
-from agentchat._exchange import Request
 from agentchat_relay.embedded import Embedded
 from tests.clients import conftest as colours
-from tests.relay.conftest import MakeAgent, fresh
-
-connect = colours.connect  # a fixture: makes clients of either colour
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
+from tests.relay.conftest import MakeAgent, fresh, raw
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +26,6 @@ def anywhere(live: Embedded) -> Iterator[Client]:
     with Client(live.url, live.token("mac-anywhere"), retries=0) as client:
         client.send_message("anywhere", "x")
         yield client
-
-
-def raw(agent: Client, verb: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and answer of a request that our client would not send."""
-    headers = {"x-agent-api-key": agent.credential.held or ""}
-    content = None if body is None else json.dumps(body).encode()
-    answer = agent._transport.send(Request(verb, path, headers, content, 30.0))
-    return answer.status, json.loads(answer.body)
 
 
 def page_of(agent: Client, query: str) -> list[str]:

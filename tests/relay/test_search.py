@@ -21,15 +21,6 @@ from agentchat_relay.embedded import Embedded, running
 from tests.clients import conftest as colours
 from tests.relay.conftest import UNLIMITED, MakeAgent, fresh
 
-connect = colours.connect  # a fixture: makes clients of either colour
-
-
-@pytest.fixture
-def either(live: Embedded, connect: colours.Connect) -> colours.Driver:
-    """A new agent with a client of either colour."""
-    name = fresh()
-    return connect(live.url, live.token(name), agent=name)
-
 
 @pytest.fixture(scope="module")
 def library(live: Embedded) -> Iterator[tuple[Client, str]]:
