@@ -46,11 +46,6 @@ class Blobs:
         with disk_faults(), _expected():
             return open(self._path(space_id, sha256), "rb")
 
-    def size(self, space_id: int, sha256: str) -> int:
-        """How many bytes the content has."""
-        with disk_faults(), _expected():
-            return os.stat(self._path(space_id, sha256)).st_size
-
     def keep(self, temporary: str, space_id: int, sha256: str, size: int) -> None:
         """Give a finished temporary file its name, or drop it where the same content is already."""
         path = self._path(space_id, sha256)

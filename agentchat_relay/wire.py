@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -10,6 +11,11 @@ from typing import NamedTuple
 from agentchat.errors import BadRequest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> int:
+    """This process's clock, in microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def new_id(at: int) -> str:

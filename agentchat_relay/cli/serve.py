@@ -106,7 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         limits.add_argument(flag, type=float, default=getattr(_DEFAULTS, name), metavar="RATE", help=text)
     limits.add_argument("--max-file-mib", type=float, default=10, help="largest file (default: %(default)s)")
     limits.add_argument(
-        "--max-agents", type=int, default=50, help="active agents of one machine (default: %(default)s)"
+        "--max-agents",
+        type=int,
+        default=_DEFAULTS.most_agents,
+        help="active agents of one machine (default: %(default)s)",
     )
     limits.add_argument("--own-names", action="store_true", help="machines register only names starting with their own")
     return parser

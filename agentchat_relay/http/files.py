@@ -15,10 +15,11 @@ from ..service.call import Agent, Call
 from ..service.channels import refuse_direct
 from ..service.files import Content, Found
 from ..store.seam import Lane
+from ..wire import now
 from .arguments import Arguments
 from .links import VALID_SECONDS
 from .operations import call_of
-from .parts import Parts, now
+from .parts import Parts
 from .reply import SAFE, Reply, json_reply
 from .request import Request
 from .uploads import Spool, Upload, store

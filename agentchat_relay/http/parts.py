@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from agentchat.errors import AgentChatError, RateLimited
 from ..blobs import Blobs
 from ..settings import Settings
 from ..store.seam import Lane, Store
+from ..wire import now
 from .authentication import Agents, Operators, address_of
 from .limits import Buckets, Window
 from .links import Links
@@ -75,8 +75,3 @@ class Parts:
 
     def address_of(self, request: Request) -> str:
         return address_of(request, self.settings.trusted_proxies)
-
-
-def now() -> int:
-    """This process's clock, in microseconds."""
-    return time.time_ns() // 1000

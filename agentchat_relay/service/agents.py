@@ -53,15 +53,7 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
     row = tx.one("agent_by_key", key_hash=key_hash)
     if row is None:
         return None
-    agent = Agent(
-        row["id"],
-        row["public_id"],
-        row["name"],
-        row["space_id"],
-        row["space"],
-        row["kind"],
-        tuple(row["roles"].split()),
-    )
+    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"])
     return agent, row["last_seen_at"] or 0
 
 

@@ -12,9 +12,6 @@ class Agent(NamedTuple):
     public_id: str
     name: str
     space_id: int
-    space: str
-    kind: str = "agent"
-    roles: tuple[str, ...] = ()
 
 
 class Call(NamedTuple):

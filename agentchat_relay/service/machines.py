@@ -23,14 +23,13 @@ from . import agents
 _SECOND = 1_000_000
 WINDOW = 60 * _SECOND  # a timestamp may be this far off, either way
 MOST_PER_WINDOW = 5  # verified registrations of one machine
-MOST_AGENTS = 50  # active ones of one machine
 
 
 class Rules(NamedTuple):
     """What an operator may set."""
 
-    most_agents: int = MOST_AGENTS
-    own_names: bool = False  # a machine registers only names that start with its own
+    most_agents: int  # active ones of one machine
+    own_names: bool  # a machine registers only names that start with its own
 
 
 class Registration(NamedTuple):

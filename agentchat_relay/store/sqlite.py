@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 from agentchat.errors import AgentChatError, NotConfigured, Unavailable
 
 from ..durable import sync_directory
+from ..wire import now
 from .cache import Shared
 from .fulltext import FullText
 from .lane import LaneThread, Waiting, tell
 from .migrate import migrate
 from .seam import Call, Done, Lane, Outcome
-from .sqlite_tx import WriteTransaction, as_ours, now_in_micros, read_group
+from .sqlite_tx import WriteTransaction, as_ours, read_group
 
 T = TypeVar("T")
 Connect = Callable[[str], Any]
@@ -140,7 +141,7 @@ class Sqlite:
         transaction = self._transaction
         alone = len(group) == 1
         try:
-            transaction.begin(now_in_micros())
+            transaction.begin(now())
             outcomes = [self._attempt(waiting, alone) for waiting in group]
             forgot = transaction.commit()
         except Exception as error:

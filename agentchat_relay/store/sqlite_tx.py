@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from agentchat.errors import AgentChatError, StorageFull, Unavailable
 
+from ..wire import now
 from .cache import Encoded, Shared
 from .lane import Waiting
 from .query import Query
@@ -262,7 +262,7 @@ def read_group(
     outcomes: list[Outcome] = []
     try:
         connection.execute("BEGIN")
-        transaction = ReadTransaction(connection, encoded.current, now_in_micros(), search)
+        transaction = ReadTransaction(connection, encoded.current, now(), search)
         for waiting in group:
             try:
                 outcomes.append((waiting.done, waiting.call(transaction), None))
@@ -290,7 +290,3 @@ def as_ours(error: Exception) -> Exception:
     if "readonly" in text or "disk i/o" in text or "unable to open" in text:
         return Unavailable("The relay cannot write to its database; its operator must look at the disk.")
     return error
-
-
-def now_in_micros() -> int:
-    return time.time_ns() // 1000

@@ -463,9 +463,12 @@ class Sender:
 
 def follow(relay: RelayProcess, name: str, key: str, channel: str, limit: int, over: threading.Event) -> Followed:
     """Read a list of messages by its next_cursor until nothing follows and nobody posts any more."""
-    rows: list[Row] = []
     with Client(relay.url, key, agent=name, retries=20, deadline=PATIENCE) as client:
-        cursor = None
+        page = client.read_messages(channel, limit=limit, include_status=True)
+        rows, cursor = [row_of(message) for message in page["messages"]], page["next_cursor"]
+        while page["has_more"]:  # more was posted before the first look than one page holds
+            page = client.read_messages(channel, limit=limit, cursor=page["previous_cursor"], include_status=True)
+            rows = [row_of(message) for message in page["messages"]] + rows
         while True:
             ending = over.is_set()
             page = client.read_messages(channel, limit=limit, cursor=cursor, include_status=True)

@@ -55,7 +55,6 @@ def test_a_content_lies_under_its_space_and_hash(blobs: Blobs, root: Path):
         assert writer.finish() == SHA256
     assert files(root) == {f"7/{SHA256[:2]}/{SHA256}"}
     assert read(blobs, SHA256, 7) == CONTENT
-    assert blobs.size(7, SHA256) == len(CONTENT)
 
 
 def test_an_empty_content_and_one_of_many_pieces(blobs: Blobs):
@@ -79,8 +78,6 @@ def test_a_space_does_not_see_the_contents_of_another(blobs: Blobs):
     put(blobs, CONTENT, space_id=1)
     with pytest.raises(NotFound):
         blobs.open(2, SHA256)
-    with pytest.raises(NotFound):
-        blobs.size(2, SHA256)
 
 
 @pytest.mark.parametrize("name", ["", "0" * 64, SHA256.upper(), "../tmp", f"../../1/{SHA256}", "\0", "0" * 63 + "\n"])

@@ -1,6 +1,5 @@
 -- agent_by_key: who holds a key, if it is in use
-SELECT a.id, a.public_id, a.name, a.space_id, a.kind, a.roles, a.last_seen_at, s.name AS space
-FROM agents a JOIN spaces s ON s.id = a.space_id WHERE a.key_hash = :key_hash AND a.active = 1
+SELECT id, public_id, name, space_id, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
 
 -- holder_of_key: who has or had it
 SELECT id FROM agents WHERE key_hash = :key_hash
