@@ -77,7 +77,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
     }
     if broken == "early":
         relay.Sqlite = EarlySqlite
-    relay.serve = functools.partial(relay.serve, **options[broken])
+    serve.serve = functools.partial(relay.serve, **options[broken])
     return serve.main(arguments)
 
 
