@@ -50,6 +50,7 @@ class _Guarded(HttpToolsProtocol):
     received = 0  # bytes, of everything
     _head = 0  # bytes of the head that is coming in, and of what a chunked body adds to it
     _in_head = False
+    _in_body = False
 
     def on_message_begin(self) -> None:
         self._in_head, self._head = True, 0
@@ -57,18 +58,26 @@ class _Guarded(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
-            super().on_header(name, value)
-        else:  # the trailer of a body, which nobody reads
-            self._head += len(name) + len(value)
+            super().on_header(name, value)  # a trailer is read by nobody
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_body, self._head = False, True, 0
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body to wait for
             self.cycle.transport = cast("asyncio.Transport", _Joined(self.transport))
 
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head, self._in_body = 0, False
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
+        if self._in_body:  # what turns out to be body is taken back
+            self._head += len(data)
         super().data_received(data)
         if self._in_head:
             self._head += len(data)

@@ -19,7 +19,7 @@ DIRECT = "direct-messages"
 MOST_CREATED = 20  # by one agent
 _MOST_LISTED = 1000
 _FEW, _BOARD_ROWS = 5, 15
-_MOST_TEXT = 200_000  # characters on a board
+_MOST_TEXT = 200_000  # bytes of JSON on a board
 _BEGINNING = 200
 _GLOBAL = frozenset({"general", "status", "alerts", DIRECT, "global"})
 _PREFIXES = (  # prefix, type, federation scope
@@ -144,9 +144,9 @@ def _shorten(board: list[types.BoardChannel]) -> None:
     room = _MOST_TEXT
     for row in board:
         if (latest := row["latest"]) is not None:
-            if len(latest["content"]) > max(room, _BEGINNING):
+            if len(msgspec.json.encode(latest["content"])) > room and len(latest["content"]) > _BEGINNING:
                 latest["content"] = latest["content"][:_BEGINNING] + "…"
-            room -= len(latest["content"])
+            room -= len(msgspec.json.encode(latest["content"]))
 
 
 def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.BoardChannel:

@@ -12,11 +12,16 @@ _MOST = 20  # names that are compared closely
 
 def near(name: str, names: Iterable[str]) -> list[str]:
     """The known name that looks most like this one, if any: of those that begin and end most alike."""
-    name = name[:_LONGEST]
-    short = {known[:_LONGEST]: known for known in names}
+    name = _short(name)
+    short = {_short(known): known for known in names}
     alike = sorted(short, key=lambda known: _ends(name, known), reverse=True)[:_MOST]
     found = nearest(name, alike)
     return [] if found is None else [short[found]]
+
+
+def _short(name: str) -> str:
+    """A long name without its middle: what names have in common is their beginning, a machine's name."""
+    return name if len(name) <= _LONGEST else name[: _LONGEST // 2] + name[-_LONGEST // 2 :]
 
 
 def _ends(one: str, other: str) -> int:

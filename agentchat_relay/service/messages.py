@@ -102,9 +102,10 @@ def _encoded(metadata: dict[str, Any] | None) -> str | None:
 def _depth(value: object) -> int:
     """How deep objects and lists are nested."""
     depth, level = 0, [value]
-    while level := [inner for outer in level if isinstance(outer, dict | list) for inner in _members(outer)]:
+    while level := [one for one in level if isinstance(one, dict | list)]:
         depth += 1
-    return depth + 1
+        level = [inner for outer in level for inner in _members(outer)]
+    return depth
 
 
 def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:

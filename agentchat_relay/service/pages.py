@@ -72,7 +72,7 @@ def _page(tx: Reading, rows: list[Row], start: Cursor, limit: int, pins: set[int
     oldest = rows[0]["created_at"] if rows else start.at
     newest = rows[-1]["created_at"] if rows else start.at
     if not rows and not start.newer:  # an empty page of what is older: what is newer begins right there
-        newest = 0 if start.at in (0, _END) else start.at - 1
+        newest = 0 if start.at == 0 or start.at > tx.now else start.at - 1
     if not rows and start.newer:
         oldest = start.at + 1
     return {

@@ -224,9 +224,6 @@ def nested(depth: int, inner: object) -> dict[str, Any]:
     return {"project": value}
 
 
-INNERS = {"a text": "x", "many texts": ["x"], "nothing": []}
-
-
 @pytest.mark.parametrize("siblings", [0, 40])
 async def test_metadata_32_deep_reaches_both_clients(live: Embedded, agent: MakeAgent, siblings: int):
     channel, author = fresh("deep"), agent()
@@ -458,7 +455,7 @@ def foreign_traffic(live: Embedded, agent: MakeAgent) -> None:
     live.space(space)
     stranger = agent(fresh(), space=space)
     for number in range(30):
-        stranger.send_message(fresh("theirs"), "x") if number < 10 else stranger.send_message("general", "x")
+        stranger.send_message(fresh("theirs") if number < 10 else "general", "x")
         stranger.upload_file("general", f"{number}.txt", "x", post_message=False)
         stranger.send_direct_message(stranger.agent or "", "x")
 
