@@ -211,7 +211,7 @@ STRICT_WORDS = {"type", "properties", "required", "additionalProperties", "descr
 # Strict models send every argument, absent ones as null.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "check_board": {},
-    "read_messages": {"channel": "general", "limit": 20, "before": None},
+    "read_messages": {"channel": "general", "limit": 20, "before": None, "include_status": None},
     "send_message": {"channel": "general", "content": "hello", "parent_message_id": ID},
     "mark_mentions_read": {"mention_ids": [ID]},
     "upload_file": {
