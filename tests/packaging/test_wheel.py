@@ -171,7 +171,11 @@ def test_the_wheel_brings_the_command(built: Built) -> None:
     entries = configparser.ConfigParser()
     entries.read_string(content(built, "entry_points.txt"))
     assert {section: dict(entries[section]) for section in entries.sections()} == {
-        "console_scripts": {"agentchat": "agentchat.cli:main"}
+        "console_scripts": {"agentchat": "agentchat.cli:main"},
+        "agentchat.commands": {
+            "serve": "agentchat_relay.cli.serve:main",
+            "admin": "agentchat_relay.cli.admin:main",
+        },
     }
 
 
