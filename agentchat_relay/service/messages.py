@@ -227,14 +227,17 @@ def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[s
 
 
 def whole(tx: Reading, id: int, pinned: bool | None = None) -> Any:
-    """A message as it travels, already encoded. Pins are the one thing about it that can change."""
-    encoded = tx.encoded.get(id)
-    if encoded is None:
-        encoded = _encode(_travelling(tx.the("whole_message", id=id)))[:-1]
-        tx.encoded.put(id, encoded)
+    """A message as it travels, already encoded. Pins are the one thing about it that can change, so that it is kept in
+    either form."""
     if pinned is None:
         pinned = tx.one("pin_of", message_id=id) is not None
-    return msgspec.Raw(encoded + (_PINNED if pinned else _NOT_PINNED))
+    slot = -id if pinned else id
+    encoded = tx.encoded.get(slot)
+    if encoded is None:
+        row = tx.the("whole_message", id=id)
+        encoded = msgspec.Raw(_encode(_travelling(row))[:-1] + (_PINNED if pinned else _NOT_PINNED))
+        tx.encoded.put(slot, encoded)
+    return encoded
 
 
 def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""What never changes needs to be encoded once: a bounded cache by internal id."""
+"""What never changes needs to be encoded once: a bounded cache by number."""
 
 from __future__ import annotations
+
+from collections.abc import Sized
 
 _MOST_BYTES = 32 << 20
 _OVERHEAD = 150  # of one entry, about
@@ -10,11 +12,11 @@ class Encoded:
     """Begins anew when it is full. Threads may share it: a race costs no more than a wrong guess of how full it is."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._entries: dict[int, bytes] = {}
+        self._entries: dict[int, Sized] = {}
         self._room = self._most = most_bytes
         self.get = self._entries.get
 
-    def put(self, id: int, content: bytes, /) -> None:
+    def put(self, id: int, content: Sized, /) -> None:
         self._room -= len(content) + _OVERHEAD
         self._entries[id] = content
         if self._room < 0:

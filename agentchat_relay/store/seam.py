@@ -15,7 +15,7 @@ keep what it wrote, return the error instead of raising it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sized
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .query import Query
@@ -115,10 +115,10 @@ class Writing(Reading, Protocol):
 
 
 class Encoded(Protocol):
-    """A bounded cache of things that never change, by internal id."""
+    """A bounded cache of things that never change, by a number that the service chooses."""
 
-    def get(self, id: int, /) -> bytes | None: ...
-    def put(self, id: int, content: bytes, /) -> None: ...
+    def get(self, id: int, /) -> Sized | None: ...
+    def put(self, id: int, content: Sized, /) -> None: ...
 
 
 Call = Callable[[Any], Any]
