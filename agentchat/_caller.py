@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 from . import settings
@@ -23,6 +23,7 @@ from ._exchange import (
     new_idempotency_key,
 )
 from ._operation import Operation
+from ._transport import MAX_RESPONSE_BYTES
 from .errors import InvalidArguments, NotConfigured
 
 if TYPE_CHECKING:
@@ -46,8 +47,17 @@ class ClientOptions(TypedDict, total=False):
     max_response_bytes: int
 
 
+class Connection(NamedTuple):
+    """What a transport of ours is made from, besides the URL."""
+
+    ssl_context: SSLContext | None
+    max_response_bytes: int
+
+
 class Caller:
     """A client without its transport."""
+
+    _transport: Any
 
     def __init__(
         self,
@@ -78,7 +88,10 @@ class Caller:
         self._headers = {"accept": "application/json", "user-agent": "agentchat"}
         self._session = _Session(options.get("session"))
         self._owns_transport = True
-        _check_size(options.get("max_response_bytes", 1))
+        self.custom_transport = False
+        self._connection = Connection(
+            options.get("ssl_context"), _size(options.get("max_response_bytes", MAX_RESPONSE_BYTES))
+        )
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not settings.is_loopback(parts.hostname):
             import warnings
@@ -120,6 +133,22 @@ class Caller:
     def _from_settings(cls, found: settings.Settings, options: ClientOptions) -> Self:
         key = settings.credential(found, options.get("ssl_context"))
         return cls(found.url, key, agent=found.agent, project=found.project, **options)
+
+    @classmethod
+    def like(cls, other: Caller) -> Self:
+        """A client of this class for the same agent: its relay, key, options and session, but its own connections."""
+        twin = object.__new__(cls)
+        twin.__dict__.update(other.__dict__)
+        if other.custom_transport:
+            raise InvalidArguments(f"{other!r} has a transport of its own, which its twin could not use.")
+        twin._transport = cls._connect(other.url, other._connection)
+        twin._owns_transport = True
+        return twin
+
+    @staticmethod
+    def _connect(url: str, connection: Connection) -> Any:
+        """A transport to the relay."""
+        raise NotImplementedError
 
     def with_options(
         self,
@@ -212,9 +241,10 @@ def _stack_level() -> int:
     return level
 
 
-def _check_size(size: int) -> None:
+def _size(size: int) -> int:
     if type(size) is not int or size < 1:
         raise InvalidArguments(f"max_response_bytes must be a positive integer, got {size!r}.")
+    return size
 
 
 def _label(name: str, value: str) -> str:

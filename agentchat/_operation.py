@@ -152,6 +152,15 @@ class Operation(Generic[P, R]):
             self._resolve()
         return self._result
 
+    @property
+    def set_by_tools(self) -> Mapping[str, Any]:
+        """What our tools send by themselves: no model sets it, none needs to."""
+        return {
+            name: parameter.client_only.tools
+            for name, parameter in self.parameters.items()
+            if parameter.client_only and parameter.client_only.tools is not None
+        }
+
     def _resolve(self) -> None:
         hints = get_type_hints(self.function, include_extras=True)
         self._result = hints.pop("return")

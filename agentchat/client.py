@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Self, TypeVar, Unpack
 
-from ._caller import Caller, ClientOptions
+from ._caller import Caller, ClientOptions, Connection
 from ._exchange import Pause, Request, Response, Steps
 from ._operation import Operation, SyncCaller
-from ._transport import MAX_RESPONSE_BYTES, StdlibTransport, Transport
+from ._transport import StdlibTransport, Transport
 from .contract import Contract
 from .errors import NetworkError
 from .settings import Credential
@@ -38,11 +38,12 @@ class Client(Caller, SyncCaller, Contract):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(url, key, agent=agent, project=project, **options)
-        self._transport: Transport = transport or StdlibTransport(
-            self.url,
-            ssl_context=options.get("ssl_context"),
-            max_response_bytes=options.get("max_response_bytes", MAX_RESPONSE_BYTES),
-        )
+        self.custom_transport = transport is not None
+        self._transport: Transport = transport or self._connect(self.url, self._connection)
+
+    @staticmethod
+    def _connect(url: str, connection: Connection) -> StdlibTransport:
+        return StdlibTransport(url, **connection._asdict())
 
     def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
         return drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)

@@ -1,6 +1,10 @@
-"""AgentChat for LangChain and LangGraph.
+"""AgentChat for LangChain and LangGraph: tools, a toolkit, a handler that reports runs by itself, an async client.
 
-Today: the asynchronous client and the pydantic form of each operation's arguments. Everything is loaded on first use.
+toolkit = AgentChatToolkit.from_env()
+agent = create_agent(model, toolkit.get_tools())
+agent.invoke(question, {"callbacks": [AgentChatCallbackHandler(toolkit.client, channel="status")]})
+
+Everything is loaded on first use, so that the import costs next to nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +15,89 @@ from agentchat._lazy import lazy
 
 if TYPE_CHECKING:
     from .args_schema import args_schema as args_schema
+    from .callbacks import AgentChatCallbackHandler as AgentChatCallbackHandler
     from .client import AsyncClient as AsyncClient
+    from .tool import AgentChatTool as AgentChatTool
+    from .toolkit import AgentChatToolkit as AgentChatToolkit
+    from .tools import CheckBoardTool as CheckBoardTool
+    from .tools import CheckMentionsTool as CheckMentionsTool
+    from .tools import DownloadFileTool as DownloadFileTool
+    from .tools import FindAgentsTool as FindAgentsTool
+    from .tools import GetFileUrlTool as GetFileUrlTool
+    from .tools import GetMessageTool as GetMessageTool
+    from .tools import ListChannelsTool as ListChannelsTool
+    from .tools import ListFilesTool as ListFilesTool
+    from .tools import ListPinnedMessagesTool as ListPinnedMessagesTool
+    from .tools import ListReadersTool as ListReadersTool
+    from .tools import MarkChannelReadTool as MarkChannelReadTool
+    from .tools import MarkMentionsReadTool as MarkMentionsReadTool
+    from .tools import PinMessageTool as PinMessageTool
+    from .tools import ReadMessagesTool as ReadMessagesTool
+    from .tools import ReadThreadTool as ReadThreadTool
+    from .tools import SearchMessagesTool as SearchMessagesTool
+    from .tools import SendDirectMessageTool as SendDirectMessageTool
+    from .tools import SendMessageTool as SendMessageTool
+    from .tools import SetCardTool as SetCardTool
+    from .tools import UnpinMessageTool as UnpinMessageTool
+    from .tools import UploadFileTool as UploadFileTool
 
-_HOMES = {"AsyncClient": "client", "args_schema": "args_schema"}
+_HOMES = {
+    "AgentChatCallbackHandler": "callbacks",
+    "AgentChatTool": "tool",
+    "AgentChatToolkit": "toolkit",
+    "AsyncClient": "client",
+    "args_schema": "args_schema",
+    "CheckBoardTool": "tools",
+    "CheckMentionsTool": "tools",
+    "DownloadFileTool": "tools",
+    "FindAgentsTool": "tools",
+    "GetFileUrlTool": "tools",
+    "GetMessageTool": "tools",
+    "ListChannelsTool": "tools",
+    "ListFilesTool": "tools",
+    "ListPinnedMessagesTool": "tools",
+    "ListReadersTool": "tools",
+    "MarkChannelReadTool": "tools",
+    "MarkMentionsReadTool": "tools",
+    "PinMessageTool": "tools",
+    "ReadMessagesTool": "tools",
+    "ReadThreadTool": "tools",
+    "SearchMessagesTool": "tools",
+    "SendDirectMessageTool": "tools",
+    "SendMessageTool": "tools",
+    "SetCardTool": "tools",
+    "UnpinMessageTool": "tools",
+    "UploadFileTool": "tools",
+}
 
-__all__ = ["AsyncClient", "args_schema"]
+__all__ = [
+    "AgentChatCallbackHandler",
+    "AgentChatTool",
+    "AgentChatToolkit",
+    "AsyncClient",
+    "CheckBoardTool",
+    "CheckMentionsTool",
+    "DownloadFileTool",
+    "FindAgentsTool",
+    "GetFileUrlTool",
+    "GetMessageTool",
+    "ListChannelsTool",
+    "ListFilesTool",
+    "ListPinnedMessagesTool",
+    "ListReadersTool",
+    "MarkChannelReadTool",
+    "MarkMentionsReadTool",
+    "PinMessageTool",
+    "ReadMessagesTool",
+    "ReadThreadTool",
+    "SearchMessagesTool",
+    "SendDirectMessageTool",
+    "SendMessageTool",
+    "SetCardTool",
+    "UnpinMessageTool",
+    "UploadFileTool",
+    "args_schema",
+]
 
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

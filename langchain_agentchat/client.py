@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import httpx
 
-from agentchat._caller import Caller, ClientOptions
+from agentchat._caller import Caller, ClientOptions, Connection
 from agentchat._exchange import Pause, Request, Response, Steps
 from agentchat._operation import AsyncCaller, Operation
 from agentchat._proxy import proxy_for
@@ -31,7 +31,7 @@ class AsyncTransport(Protocol):
 
 
 class AsyncClient(Caller, AsyncCaller, Contract):
-    """An agent's connection to its relay, for one event loop at a time.
+    """An agent's connection to its relay. Event loops may share one; each gets connections of its own.
 
     async with AsyncClient.from_env() as client:
         await client.send_message("general", "hello, @mac-reviewer")
@@ -48,11 +48,12 @@ class AsyncClient(Caller, AsyncCaller, Contract):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(url, key, agent=agent, project=project, **options)
-        self._transport: AsyncTransport = transport or HttpxTransport(
-            self.url,
-            ssl_context=options.get("ssl_context"),
-            max_response_bytes=options.get("max_response_bytes", MAX_RESPONSE_BYTES),
-        )
+        self.custom_transport = transport is not None
+        self._transport: AsyncTransport = transport or self._connect(self.url, self._connection)
+
+    @staticmethod
+    def _connect(url: str, connection: Connection) -> HttpxTransport:
+        return HttpxTransport(url, **connection._asdict())
 
     async def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
         return await drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
@@ -101,8 +102,7 @@ class HttpxTransport:
         self._max_bytes = max_response_bytes
         self._ssl_context = ssl_context
         self._proxy = proxy_for(url)
-        self._http: httpx.AsyncClient | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pools: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     async def send(self, request: Request) -> Response:
         call = f"{request.method} {request.path.partition('?')[0]}"
@@ -149,15 +149,17 @@ class HttpxTransport:
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
+        http = self._pools.get(loop)
+        if http is None:
+            for ended in [other for other in list(self._pools) if other.is_closed()]:
+                self._pools.pop(ended, None)
             if self._ssl_context is None and self._url.startswith("https:"):
                 from ssl import create_default_context
 
                 self._ssl_context = create_default_context()  # the system's trust store, as the sync client has it
             # The environment is read by our own rules, so that both clients go the same way. The pool is unbounded,
             # since a request waits for its connection only as long as its time-out. No cookies are kept.
-            self._loop = loop
-            self._http = httpx.AsyncClient(
+            http = self._pools[loop] = httpx.AsyncClient(
                 verify=False if self._ssl_context is None else self._ssl_context,
                 proxy=self._proxy,
                 trust_env=False,
@@ -165,11 +167,12 @@ class HttpxTransport:
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )
-        return self._http
+        return http
 
     async def close(self) -> None:
-        http, self._http = self._http, None
-        if http is not None and self._loop is asyncio.get_running_loop():
+        """Close this loop's connections; those of other loops end with them."""
+        http = self._pools.pop(asyncio.get_running_loop(), None)
+        if http is not None:
             await http.aclose()
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from agentchat import cli
+from agentchat.contract import OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 SURFACE = {
@@ -28,7 +29,10 @@ SURFACE = {
     ],
     "agentchat_relay": ["Embedded", "Settings", "running"],
     "agentchat_executor": ["AgentChatExecutor", "AsyncExecutor", "Executor", "Result"],
-    "langchain_agentchat": ["AsyncClient", "args_schema"],
+    "langchain_agentchat": sorted(
+        ["AgentChatCallbackHandler", "AgentChatTool", "AgentChatToolkit", "AsyncClient", "args_schema"]
+        + [f"{name.replace('_', ' ').title().replace(' ', '')}Tool" for name in OPERATIONS]
+    ),
 }
 EXPORTED = [(package, name) for package, names in SURFACE.items() for name in names]
 SOURCES = sorted(

@@ -99,9 +99,7 @@ class Rules:
             arguments = check(operation, given, for_model=True)
         except InvalidArguments as error:
             return self.failed(error)
-        for name, parameter in operation.parameters.items():
-            if parameter.client_only and parameter.client_only.tools is not None:
-                arguments[name] = parameter.client_only.tools
+        arguments |= operation.set_by_tools
         return Planned(operation, arguments, _derived_key(call, given) if operation.writes else None)
 
     def method(self, client: Any, planned: Planned) -> Callable[..., Any]:

@@ -1,0 +1,74 @@
+"""Both colours of one agent's client: whoever calls synchronously gets the sync one, a coroutine the async one.
+
+The colour that was not given is made from the other: same relay, key, options and session. A client that is not ours,
+or that has a transport of its own, cannot be made over; then a coroutine calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from inspect import iscoroutinefunction
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from agentchat import Client
+from agentchat._caller import Caller
+from agentchat._operation import AsyncCaller, Operation, SyncCaller
+
+from .client import AsyncClient
+
+# The twin of each client, so that all its tools share one. A twin holds nothing that would keep its client alive.
+_TWINS: WeakKeyDictionary[Caller, Caller] = WeakKeyDictionary()
+
+
+def is_async(client: object) -> bool:
+    """Whether a client's operations are coroutines. A client may be any object with methods of the contract's names."""
+    if isinstance(client, SyncCaller | AsyncCaller):
+        return isinstance(client, AsyncCaller)
+    return any(iscoroutinefunction(getattr(client, name, None)) for name in ("check_board", "send_message"))
+
+
+def sync_client(client: Any) -> Any:
+    """The client for a thread that may wait."""
+    if not is_async(client):
+        return client
+    if not isinstance(client, AsyncClient) or client.custom_transport:
+        raise TypeError(f"{client!r} can only be awaited: use ainvoke, or make the tools with a sync client.")
+    return _TWINS.get(client) or _TWINS.setdefault(client, Client.like(client))
+
+
+def async_client(client: Any) -> Any | None:
+    """The client for an event loop, or None if there is only a sync one, which needs a thread."""
+    if is_async(client):
+        return client
+    if not isinstance(client, Client) or client.custom_transport:
+        return None
+    return _TWINS.get(client) or _TWINS.setdefault(client, AsyncClient.like(client))
+
+
+def call(client: Any, operation: Operation[..., Any], arguments: dict[str, Any], key: str | None) -> Any:
+    """Run an operation and wait for it."""
+    return _method(sync_client(client), operation, key)(**arguments)
+
+
+async def acall(client: Any, operation: Operation[..., Any], arguments: dict[str, Any], key: str | None) -> Any:
+    """Run an operation on an event loop."""
+    native = async_client(client)
+    if native is None:
+        return await asyncio.to_thread(_method(client, operation, key), **arguments)
+    return await _method(native, operation, key)(**arguments)
+
+
+async def close_twin(client: Any) -> None:
+    """Close the connections of the colour that was made here, as far as they belong to this loop."""
+    twin = _TWINS.get(client) if isinstance(client, Caller) else None
+    if isinstance(twin, AsyncClient):
+        await twin.close()
+    elif isinstance(twin, Client):
+        twin.close()
+
+
+def _method(client: Any, operation: Operation[..., Any], key: str | None) -> Any:
+    if key is not None and hasattr(client, "with_options"):
+        client = client.with_options(idempotency_key=key)
+    return getattr(client, operation.name)

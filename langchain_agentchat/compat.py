@@ -1,0 +1,123 @@
+"""The names of `langchain-airchat`, so that its users change an import and nothing else (docs/migration.md).
+
+Settings come from `~/.airchat`, tools are called `airchat_...`. What the names stand for is ours: errors reach the
+model instead of ending the run, and the callback posts no content.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self, Unpack
+
+from langchain_core.tools import BaseTool
+
+from agentchat import Client
+from agentchat._caller import ClientOptions
+from agentchat.schema import bare_name
+
+from . import tools
+from .callbacks import AgentChatCallbackHandler
+from .toolkit import AgentChatToolkit
+
+__all__ = [
+    "AirChatCallbackHandler",
+    "AirChatClient",
+    "AirChatToolkit",
+    "CheckBoardTool",
+    "CheckMentionsTool",
+    "DownloadFileTool",
+    "FindAgentsTool",
+    "ListChannelsTool",
+    "MarkMentionsReadTool",
+    "ReadMessagesTool",
+    "SearchMessagesTool",
+    "SendDirectMessageTool",
+    "SendMessageTool",
+    "UploadFileTool",
+]
+
+_PREFIX = "airchat_"
+_HOME = "~/.airchat"
+_FILES = ("upload_file", "download_file")
+
+
+class AirChatClient(Client):
+    """A client that is configured by the directory `~/.airchat`."""
+
+    @classmethod
+    def from_config(
+        cls,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        agent: str | None = None,
+        project: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """As `Client.from_config`, from another directory."""
+        return super().from_config(home or _HOME, agent=agent, project=project, **options)
+
+
+class AirChatToolkit(AgentChatToolkit):
+    """The standard tools and `find_agents`, called `airchat_...`."""
+
+    def __init__(self, client: Any = None, **settings: Any) -> None:
+        super().__init__(
+            AirChatClient.from_config(**settings) if client is None else client,
+            include=["find_agents"],
+            prefix=_PREFIX,
+        )
+
+    def get_tools(self, *, include_files: bool = True) -> list[BaseTool]:
+        """The tools, without those for files if asked."""
+        return [tool for tool in super().get_tools() if include_files or bare_name(tool.name, _PREFIX) not in _FILES]
+
+
+class AirChatCallbackHandler(AgentChatCallbackHandler):
+    """The status handler. The two switches of the other package are accepted; a run is always told whole."""
+
+    def __init__(
+        self,
+        client: Any,
+        channel: str = "general",
+        *,
+        post_on_chain_end: bool = True,
+        post_on_tool_error: bool = True,
+    ) -> None:
+        super().__init__(client, channel=channel)
+
+
+class _Renamed:
+    default_prefix = _PREFIX
+
+
+class CheckBoardTool(_Renamed, tools.CheckBoardTool): ...
+
+
+class ListChannelsTool(_Renamed, tools.ListChannelsTool): ...
+
+
+class ReadMessagesTool(_Renamed, tools.ReadMessagesTool): ...
+
+
+class SendMessageTool(_Renamed, tools.SendMessageTool): ...
+
+
+class SearchMessagesTool(_Renamed, tools.SearchMessagesTool): ...
+
+
+class CheckMentionsTool(_Renamed, tools.CheckMentionsTool): ...
+
+
+class MarkMentionsReadTool(_Renamed, tools.MarkMentionsReadTool): ...
+
+
+class SendDirectMessageTool(_Renamed, tools.SendDirectMessageTool): ...
+
+
+class UploadFileTool(_Renamed, tools.UploadFileTool): ...
+
+
+class DownloadFileTool(_Renamed, tools.DownloadFileTool): ...
+
+
+class FindAgentsTool(_Renamed, tools.FindAgentsTool): ...

@@ -1,0 +1,52 @@
+"""One effect per tool call, however often LangGraph runs it: the idempotency key is derived from where the call stands.
+
+Thread, checkpoint namespace and tool-call id are the same when a node is run again after a crash, by a retry, or on
+resume after an interrupt, and differ in every later turn, even if a provider repeats its ids. Outside LangGraph there
+is no such place, and the client makes a random key per call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import sha256
+from typing import Any
+
+_CALL: ContextVar[ToolCallPlace | None] = ContextVar("agentchat_tool_call", default=None)
+
+
+class ToolCallPlace:
+    """Where in a graph's history the running tool call stands."""
+
+    def __init__(self, config: Mapping[str, Any] | None, tool_call_id: str | None) -> None:
+        configurable = (config or {}).get("configurable") or {}
+        metadata = (config or {}).get("metadata") or {}
+        self._thread = configurable.get("thread_id")
+        self._namespace = metadata.get("langgraph_checkpoint_ns") or configurable.get("checkpoint_ns")
+        self._tool_call_id = tool_call_id
+        self._writes = 0
+
+    def next_key(self, operation: str) -> str | None:
+        """The key of the call's next write; None outside LangGraph."""
+        if not (self._namespace and self._tool_call_id):
+            return None
+        place = (self._thread, self._namespace, self._tool_call_id, operation, self._writes)
+        self._writes += 1
+        return sha256("\0".join(str(part) for part in place).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+@contextmanager
+def running_at(config: Mapping[str, Any] | None, tool_call_id: str | None) -> Iterator[None]:
+    """For the time of one tool call, also in the threads and tasks it starts."""
+    token = _CALL.set(ToolCallPlace(config, tool_call_id))
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+def next_key(operation: str) -> str | None:
+    """The idempotency key for a write of the tool call that runs now, or None."""
+    place = _CALL.get()
+    return None if place is None else place.next_key(operation)

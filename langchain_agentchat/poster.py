@@ -1,0 +1,253 @@
+"""Sends statuses from a thread of its own, so that no run ever waits for the relay.
+
+Waiting statuses are few and stay few: a status that is overtaken before it was sent gives way to the next one of its
+run, and over the limit the oldest "started" and "resumed" are dropped, then the oldest others are folded into counts.
+Both are told with the next post. The thread ends when there is nothing to do, and starts again by itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from agentchat import Client
+from agentchat._exchange import new_idempotency_key
+from agentchat.errors import AgentChatError
+
+from .runs import Status
+
+_LOG = logging.getLogger("agentchat.status")
+_IDLE_SECONDS = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_LAST_PAUSE = 0.1  # between attempts at the end of the program
+_MOST_FOLDED = 20
+_LONGEST_NOTE = 2_000
+
+Redact = Callable[[str], str]
+
+
+class Stats(NamedTuple):
+    """What became of the statuses so far. `merged` were overtaken by a later one of the same run before being sent."""
+
+    posted: int
+    merged: int
+    dropped: int
+    pending: int
+
+
+class _Pending:
+    """A status on its way."""
+
+    __slots__ = ("key", "status")
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+        self.key: str | None = None  # made at the first attempt and kept: repeated, it takes effect once
+
+
+class Poster:
+    """A bounded queue and the thread that empties it."""
+
+    def __init__(
+        self, client: Client, channel: str, *, redact: Redact | None, max_pending: int, drain_seconds: float
+    ) -> None:
+        self._client = client
+        self._channel = channel
+        self._redact = redact
+        self._max_pending = max_pending
+        self._drain_seconds = drain_seconds
+        self._start_over()
+        self._posted = self._merged = self._dropped = 0
+        _ALL.add(self)
+
+    def _start_over(self) -> None:
+        """An empty queue without a thread: at first, and in a forked child, whose parent sends what waited."""
+        self._changed = threading.Condition()
+        self._queue: deque[_Pending] = deque()
+        self._thread: threading.Thread | None = None
+        self._sending = False
+        self._untold = 0  # dropped and not told yet
+        self._folded: Counter[str] = Counter()
+        self._stop_at: float | None = None
+
+    def put(self, status: Status) -> None:
+        """Queue a status. Takes microseconds and never raises for the relay's sake."""
+        with self._changed:
+            waiting = next((one for one in reversed(self._queue) if one.status.story is status.story), None)
+            if waiting is not None and waiting.status.droppable and waiting.key is None:
+                notes = filter(None, (waiting.status.note, status.note))
+                waiting.status = status._replace(note="\n".join(notes) or None)
+                self._merged += 1
+                return
+            if len(self._queue) >= self._max_pending:
+                self._make_room()
+            self._queue.append(_Pending(status))
+            if self._thread is None:
+                self._start_thread()
+            self._changed.notify_all()
+
+    def _make_room(self) -> None:
+        victim = next((one for one in self._queue if one.status.droppable and one.key is None), None)
+        if victim is not None:
+            self._untold += 1
+            self._dropped += 1
+        else:
+            victim = next((one for one in self._queue if one.key is None), self._queue[0])
+            told = f"{victim.status.story.name} {victim.status.state}"
+            self._folded[told if told in self._folded or len(self._folded) < _MOST_FOLDED else "other runs"] += 1
+            self._merged += 1
+        self._queue.remove(victim)
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="agentchat-status", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending: `drain` sends what is left
+            self._thread = None
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while (one := self._next()) is not None:
+            again = self._send(one)
+            with self._changed:
+                self._sending = False
+                if again:
+                    self._queue.appendleft(one)
+                    if not self._changed.wait_for(lambda: self._stop_at is not None, pause):
+                        pause = min(pause * 2, _LONGEST_PAUSE)
+                    else:
+                        self._changed.wait(_LAST_PAUSE)
+                else:
+                    pause = _FIRST_PAUSE
+                self._changed.notify_all()
+
+    def _next(self) -> _Pending | None:
+        """The next status to send, or None when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._stop_at is not None, _IDLE_SECONDS)
+            late = self._stop_at is not None and time.monotonic() >= self._stop_at
+            if not self._queue or late:
+                self._thread = None
+                self._changed.notify_all()
+                return None
+            self._sending = True
+            one = self._queue.popleft()
+            one.key = one.key or new_idempotency_key()
+            return one
+
+    def _send(self, one: _Pending) -> bool:
+        """Post a status; true if it must be tried again."""
+        try:
+            untold, folded = self._untold, Counter(self._folded)
+            client = self._client.with_options(idempotency_key=one.key, **self._patience())
+            story = one.status.story
+            sent = client.send_message(
+                self._channel,
+                self._text(one, untold, folded),
+                parent_message_id=story.first_post,
+                metadata={"agentchat_status": dict(one.status.facts)},
+                kind="status",
+            )
+            story.first_post = story.first_post or sent["message"]["id"]
+            with self._changed:
+                self._posted += 1
+                self._untold -= untold
+                self._folded -= folded
+        except AgentChatError as error:
+            if error.retryable:
+                return True
+            self._lost(error)
+        except Exception as error:
+            self._lost(error)
+        return False
+
+    def _patience(self) -> dict[str, Any]:
+        """At the end of the program, no attempt takes longer than what is left of its budget."""
+        if self._stop_at is None:
+            return {}
+        left = max(self._stop_at - time.monotonic(), 0.05)
+        return {"timeout": left, "deadline": left}
+
+    def _text(self, one: _Pending, untold: int, folded: Counter[str]) -> str:
+        lines = [one.status.text]
+        if folded:
+            told = ", ".join(f"{name} x{count}" for name, count in folded.most_common())
+            lines.append(f"(before this, not posted one by one: {told})")
+        if untold:
+            lines.append(f"({untold} earlier status post{'' if untold == 1 else 's'} dropped)")
+        if one.status.note:
+            lines.append(self._redacted(one.status.note)[:_LONGEST_NOTE])
+        return "\n".join(lines)
+
+    def _redacted(self, content: str) -> str:
+        if self._redact is None:
+            return content
+        try:
+            return str(self._redact(content))
+        except Exception as error:  # rather nothing than what was meant to be hidden
+            _LOG.warning("The redact hook failed with %s; the content was left out.", type(error).__name__)
+            return "(content left out: the redact hook failed)"
+
+    def _lost(self, error: Exception) -> None:
+        with self._changed:
+            self._dropped += 1
+            self._untold += 1
+        _LOG.warning("A status could not be posted to #%s: %s", self._channel, error)
+
+    @property
+    def stats(self) -> Stats:
+        with self._changed:
+            return Stats(self._posted, self._merged, self._dropped, len(self._queue) + self._sending)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is queued; false if the time ran out before."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._queue or self._sending), timeout)
+
+    def close(self) -> None:
+        """Send what is left within the budget, and end the thread. Later statuses start it again."""
+        self._stop()
+        self._join()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stop_at = time.monotonic() + self._drain_seconds
+            self._changed.notify_all()
+
+    def _join(self) -> None:
+        with self._changed:
+            left = (self._stop_at or 0.0) - time.monotonic()
+            self._changed.wait_for(lambda: self._thread is None, max(left, 0.0) + _LAST_PAUSE)
+            threadless = self._thread is None and bool(self._queue)
+        if threadless:  # at the interpreter's end no thread can be started
+            self._run()
+        with self._changed:
+            self._stop_at = None
+
+
+_ALL: WeakSet[Poster] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    posters = list(_ALL)
+    for poster in posters:  # all of them first: they share one budget
+        poster._stop()
+    for poster in posters:
+        poster._join()
+
+
+def _forget_all() -> None:
+    for poster in list(_ALL):
+        poster._start_over()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

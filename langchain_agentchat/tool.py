@@ -1,0 +1,143 @@
+"""What every tool does: one operation of the contract, as a LangChain tool.
+
+A failure reaches the model as a failure, one sentence with `status="error"`, and the run goes on. What other agents
+wrote arrives fenced; the relay's whole answer is the artifact.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from langchain_core.tools import BaseTool, ToolException
+from pydantic import Field, ValidationError
+
+from agentchat import Client, text
+from agentchat._arguments import nearest
+from agentchat._operation import Operation
+from agentchat.errors import AgentChatError, NetworkError, Unavailable
+from agentchat.schema import PREFIX
+
+from .args_schema import args_schema
+from .colours import acall, call
+from .once import next_key, running_at
+
+_LARGEST_ARTIFACT = 1_000_000
+_MOST_PROBLEMS = 5
+
+
+class AgentChatTool(BaseTool):
+    """An operation as a tool. Each subclass names its operation, and nothing else.
+
+    SendMessageTool(client)          # a Client or an AsyncClient; both ways of calling are native
+    SendMessageTool()                # the client of the environment: AGENTCHAT_URL, AGENTCHAT_KEY
+    """
+
+    operation: ClassVar[Operation[..., Any]]
+    default_prefix: ClassVar[str] = PREFIX
+
+    client: Any = Field(exclude=True, repr=False)
+    max_chars: int = Field(text.MAX_CHARS, ge=text.FEWEST_CHARS)
+    reachable: frozenset[str] = Field(frozenset(), exclude=True, repr=False)
+    prefix: str = Field(PREFIX, exclude=True, repr=False)
+    moves_cursor: bool = Field(True, repr=False)
+    raise_on_transport_error: bool = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.__doc__ = cls.__doc__ or cls.operation.description
+
+    def __init__(self, client: Any = None, **options: Any) -> None:
+        operation = type(self).operation
+        client = Client.from_env() if client is None else client
+        relay = {"agentchat_relay": client.url} if isinstance(getattr(client, "url", None), str) else {}
+        prefix = options.setdefault("prefix", type(self).default_prefix)
+        standard = {
+            "name": prefix + operation.name,
+            "description": operation.description,
+            "args_schema": args_schema(operation),
+            "response_format": "content_and_artifact",
+            "handle_tool_error": True,
+            "handle_validation_error": partial(argument_problems, operation),
+        }
+        metadata = {"agentchat_op": operation.name, **relay, **(options.pop("metadata", None) or {})}
+        super().__init__(client=client, **{**standard, **options}, metadata=metadata)
+
+    def run(self, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        """As every tool's, and every write in it takes effect once, however often LangGraph repeats the call."""
+        with running_at(kwargs.get("config"), kwargs.get("tool_call_id")):
+            return super().run(tool_input, *args, **kwargs)
+
+    async def arun(self, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `run`."""
+        with running_at(kwargs.get("config"), kwargs.get("tool_call_id")):
+            return await super().arun(tool_input, *args, **kwargs)
+
+    def _run(self, **arguments: Any) -> tuple[str, Any]:
+        try:
+            return self._shown(call(self.client, self.operation, *self._prepared(arguments)))
+        except AgentChatError as error:
+            raise self._failure(error) from error
+
+    async def _arun(self, **arguments: Any) -> tuple[str, Any]:
+        try:
+            return self._shown(await acall(self.client, self.operation, *self._prepared(arguments)))
+        except AgentChatError as error:
+            raise self._failure(error) from error
+
+    def _prepared(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The arguments, with what tools send by themselves, and the idempotency key of what changes something."""
+        own = self.operation.set_by_tools if self.moves_cursor else {}
+        key = next_key(self.operation.name) if self.operation.writes or own else None
+        return {**arguments, **own}, key
+
+    def _shown(self, data: Any) -> tuple[str, Any]:
+        shown = text.render(
+            self.operation, data, max_chars=self.max_chars, reachable=self.reachable, prefix=self.prefix
+        )
+        return shown, as_artifact(data)
+
+    def _failure(self, error: AgentChatError) -> Exception:
+        if self.raise_on_transport_error and isinstance(error, NetworkError | Unavailable):
+            return error
+        return ToolException(text.explain(error, self.max_chars))
+
+
+def as_artifact(data: Any) -> Any:
+    """The relay's answer as JSON. A file's content becomes text, or base64; a huge one stays out of checkpoints."""
+    content = data.get("content") if isinstance(data, Mapping) else None
+    if not isinstance(content, bytes):
+        return data
+    file = {**data, "size": len(content), "content": None, "encoding": None}
+    if len(content) <= _LARGEST_ARTIFACT:
+        try:
+            file |= {"content": content.decode(), "encoding": "utf-8"}
+        except UnicodeDecodeError:
+            file |= {"content": b64encode(content).decode(), "encoding": "base64"}
+    return file
+
+
+def argument_problems(operation: Operation[..., Any], error: ValidationError) -> str:
+    """What is wrong with a model's arguments, as `field: reason` per line; values are not repeated."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [_problem(operation, problem) for problem in problems[:_MOST_PROBLEMS]]
+    if left_out := len(problems) - len(lines):
+        lines.append(f"({left_out} further problems)")
+    return "\n".join(["Error (bad_request): change these arguments and call again.", *lines])
+
+
+def _problem(operation: Operation[..., Any], problem: Mapping[str, Any]) -> str:
+    name, *inner = (str(part) for part in problem["loc"] or ("arguments",))
+    parameter = operation.parameters.get(name)
+    form = parameter and (parameter.item_form if inner else parameter.form)
+    if problem["type"] == "extra_forbidden":
+        near = nearest(name, [known for known, one in operation.parameters.items() if not one.client_only])
+        reason = "there is no such argument" + (f"; did you mean {near}?" if near else "")
+    elif problem["type"] == "string_pattern_mismatch" and form:
+        reason = f"must be {form.words}"
+    else:
+        reason = str(problem["msg"])
+    where = text.word(name, 60) + "".join(f"[{text.word(part, 20)}]" for part in inner)
+    return f"{where}: {reason}"

@@ -1,0 +1,104 @@
+"""All tools of one agent, chosen once: which operations, how they are named, how long their texts may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from agentchat import Client, schema, text
+from agentchat.contract import OPERATIONS
+from agentchat.errors import InvalidArguments
+
+from .colours import close_twin
+from .tool import AgentChatTool
+from .tools import TOOLS
+
+
+class AgentChatToolkit(BaseToolkit):
+    """The tools of a preset, bound to one client.
+
+        toolkit = AgentChatToolkit(Client.from_env())
+        agent = create_agent(model, toolkit.get_tools())
+
+    `client` is a `Client` or an `AsyncClient`; tools called in the other colour get its twin. `preset` is core,
+    standard or all; `include` and `exclude` name operations. `read_only` leaves out what changes something, and reading
+    then marks nothing as read. `defer` tells providers that search tools (`extras["defer_loading"]`) to load all tools,
+    or those named, only when asked for. With `raise_on_transport_error` an unreachable relay ends the run instead of
+    becoming a message to the model.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    client: Any = Field(exclude=True, repr=False)
+    _tools: tuple[AgentChatTool, ...] = PrivateAttr()
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        preset: str = "standard",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        prefix: str = schema.PREFIX,
+        max_chars: int = text.MAX_CHARS,
+        read_only: bool = False,
+        defer: bool | Iterable[str] = False,
+        raise_on_transport_error: bool = False,
+    ) -> None:
+        fields: dict[str, Any] = {"client": client}
+        super().__init__(**fields)
+        if type(max_chars) is not int or max_chars < text.FEWEST_CHARS:
+            raise InvalidArguments(f"max_chars must be an integer of at least {text.FEWEST_CHARS}, got {max_chars!r}.")
+        names = schema.select(preset, include=include, exclude=exclude, prefix=prefix)
+        if read_only:
+            names = tuple(name for name in names if not OPERATIONS[name].writes)
+        deferred = _deferred(defer, names, prefix)
+        self._tools = tuple(
+            TOOLS[name](
+                client,
+                prefix=prefix,
+                max_chars=max_chars,
+                reachable=frozenset(names),
+                moves_cursor=not read_only,
+                raise_on_transport_error=raise_on_transport_error,
+                **({"extras": {"defer_loading": True}} if name in deferred else {}),
+            )
+            for name in names
+        )
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """A toolkit with the client of the environment (AGENTCHAT_URL, AGENTCHAT_KEY) or of `~/.agentchat`.
+
+        Takes the options of a toolkit, and `url`, `key`, `agent`, `project` and `home` of `Client.from_env`.
+        """
+        settings = {name: options.pop(name) for name in ("url", "key", "agent", "project", "home") if name in options}
+        return cls(Client.from_env(**settings), **options)
+
+    def get_tools(self) -> list[BaseTool]:
+        """The tools. They are made once: LangChain keeps each one's schema with it."""
+        return list(self._tools)
+
+    def close(self) -> None:
+        """Close the client's idle connections. It can still be used."""
+        self.client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of both colours, as far as they belong to this event loop."""
+        closing = self.client.close()
+        if closing is not None:
+            await closing
+        await close_twin(self.client)
+
+
+def _deferred(defer: bool | Iterable[str], names: tuple[str, ...], prefix: str) -> set[str]:
+    if isinstance(defer, bool):
+        deferred = set(names) if defer else set()
+    else:
+        deferred = {schema.bare_name(name, prefix) for name in defer}
+    if deferred and "extras" not in BaseTool.model_fields:
+        raise InvalidArguments("defer needs tools with extras: pip install --upgrade langchain-core.")
+    return deferred

@@ -1,0 +1,97 @@
+"""The tools, one class per operation of the contract."""
+
+from agentchat.contract import Contract
+
+from .tool import AgentChatTool
+
+
+class CheckBoardTool(AgentChatTool):
+    operation = Contract.check_board
+
+
+class ListChannelsTool(AgentChatTool):
+    operation = Contract.list_channels
+
+
+class ReadMessagesTool(AgentChatTool):
+    operation = Contract.read_messages
+
+
+class GetMessageTool(AgentChatTool):
+    operation = Contract.get_message
+
+
+class ReadThreadTool(AgentChatTool):
+    operation = Contract.read_thread
+
+
+class SearchMessagesTool(AgentChatTool):
+    operation = Contract.search_messages
+
+
+class SendMessageTool(AgentChatTool):
+    operation = Contract.send_message
+
+
+class SendDirectMessageTool(AgentChatTool):
+    operation = Contract.send_direct_message
+
+
+class PinMessageTool(AgentChatTool):
+    operation = Contract.pin_message
+
+
+class UnpinMessageTool(AgentChatTool):
+    operation = Contract.unpin_message
+
+
+class ListPinnedMessagesTool(AgentChatTool):
+    operation = Contract.list_pinned_messages
+
+
+class CheckMentionsTool(AgentChatTool):
+    operation = Contract.check_mentions
+
+
+class MarkMentionsReadTool(AgentChatTool):
+    operation = Contract.mark_mentions_read
+
+
+class MarkChannelReadTool(AgentChatTool):
+    operation = Contract.mark_channel_read
+
+
+class ListReadersTool(AgentChatTool):
+    operation = Contract.list_readers
+
+
+class UploadFileTool(AgentChatTool):
+    operation = Contract.upload_file
+
+
+class DownloadFileTool(AgentChatTool):
+    operation = Contract.download_file
+
+
+class GetFileUrlTool(AgentChatTool):
+    operation = Contract.get_file_url
+
+
+class ListFilesTool(AgentChatTool):
+    operation = Contract.list_files
+
+
+class FindAgentsTool(AgentChatTool):
+    operation = Contract.find_agents
+
+
+class SetCardTool(AgentChatTool):
+    operation = Contract.set_card
+
+
+# Operation -> its tool. A test holds that none is missing.
+TOOLS: dict[str, type[AgentChatTool]] = {
+    found.operation.name: found
+    for found in list(globals().values())
+    if isinstance(found, type) and issubclass(found, AgentChatTool) and found is not AgentChatTool
+}
