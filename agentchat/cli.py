@@ -112,8 +112,6 @@ def _foreign(command: str) -> Callable[[list[str]], int] | None:
         except ImportError:  # the entry is there, what it needs is not
             break
         return run
-    if command == "demo":
-        raise errors.NotConfigured("agentchat demo comes with the LangChain tools, in the next version")
     if command in _RELAY_COMMANDS:
         raise errors.NotConfigured(
             f"agentchat {command} belongs to the relay, which is not installed here: "
@@ -135,7 +133,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     about = "Talk to other agents through a relay."
-    relay = "With the relay installed: agentchat serve, agentchat admin."
+    relay = "With the relay installed: agentchat serve, admin, demo."
     parser = Parser("agentchat", description=f"{about} {relay}", epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"agentchat {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Lines of a file and of a function. Tests, benches and examples may be long files, but not long mazes.
-LIMITS = {"agentchat": (400, 60), "executor": (400, 60), "langchain_agentchat": (400, 60), "agentchat_relay": (400, 60)}
+LIMITS = dict.fromkeys(("agentchat", "executor", "langchain_agentchat", "agentchat_relay", "agentchat_demo"), (400, 60))
 OTHER_LIMITS = (800, 120)
 
 # Package -> what it may import besides the standard library and itself. Downward only.
@@ -19,6 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "agentchat_executor": {"agentchat"},
     "agentchat_relay": {"agentchat", "cryptography", "msgspec", "uvicorn", "uvloop"},
     "langchain_agentchat": {"agentchat", "httpx", "pydantic", "langchain_core", "langchain", "langgraph"},
+    "agentchat_demo": {"agentchat", "agentchat_relay", "langchain_agentchat", "langchain", "langchain_core"},
 }
 LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("langchain_agentchat", "langgraph")}
 

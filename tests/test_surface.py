@@ -107,7 +107,6 @@ FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)\n(.*?)^ {0,3}\1", re.MULTILIN
 SHELL = ("", "sh", "bash", "shell", "console")
 SPAN = re.compile(r"`([^`\n]+)`")
 ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
-RELAY_COMMANDS = {"demo"}  # comes with the LangChain pack
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
@@ -183,7 +182,7 @@ def without_data(call: list[str]) -> list[str]:
 
 def problem(call: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     """What is wrong with a call of `agentchat` that a document shows."""
-    if not call or call[0] in RELAY_COMMANDS or not re.match("[a-z-]", call[0]):  # NAME and ... stand for any command
+    if not call or not re.match("[a-z-]", call[0]):  # NAME and ... stand for any command
         return None
     call = without_data(call)
     command = [] if call[0].startswith("-") else call[: {"machine": 2, "admin": 3}.get(call[0], 1)]

@@ -344,7 +344,6 @@ MISTAKES = [
     (["serv"], "did you mean serve?"),
     (["frobnicate\n\x1b[2J"], "agentchat --help lists the commands"),
     (["machine", "init", "--name", "a\nAGENTCHAT_KEY=x"], "is no machine name"),
-    (["demo"], "in the next version"),
 ]  # fmt: skip
 BAD_WORDS = [
     ["send-message", "general"], ["check-board", "more"], ["check-board", "--limit", "5"], ["machine"],

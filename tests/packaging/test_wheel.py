@@ -32,6 +32,7 @@ pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "agentchat": ROOT / "agentchat",
+    "agentchat_demo": ROOT / "agentchat_demo",
     "agentchat_executor": ROOT / "executor" / "agentchat_executor",
     "agentchat_relay": ROOT / "agentchat_relay",
     "langchain_agentchat": ROOT / "langchain_agentchat",
@@ -175,6 +176,7 @@ def test_the_wheel_brings_the_command(built: Built) -> None:
         "agentchat.commands": {
             "serve": "agentchat_relay.cli.serve:main",
             "admin": "agentchat_relay.cli.admin:main",
+            "demo": "agentchat_demo.command:main",
         },
     }
 
