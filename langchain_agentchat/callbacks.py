@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -71,7 +70,6 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         check(Contract.send_message, {"channel": channel, "content": "a status"})  # a wrong name fails here, not later
         self._name = name
         self._runs = Runs()
-        self._lock = threading.Lock()
         self._poster = Poster(
             sync_client(client), channel, redact=redact, max_pending=max_pending, drain_seconds=drain_seconds
         )
@@ -179,7 +177,7 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     def _tell(self, happened: Callable[[float], Status | None]) -> None:
         """Note an event, and queue what there is to tell. Whatever goes wrong here is not the run's business."""
         try:
-            with self._lock:  # parallel tools report from several threads
+            with self._poster.lock:  # parallel tools report from several threads
                 status = happened(time.monotonic())
                 if status is not None:
                     self._poster.put(status)

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from agentchat import Client
 from agentchat._exchange import new_idempotency_key
 from agentchat.errors import AgentChatError
 
@@ -56,7 +55,7 @@ class Poster:
     """A bounded queue and the thread that empties it."""
 
     def __init__(
-        self, client: Client, channel: str, *, redact: Redact | None, max_pending: int, drain_seconds: float
+        self, client: Any, channel: str, *, redact: Redact | None, max_pending: int, drain_seconds: float
     ) -> None:
         self._client = client
         self._channel = channel
@@ -69,13 +68,19 @@ class Poster:
 
     def _start_over(self) -> None:
         """An empty queue without a thread: at first, and in a forked child, whose parent sends what waited."""
-        self._changed = threading.Condition()
+        # Re-entrant: an abandoned stream reports its end from the garbage collector, at any line of ours.
+        self._changed = threading.Condition(threading.RLock())
         self._queue: deque[_Pending] = deque()
         self._thread: threading.Thread | None = None
         self._sending = False
         self._untold = 0  # dropped and not told yet
         self._folded: Counter[str] = Counter()
         self._stop_at: float | None = None
+
+    @property
+    def lock(self) -> threading.Condition:
+        """Held while events are noted. A forked child has another one."""
+        return self._changed
 
     def put(self, status: Status) -> None:
         """Queue a status. Takes microseconds and never raises for the relay's sake."""
@@ -146,7 +151,9 @@ class Poster:
         """Post a status; true if it must be tried again."""
         try:
             untold, folded = self._untold, Counter(self._folded)
-            client = self._client.with_options(idempotency_key=one.key, **self._patience())
+            client = self._client
+            if hasattr(client, "with_options"):
+                client = client.with_options(idempotency_key=one.key, **self._patience())
             story = one.status.story
             sent = client.send_message(
                 self._channel,

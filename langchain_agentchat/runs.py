@@ -25,6 +25,7 @@ _MOST_KNOWN = 10_000
 _MOST_THREADS = 1_000
 _MOST_NAMES = 8
 _LONGEST_NAME = 80
+_LONGEST_FACT = 40  # so that a status' facts fit into a message's metadata in any script
 
 
 class Story:
@@ -234,7 +235,7 @@ class Runs:
         self._pause(run, now)
         names = Counter(name for id, value in pending for name in _asked_for(value, run.asked.get(id)))
         what = f": {_listed(names)}" if names else " before its next step"
-        facts = {"waits_for": dict(names.most_common(_MOST_NAMES))}
+        facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(_MOST_NAMES)]}
         return _status(run, "waiting", f" for a human{what}", facts, note and note())
 
     def _closed(self, run: _Run, state: State, now: float, reason: str = "", note: Note | None = None) -> Status:
