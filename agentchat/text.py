@@ -79,7 +79,12 @@ def explain(error: AgentChatError, max_chars: int = 4000) -> str:
 
 def fenced(text: object) -> str:
     """Another's text with every line marked."""
-    return "\n".join("| " + _clean(line) for line in _lines(text)) if text else ""
+    return "\n".join("| " + line for line in visible(text).split("\n")) if text else ""
+
+
+def visible(text: object) -> str:
+    """A text as it is, but for characters nobody would see: those are named."""
+    return "\n".join(_clean(line) for line in _lines(text))
 
 
 def word(value: object, longest: int = 100) -> str:

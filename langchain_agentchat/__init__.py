@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agentchat._lazy import lazy
 
 if TYPE_CHECKING:
-    from .args_schema import args_schema as args_schema
+    from .arguments import args_schema as args_schema
     from .callbacks import AgentChatCallbackHandler as AgentChatCallbackHandler
     from .client import AsyncClient as AsyncClient
     from .tool import AgentChatTool as AgentChatTool
@@ -46,7 +46,7 @@ _HOMES = {
     "AgentChatTool": "tool",
     "AgentChatToolkit": "toolkit",
     "AsyncClient": "client",
-    "args_schema": "args_schema",
+    "args_schema": "arguments",
     "CheckBoardTool": "tools",
     "CheckMentionsTool": "tools",
     "DownloadFileTool": "tools",

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 from uuid import UUID
 
 from agentchat._arguments import check
@@ -29,8 +29,9 @@ else:
     except ImportError:
         from langchain_core.callbacks import BaseCallbackHandler as GraphCallbackHandler
 
+R = TypeVar("R")
 _LOG = logging.getLogger("agentchat.status")
-_LONGEST_PREVIEW = 600
+_LONGEST_QUOTE = 20_000  # that `redact` sees; what is posted is shorter
 
 Content = Literal["inputs", "outputs", "errors", "interrupts"]
 
@@ -111,8 +112,8 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         self._start(serialized, input_str, event, tool=True)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
-        waits = isinstance(outputs, Mapping) and bool(outputs.get("__interrupt__"))
-        self._end(outputs, run_id, interrupted=waits)
+        waits = _read(lambda: isinstance(outputs, Mapping) and bool(outputs.get("__interrupt__")))
+        self._end(outputs, run_id, interrupted=waits or False)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **_: Any) -> None:
         self._end(response, run_id)
@@ -121,7 +122,7 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         self._end(documents, run_id)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
-        self._end(output, run_id, failed=getattr(output, "status", None) == "error")
+        self._end(output, run_id, failed=_read(lambda: bool(output.status == "error")) or False)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         self._error(error, run_id)
@@ -138,8 +139,8 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     # LangGraph's
 
     def on_interrupt(self, event: Any) -> None:
-        pending = [(str(one.id), one.value) for one in event.interrupts]
-        note = self._note("interrupts", [value for _, value in pending])
+        pending = _read(lambda: [(str(one.id), one.value) for one in event.interrupts]) or []
+        note = self._note("interrupts", *(value for _, value in pending))
         self._tell(lambda now: self._runs.interrupted(event.run_id, pending, now, note=note))
 
     def on_resume(self, event: Any) -> None:
@@ -150,16 +151,17 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     def _start(
         self, serialized: Mapping[str, Any] | None, inputs: Any, event: Mapping[str, Any], *, tool: bool = False
     ) -> None:
-        metadata = event.get("metadata") or {}
+        found = event.get("metadata")
+        metadata = found if isinstance(found, Mapping) else {}
         thread = metadata.get("thread_id")
         self._tell(
             lambda now: self._runs.started(
                 event["run_id"],
                 event.get("parent_run_id"),
-                event.get("name") or _named(serialized),
+                event.get("name") or _read(lambda: _named(serialized)) or "run",
                 now,
                 label=self._name,
-                thread=None if thread is None else str(thread),
+                thread=None if thread is None else _read(lambda: str(thread)),
                 tool=tool,
                 ignored=tool and "agentchat_op" in metadata,
                 note=self._note("inputs", inputs),
@@ -181,27 +183,45 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
                 status = happened(time.monotonic())
                 if status is not None:
                     self._poster.put(status)
-        except Exception:
-            _LOG.warning("A status was lost.", exc_info=True)
+        except Exception as error:  # its text may be anything, so only its kind is logged
+            _LOG.warning("A status was lost: %s.", type(error).__name__)
 
-    def _note(self, kind: Content, value: Any) -> Note | None:
+    def _note(self, kind: Content, *values: Any) -> Note | None:
         """What was said, for those who asked for it: made only where there is a status to add it to."""
-        return (lambda: f"{kind}: {preview(value)}") if kind in self._include else None
+        return (lambda: f"{kind}: {'; '.join(map(preview, values))}") if kind in self._include else None
 
 
 def preview(value: Any) -> str:
-    """The beginning of an input, an output or an error, as people would quote it."""
+    """An input, an output or an error as people would quote it: of a conversation, the latest message."""
+    try:
+        return _quoted(value)[:_LONGEST_QUOTE]
+    except Exception as error:
+        return f"({type(value).__name__} that cannot be shown: {type(error).__name__})"
+
+
+def _quoted(value: Any) -> str:
     if isinstance(value, Mapping) and isinstance(value.get("messages"), list | tuple):
         value = value["messages"]
     while isinstance(value, list | tuple) and len(value) and not isinstance(value[-1], str | int | float):
-        value = value[-1]  # the latest message is what a run is about
+        value = value[-1]
+    generations = getattr(value, "generations", None)  # what a model's run ends with
+    if generations:
+        return _quoted(getattr(generations[0][0], "message", None) or generations[0][0].text)
     text = value if isinstance(value, str) else getattr(value, "content", None) or value
-    if not isinstance(text, str):
-        text = str(text) if isinstance(text, BaseException) else json.dumps(text, default=repr, ensure_ascii=False)
-    return text[:_LONGEST_PREVIEW] + ("…" if len(text) > _LONGEST_PREVIEW else "")
+    if isinstance(text, str | BaseException):
+        return str(text)
+    return json.dumps(text, default=repr, ensure_ascii=False)
 
 
-def _named(serialized: Mapping[str, Any] | None) -> str:
+def _named(serialized: Mapping[str, Any] | None) -> str | None:
     found = serialized or {}
     path = found.get("id")
-    return str(found.get("name") or (path[-1] if isinstance(path, list) and path else "run"))
+    return found.get("name") or (path[-1] if isinstance(path, list) and path else None)
+
+
+def _read(read: Callable[[], R]) -> R | None:
+    """What an object of the caller's says about itself; it may say anything, or raise."""
+    try:
+        return read()
+    except Exception:
+        return None

@@ -59,13 +59,24 @@ async def acall(client: Any, operation: Operation[..., Any], arguments: dict[str
     return await _method(native, operation, key)(**arguments)
 
 
-async def close_twin(client: Any) -> None:
-    """Close the connections of the colour that was made here, as far as they belong to this loop."""
+def close(client: Any) -> None:
+    """Close the connections of the sync colour, if there are any."""
+    for one in _both(client):
+        if not is_async(one) and hasattr(one, "close"):
+            one.close()
+
+
+async def aclose(client: Any) -> None:
+    """Close the connections of both colours, as far as they belong to this loop."""
+    close(client)
+    for one in _both(client):
+        if is_async(one) and hasattr(one, "close"):
+            await one.close()
+
+
+def _both(client: Any) -> list[Any]:
     twin = _TWINS.get(client) if isinstance(client, Caller) else None
-    if isinstance(twin, AsyncClient):
-        await twin.close()
-    elif isinstance(twin, Client):
-        twin.close()
+    return [client] if twin is None else [client, twin]
 
 
 def _method(client: Any, operation: Operation[..., Any], key: str | None) -> Any:

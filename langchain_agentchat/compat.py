@@ -13,6 +13,7 @@ from langchain_core.tools import BaseTool
 
 from agentchat import Client
 from agentchat._caller import ClientOptions
+from agentchat.errors import AgentChatError as AirChatError
 from agentchat.schema import bare_name
 
 from . import tools
@@ -22,6 +23,7 @@ from .toolkit import AgentChatToolkit
 __all__ = [
     "AirChatCallbackHandler",
     "AirChatClient",
+    "AirChatError",
     "AirChatToolkit",
     "CheckBoardTool",
     "CheckMentionsTool",
@@ -51,10 +53,13 @@ class AirChatClient(Client):
         *,
         agent: str | None = None,
         project: str | None = None,
+        agent_name: str | None = None,
+        config_path: str | os.PathLike[str] | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """As `Client.from_config`, from another directory."""
-        return super().from_config(home or _HOME, agent=agent, project=project, **options)
+        """As `Client.from_config`, from another directory; `agent_name` and `config_path` are the other's words."""
+        home = home or (os.path.dirname(config_path) if config_path else _HOME)
+        return super().from_config(home, agent=agent or agent_name, project=project, **options)
 
 
 class AirChatToolkit(AgentChatToolkit):

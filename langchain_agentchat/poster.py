@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from agentchat._exchange import new_idempotency_key
 from agentchat.errors import AgentChatError
+from agentchat.text import visible
 
 from .runs import Status
 
@@ -41,14 +42,25 @@ class Stats(NamedTuple):
     pending: int
 
 
+class _Post(NamedTuple):
+    """What is sent, the same at every attempt: repeated with its key, it takes effect once."""
+
+    key: str
+    text: str
+    parent: str | None
+    facts: dict[str, Any]
+    untold: int
+    folded: Counter[str]
+
+
 class _Pending:
     """A status on its way."""
 
-    __slots__ = ("key", "status")
+    __slots__ = ("post", "status")
 
     def __init__(self, status: Status) -> None:
         self.status = status
-        self.key: str | None = None  # made at the first attempt and kept: repeated, it takes effect once
+        self.post: _Post | None = None  # made at the first attempt
 
 
 class Poster:
@@ -86,7 +98,7 @@ class Poster:
         """Queue a status. Takes microseconds and never raises for the relay's sake."""
         with self._changed:
             waiting = next((one for one in reversed(self._queue) if one.status.story is status.story), None)
-            if waiting is not None and waiting.status.droppable and waiting.key is None:
+            if waiting is not None and waiting.status.droppable and waiting.post is None:
                 notes = filter(None, (waiting.status.note, status.note))
                 waiting.status = status._replace(note="\n".join(notes) or None)
                 self._merged += 1
@@ -99,12 +111,12 @@ class Poster:
             self._changed.notify_all()
 
     def _make_room(self) -> None:
-        victim = next((one for one in self._queue if one.status.droppable and one.key is None), None)
+        victim = next((one for one in self._queue if one.status.droppable and one.post is None), None)
         if victim is not None:
             self._untold += 1
             self._dropped += 1
         else:
-            victim = next((one for one in self._queue if one.key is None), self._queue[0])
+            victim = next((one for one in self._queue if one.post is None), self._queue[0])
             told = f"{victim.status.story.name} {victim.status.state}"
             self._folded[told if told in self._folded or len(self._folded) < _MOST_FOLDED else "other runs"] += 1
             self._merged += 1
@@ -137,43 +149,54 @@ class Poster:
         """The next status to send, or None when the thread is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stop_at is not None, _IDLE_SECONDS)
+            while self._queue and self._queue[0].status.story.given_up and self._queue[0].post is None:
+                self._queue.popleft()
+                self._merged += 1
             late = self._stop_at is not None and time.monotonic() >= self._stop_at
             if not self._queue or late:
                 self._thread = None
                 self._changed.notify_all()
                 return None
             self._sending = True
-            one = self._queue.popleft()
-            one.key = one.key or new_idempotency_key()
-            return one
+            return self._queue.popleft()
 
     def _send(self, one: _Pending) -> bool:
         """Post a status; true if it must be tried again."""
         try:
-            untold, folded = self._untold, Counter(self._folded)
+            post = one.post = one.post or self._written(one.status)
             client = self._client
             if hasattr(client, "with_options"):
-                client = client.with_options(idempotency_key=one.key, **self._patience())
-            story = one.status.story
+                client = client.with_options(idempotency_key=post.key, **self._patience())
             sent = client.send_message(
-                self._channel,
-                self._text(one, untold, folded),
-                parent_message_id=story.first_post,
-                metadata={"agentchat_status": dict(one.status.facts)},
-                kind="status",
+                self._channel, post.text, parent_message_id=post.parent, metadata=post.facts, kind="status"
             )
+            story = one.status.story
             story.first_post = story.first_post or sent["message"]["id"]
             with self._changed:
                 self._posted += 1
-                self._untold -= untold
-                self._folded -= folded
+                self._untold -= post.untold
+                self._folded -= post.folded
         except AgentChatError as error:
             if error.retryable:
                 return True
-            self._lost(error)
-        except Exception as error:
-            self._lost(error)
+            self._lost(f"{type(error).__name__}: {error.message}")
+        except BaseException as error:  # whatever a client of the caller's raises, even to cancel what is not its own
+            self._lost(type(error).__name__)
         return False
+
+    def _written(self, status: Status) -> _Post:
+        with self._changed:
+            untold, folded = self._untold, Counter(self._folded)
+        lines = [status.text]
+        if folded:
+            told = ", ".join(f"{name} x{count}" for name, count in folded.most_common())
+            lines.append(f"(before this, not posted one by one: {told})")
+        if untold:
+            lines.append(f"({untold} earlier status post{'' if untold == 1 else 's'} dropped)")
+        if status.note:
+            lines.append(self._redacted(status.note))
+        facts = {"agentchat_status": dict(status.facts)}
+        return _Post(new_idempotency_key(), visible("\n".join(lines)), status.story.first_post, facts, untold, folded)
 
     def _patience(self) -> dict[str, Any]:
         """At the end of the program, no attempt takes longer than what is left of its budget."""
@@ -182,31 +205,20 @@ class Poster:
         left = max(self._stop_at - time.monotonic(), 0.05)
         return {"timeout": left, "deadline": left}
 
-    def _text(self, one: _Pending, untold: int, folded: Counter[str]) -> str:
-        lines = [one.status.text]
-        if folded:
-            told = ", ".join(f"{name} x{count}" for name, count in folded.most_common())
-            lines.append(f"(before this, not posted one by one: {told})")
-        if untold:
-            lines.append(f"({untold} earlier status post{'' if untold == 1 else 's'} dropped)")
-        if one.status.note:
-            lines.append(self._redacted(one.status.note)[:_LONGEST_NOTE])
-        return "\n".join(lines)
-
     def _redacted(self, content: str) -> str:
-        if self._redact is None:
-            return content
+        """The beginning of what was said; cut after the hook, which must see a secret whole to know it."""
         try:
-            return str(self._redact(content))
-        except Exception as error:  # rather nothing than what was meant to be hidden
+            shown = content if self._redact is None else str(self._redact(content))
+            return shown[:_LONGEST_NOTE] + ("…" if len(shown) > _LONGEST_NOTE else "")
+        except BaseException as error:  # rather nothing than what was meant to be hidden
             _LOG.warning("The redact hook failed with %s; the content was left out.", type(error).__name__)
             return "(content left out: the redact hook failed)"
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, why: str) -> None:
         with self._changed:
             self._dropped += 1
             self._untold += 1
-        _LOG.warning("A status could not be posted to #%s: %s", self._channel, error)
+        _LOG.warning("A status could not be posted to #%s: %s", self._channel, why)
 
     @property
     def stats(self) -> Stats:
@@ -216,6 +228,8 @@ class Poster:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued; false if the time ran out before."""
         with self._changed:
+            if self._queue and self._thread is None:  # `close` ran out of time
+                self._start_thread()
             return self._changed.wait_for(lambda: not (self._queue or self._sending), timeout)
 
     def close(self) -> None:
@@ -230,8 +244,8 @@ class Poster:
 
     def _join(self) -> None:
         with self._changed:
-            left = (self._stop_at or 0.0) - time.monotonic()
-            self._changed.wait_for(lambda: self._thread is None, max(left, 0.0) + _LAST_PAUSE)
+            left = (self._stop_at or 0.0) + _LAST_PAUSE - time.monotonic()
+            self._changed.wait_for(lambda: self._thread is None, max(left, 0.0))
             threadless = self._thread is None and bool(self._queue)
         if threadless:  # at the interpreter's end no thread can be started
             self._run()

@@ -21,23 +21,32 @@ from agentchat.text import word
 Note = Callable[[], str]
 State = Literal["started", "waiting", "resumed", "done", "failed", "cancelled", "paused"]
 _PASSING = ("started", "resumed")  # soon overtaken by another; every other state is where a run rests
-_MOST_KNOWN = 10_000
+_MOST_ROOTS = 10_000
+_MOST_OPEN = 10_000  # below one root
+_MOST_PAST = 10_000
 _MOST_THREADS = 1_000
+_MOST_TOOLS = 100  # told apart within one run
+_MOST_ASKED = 100
 _MOST_NAMES = 8
 _LONGEST_NAME = 80
 _LONGEST_FACT = 40  # so that a status' facts fit into a message's metadata in any script
+_CANCELLED = {"CancelledError", "GeneratorExit", "KeyboardInterrupt", "SystemExit"}
 
 
 class Story:
-    """All posts about one run: the first, and its replies."""
+    """All posts about one run and its resumptions: the first, and its replies."""
 
-    __slots__ = ("active", "first_post", "name", "since")
+    __slots__ = ("active", "asking", "failed", "first_post", "given_up", "name", "since", "tools")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.first_post: str | None = None  # its id, once there is one
+        self.given_up = False  # it was the beginning of another story: what is not posted yet need not be
         self.active = 0.0  # seconds at work before the latest pause
         self.since = 0.0  # when that pause began
+        self.tools: Counter[str] = Counter()
+        self.failed = 0
+        self.asking: Counter[str] = Counter()  # tools that wait for an answer, and will be called again with it
 
 
 class Status(NamedTuple):
@@ -55,22 +64,11 @@ class Status(NamedTuple):
 
 
 class _Run:
-    """A root and what was counted below it."""
+    """A root and what is going on below it."""
 
     __slots__ = (
-        "asked",
-        "began",
-        "culprit",
-        "failed",
-        "held",
-        "id",
-        "note",
-        "over",
-        "story",
-        "thread",
-        "tools",
-        "waiting",
-    )
+        "asked", "began", "culprit", "held", "id", "note", "open", "over", "resumed", "story", "thread", "waiting",
+    )  # fmt: skip
 
     def __init__(self, id: UUID, name: str, thread: str | None, now: float, note: str | None) -> None:
         self.id = id
@@ -81,11 +79,11 @@ class _Run:
         # A run of a thread may be the resumption of an earlier one; the very next event tells.
         self.held = thread is not None
         self.over = False
+        self.resumed = False
         self.waiting: UUID | None = None  # the graph that waits: the root itself, or one below it
-        self.tools: Counter[str] = Counter()
-        self.failed = 0
+        self.open: dict[UUID, None] = {}
         self.asked: dict[str, str] = {}  # interrupt id -> where it came up
-        self.culprit: tuple[int, str] | None = None  # the latest tool's error, by identity, and the tool
+        self.culprit: tuple[BaseException, str] | None = None  # the latest error of a tool, and the tool
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -96,13 +94,16 @@ class _Run:
 class _Known(NamedTuple):
     run: _Run
     name: str
+    ignored: bool
 
 
 class Runs:
     """Follows the runs of one handler."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, _Known] = OrderedDict()
+        self._roots: OrderedDict[UUID, _Run] = OrderedDict()
+        self._open: dict[UUID, _Known] = {}
+        self._past: OrderedDict[UUID, _Known] = OrderedDict()  # what is below them may begin, or end, later
         self._threads: OrderedDict[tuple[str, str | None], Story] = OrderedDict()  # stories that may be resumed
 
     def started(
@@ -119,19 +120,21 @@ class Runs:
         note: Note | None = None,
     ) -> Status | None:
         """A run began. `label` is a root's name; what is ignored is neither told nor counted."""
-        name = shown(name)
-        parent = self._known.get(parent_id) if parent_id is not None else None
-        if parent is None:
-            run = _Run(run_id, shown(label) if label else name, thread, now, note and note())
-            run.over = ignored
-            self._remember(run_id, _Known(run, name))
-            return None if ignored or run.held else _status(run, "started", note=run.note)
-        run = parent.run
-        self._remember(run_id, _Known(run, name))
-        if run.over:  # it outlived its root: the story is told
+        if run_id in self._open or run_id in self._past:  # a handler that was given twice hears all twice
             return None
+        name = shown(name)
+        parent = None if parent_id is None else self._open.get(parent_id) or self._past.get(parent_id)
+        if parent is None:
+            return self._root(run_id, label or name, name, now, thread, ignored, note)
+        run = parent.run
+        known = _Known(run, name, ignored)
+        if run.over:  # it outlived its root: the story is told
+            self._bury(run_id, known)
+            return None
+        self._enter(run_id, known)
         if tool and not ignored:
-            run.tools[name] += 1
+            tools = run.story.tools
+            tools[name if name in tools or len(tools) < _MOST_TOOLS else "other tools"] += 1
         if thread is not None and run.thread is None:
             run.thread = thread
         return self._release(run)
@@ -146,74 +149,97 @@ class Runs:
         note: Note | None = None,
     ) -> Status | None:
         """A run ended well. `failed` marks a tool whose error was handled; `interrupted` an answer that still waits."""
-        known = self._known.get(run_id)
+        known = self._leave(run_id)
         if known is None or known.run.over:
             return None
         run = known.run
         if run.id != run_id:
-            run.failed += failed
+            run.story.failed += failed and not known.ignored
             return None
-        run.over = True
         if run.waiting is not None and (run.waiting == run_id or interrupted):
+            self._close(run)
             return None
-        return self._closed(run, "done", now, note=note)
+        return self._told(run, "done", now, note=note)
 
     def erred(
         self, run_id: UUID, error: BaseException, now: float, *, tool: bool = False, note: Note | None = None
     ) -> Status | None:
         """A run ended with an exception, which may be none of a failure."""
-        known = self._known.get(run_id)
+        known = self._leave(run_id)
         if known is None or known.run.over:
             return None
         run, kinds = known.run, {kind.__name__ for kind in type(error).__mro__}
-        pending = _pending(error) if "GraphInterrupt" in kinds else ()
-        for interrupt_id, _ in pending:
-            run.asked.setdefault(interrupt_id, f"answer to {known.name}")
+        pending = _pending(error) if "GraphInterrupt" in kinds else []
+        for interrupt_id, _ in pending[:_MOST_ASKED]:
+            if len(run.asked) < _MOST_ASKED:
+                run.asked.setdefault(interrupt_id, f"answer to {known.name}")
         if run.id != run_id:
-            if tool and "GraphBubbleUp" not in kinds:
-                run.failed += 1
-                run.culprit = (id(error), known.name)
+            if tool and not known.ignored:
+                _tool_erred(run, known.name, error, kinds)
             return None
-        run.over = True
         if "GraphInterrupt" in kinds:  # this handler sees a subgraph only
-            return self._waits(run, run_id, pending, now, note)
+            status = self._waits(run, run_id, pending, now, note)
+            self._close(run)
+            return status
         if "ParentCommand" in kinds:
-            return self._closed(run, "done", now)
+            return self._told(run, "done", now)
         if "GraphDrained" in kinds:
-            return self._closed(run, "paused", now)
-        if kinds & {"CancelledError", "GeneratorExit", "KeyboardInterrupt", "SystemExit"}:
-            return self._closed(run, "cancelled", now)
+            return self._told(run, "paused", now)
+        if kinds & _CANCELLED:
+            return self._told(run, "cancelled", now)
         reason = word(type(error).__name__, _LONGEST_NAME)
-        if run.culprit is not None and run.culprit[0] == id(error):
+        if run.culprit is not None and run.culprit[0] is error:
             reason += f" in tool {run.culprit[1]}"
-        return self._closed(run, "failed", now, reason, note)
+        return self._told(run, "failed", now, reason, note)
 
     def interrupted(
         self, run_id: UUID, pending: Sequence[tuple[str, Any]], now: float, *, note: Note | None = None
     ) -> Status | None:
         """A graph pauses for a human. `pending` are the ids and values of its interrupts."""
-        known = self._known.get(run_id)
-        if known is None or known.run.over:
-            return None
-        return self._waits(known.run, run_id, pending, now, note)
+        known = self._open.get(run_id)
+        return None if known is None or known.run.over else self._waits(known.run, run_id, pending, now, note)
 
     def resumed(self, run_id: UUID, now: float) -> Status | None:
         """A graph goes on from where it paused, or from where it failed."""
-        known = self._known.get(run_id)
+        known = self._open.get(run_id)
         if known is None or known.run.over:
             return None
         run = known.run
-        if run.waiting is not None:
+        if run.waiting is not None:  # within one run, whoever answered
             run.waiting, run.began = None, now
-        elif run.held:
-            run.held = False
-            story = self._threads.pop(run.key, None)
-            if story is None:  # another process began it
-                return _status(run, "resumed")
-            run.story = story
-        else:  # a graph below the root, of which the root's resumption told already
+        elif run.resumed:  # a graph below the one whose resumption was told
             return None
+        else:
+            story = self._threads.pop(run.key, None)
+            if story is None:
+                if not run.held:
+                    return None
+                run.held, run.resumed = False, True  # another process began it
+                return _status(run, "resumed")
+            run.story.given_up = not run.held
+            run.story, run.held = story, False
+        run.resumed = True
+        run.story.tools -= run.story.asking
+        run.story.asking.clear()
         return _status(run, "resumed", f" after {duration(now - run.story.since)}")
+
+    def _root(
+        self,
+        run_id: UUID,
+        label: str,
+        name: str,
+        now: float,
+        thread: str | None,
+        ignored: bool,
+        note: Note | None,
+    ) -> Status | None:
+        run = _Run(run_id, shown(label), thread, now, note and note())
+        run.over = ignored
+        self._roots[run_id] = run
+        self._enter(run_id, _Known(run, name, ignored))
+        if len(self._roots) > _MOST_ROOTS:
+            self._close(next(iter(self._roots.values())))
+        return None if ignored or run.held else _status(run, "started", note=run.note)
 
     def _release(self, run: _Run) -> Status | None:
         """The start of a run that turned out to be a new one."""
@@ -228,33 +254,34 @@ class Runs:
     ) -> Status | None:
         if run.waiting == graph:
             return None
-        run.waiting = graph
-        run.held = False
-        run.story.active += now - run.began
-        run.began = now
+        if run.waiting is None:
+            run.story.active += now - run.began
+        run.waiting, run.began, run.held = graph, now, False
         self._pause(run, now)
-        names = Counter(name for id, value in pending for name in _asked_for(value, run.asked.get(id)))
+        names = Counter(name for id, value in pending for name in _asked_for(value, run.asked.pop(id, None)))
         what = f": {_listed(names)}" if names else " before its next step"
-        facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(_MOST_NAMES)]}
+        facts = {"waits_for": [name[:_LONGEST_FACT] for name in _most(names)]}
         return _status(run, "waiting", f" for a human{what}", facts, note and note())
 
-    def _closed(self, run: _Run, state: State, now: float, reason: str = "", note: Note | None = None) -> Status:
-        run.story.active += 0.0 if run.waiting else now - run.began
-        took = duration(run.story.active)
+    def _told(self, run: _Run, state: State, now: float, reason: str = "", note: Note | None = None) -> Status:
+        """The end of a story, or where it rests until somebody takes it up again."""
+        story = run.story
+        story.active += 0.0 if run.waiting else now - run.began
         if state == "done":
             self._threads.pop(run.key, None)
         else:
             self._pause(run, now)
-        detail = f" in {took}" if state == "done" else f" after {took}"
+        detail = f" {'in' if state == 'done' else 'after'} {duration(story.active)}"
         if reason:
             detail += f": {reason}"
-        calls = sum(run.tools.values())
+        calls = story.tools.total()
         if calls:
-            detail += f", {calls} tool call{'' if calls == 1 else 's'} ({_listed(run.tools)}"
-            detail += f"; {run.failed} failed)" if run.failed else ")"
-        facts: dict[str, Any] = {"seconds": round(run.story.active, 3), "tool_calls": calls, "failed": run.failed}
+            failed = f"; {story.failed} failed" if story.failed else ""
+            detail += f", {calls} tool call{'' if calls == 1 else 's'} ({_listed(story.tools)}{failed})"
+        facts: dict[str, Any] = {"seconds": round(story.active, 3), "tool_calls": calls, "failed": story.failed}
         if reason:
             facts["reason"] = reason
+        self._close(run)
         return _status(run, state, detail, facts, note and note())
 
     def _pause(self, run: _Run, now: float) -> None:
@@ -265,14 +292,40 @@ class Runs:
             if len(self._threads) > _MOST_THREADS:
                 self._threads.popitem(last=False)
 
-    def _remember(self, run_id: UUID, known: _Known) -> None:
-        """Ids stay known after their end, since something below may begin later; the oldest are forgotten."""
-        self._known[run_id] = known
-        if len(self._known) > _MOST_KNOWN:
-            oldest, kept = self._known.popitem(last=False)
-            if kept.run.id == oldest and not kept.run.over:  # a root at work is not forgotten for the many below it
-                self._known[oldest] = kept
-                self._known.popitem(last=False)
+    # Who is known
+
+    def _enter(self, run_id: UUID, known: _Known) -> None:
+        self._open[run_id] = known
+        known.run.open[run_id] = None
+        if len(known.run.open) > _MOST_OPEN:  # LangChain does not end every run it starts
+            self._leave(next(one for one in known.run.open if one != known.run.id))
+
+    def _leave(self, run_id: UUID) -> _Known | None:
+        known = self._open.pop(run_id, None)
+        if known is not None:
+            known.run.open.pop(run_id, None)
+            self._bury(run_id, known)
+        return known
+
+    def _bury(self, run_id: UUID, known: _Known) -> None:
+        self._past[run_id] = known
+        if len(self._past) > _MOST_PAST:
+            self._past.popitem(last=False)
+
+    def _close(self, run: _Run) -> None:
+        run.over, run.culprit = True, None
+        self._roots.pop(run.id, None)
+        for run_id in list(run.open):
+            self._leave(run_id)
+
+
+def _tool_erred(run: _Run, name: str, error: BaseException, kinds: set[str]) -> None:
+    story = run.story
+    if "GraphInterrupt" in kinds:
+        story.asking[name] += name in story.tools
+    elif not kinds & {"GraphBubbleUp", *_CANCELLED}:
+        story.failed += 1
+        run.culprit = (error, name)
 
 
 def shown(name: object) -> str:
@@ -282,9 +335,9 @@ def shown(name: object) -> str:
 
 def duration(seconds: float) -> str:
     """As people say it."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -300,9 +353,14 @@ def _status(
 
 
 def _listed(names: Counter[str]) -> str:
-    most = [name if count == 1 else f"{name} x{count}" for name, count in names.most_common(_MOST_NAMES)]
+    most = [name if names[name] == 1 else f"{name} x{names[name]}" for name in _most(names)]
     left_out = len(names) - len(most)
     return ", ".join(most) + (f" and {left_out} more" if left_out else "")
+
+
+def _most(names: Counter[str]) -> list[str]:
+    """The most frequent names; parallel calls come in any order, so those alike by name."""
+    return sorted(names, key=lambda name: (-names[name], name))[:_MOST_NAMES]
 
 
 def _pending(error: BaseException) -> list[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from agentchat._operation import Operation
 from agentchat.errors import AgentChatError, NetworkError, Unavailable
 from agentchat.schema import PREFIX
 
-from .args_schema import args_schema
+from .arguments import args_schema
 from .colours import acall, call
 from .once import next_key, running_at
 
@@ -31,19 +31,28 @@ _MOST_PROBLEMS = 5
 class AgentChatTool(BaseTool):
     """An operation as a tool. Each subclass names its operation, and nothing else.
 
-    SendMessageTool(client)          # a Client or an AsyncClient; both ways of calling are native
+    SendMessageTool(client=client)   # a Client or an AsyncClient; both ways of calling are native
     SendMessageTool()                # the client of the environment: AGENTCHAT_URL, AGENTCHAT_KEY
     """
 
     operation: ClassVar[Operation[..., Any]]
     default_prefix: ClassVar[str] = PREFIX
 
-    client: Any = Field(exclude=True, repr=False)
-    max_chars: int = Field(text.MAX_CHARS, ge=text.FEWEST_CHARS)
-    reachable: frozenset[str] = Field(frozenset(), exclude=True, repr=False)
-    prefix: str = Field(PREFIX, exclude=True, repr=False)
-    moves_cursor: bool = Field(True, repr=False)
+    # Type checkers want a default; the operation's own name and text take their place.
+    name: str = ""
+    description: str = ""
+
+    client: Any = Field(default=None, exclude=True, repr=False)
+    max_chars: int = Field(default=text.MAX_CHARS, ge=text.FEWEST_CHARS)
+    """The longest text a model gets."""
+    reachable: frozenset[str] = Field(default=frozenset(), exclude=True, repr=False)
+    """The operations the model can call for what was left out."""
+    prefix: str = Field(default=PREFIX, exclude=True, repr=False)
+    """What stands before the operation in the tool's name, here and in hints."""
+    moves_cursor: bool = Field(default=True, repr=False)
+    """Whether reading a channel counts as having read it."""
     raise_on_transport_error: bool = False
+    """Whether an unreachable relay ends the run, instead of becoming a message to the model."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -12,7 +12,7 @@ from agentchat import Client, schema, text
 from agentchat.contract import OPERATIONS
 from agentchat.errors import InvalidArguments
 
-from .colours import close_twin
+from .colours import aclose, close
 from .tool import AgentChatTool
 from .tools import TOOLS
 
@@ -83,15 +83,12 @@ class AgentChatToolkit(BaseToolkit):
         return list(self._tools)
 
     def close(self) -> None:
-        """Close the client's idle connections. It can still be used."""
-        self.client.close()
+        """Close idle connections, but for those of event loops. The tools can still be used."""
+        close(self.client)
 
     async def aclose(self) -> None:
-        """Close the connections of both colours, as far as they belong to this event loop."""
-        closing = self.client.close()
-        if closing is not None:
-            await closing
-        await close_twin(self.client)
+        """Close idle connections, also those of this event loop. The tools can still be used."""
+        await aclose(self.client)
 
 
 def _deferred(defer: bool | Iterable[str], names: tuple[str, ...], prefix: str) -> set[str]:

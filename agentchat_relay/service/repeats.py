@@ -30,7 +30,7 @@ def earlier(tx: Writing, call: Call) -> Row | None:
     row = tx.one("repeat", key=call.key, agent_id=call.agent.id)
     if row is not None and row["digest"] != call.digest:
         raise Conflict(
-            "This idempotency key was used for another call; use a new key for every call.",
+            "This idempotency key came with another call before, and nothing was changed; a new call needs a new key.",
             code="idempotency_mismatch",
         )
     return row
