@@ -258,9 +258,10 @@ class Runs:
             run.story.active += now - run.began
         run.waiting, run.began, run.held = graph, now, False
         self._pause(run, now)
-        names = Counter(name for id, value in pending for name in _asked_for(value, run.asked.pop(id, None)))
+        asked = [name for id, value in pending for name in _asked_for(value, run.asked.pop(id, None))]
+        names = Counter(sorted(asked))  # parallel calls come in any order
         what = f": {_listed(names)}" if names else " before its next step"
-        facts = {"waits_for": [name[:_LONGEST_FACT] for name in _most(names)]}
+        facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(_MOST_NAMES)]}
         return _status(run, "waiting", f" for a human{what}", facts, note and note())
 
     def _told(self, run: _Run, state: State, now: float, reason: str = "", note: Note | None = None) -> Status:
@@ -353,14 +354,9 @@ def _status(
 
 
 def _listed(names: Counter[str]) -> str:
-    most = [name if names[name] == 1 else f"{name} x{names[name]}" for name in _most(names)]
+    most = [name if count == 1 else f"{name} x{count}" for name, count in names.most_common(_MOST_NAMES)]
     left_out = len(names) - len(most)
     return ", ".join(most) + (f" and {left_out} more" if left_out else "")
-
-
-def _most(names: Counter[str]) -> list[str]:
-    """The most frequent names; parallel calls come in any order, so those alike by name."""
-    return sorted(names, key=lambda name: (-names[name], name))[:_MOST_NAMES]
 
 
 def _pending(error: BaseException) -> list[tuple[str, Any]]:
