@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field, ValidationError
@@ -18,7 +18,7 @@ from agentchat import Client, text
 from agentchat._arguments import nearest
 from agentchat._operation import Operation
 from agentchat.errors import AgentChatError, NetworkError, Unavailable
-from agentchat.schema import PREFIX
+from agentchat.schema import PREFIX, for_models
 
 from .arguments import args_schema
 from .colours import acall, call
@@ -59,6 +59,8 @@ class AgentChatTool(BaseTool):
         cls.__doc__ = cls.__doc__ or cls.operation.description
 
     def __init__(self, client: Any = None, **options: Any) -> None:
+        if unknown := options.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}")
         operation = type(self).operation
         client = Client.from_env() if client is None else client
         relay = {"agentchat_relay": client.url} if isinstance(getattr(client, "url", None), str) else {}
@@ -74,6 +76,10 @@ class AgentChatTool(BaseTool):
         metadata = {"agentchat_op": operation.name, **relay, **(options.pop("metadata", None) or {})}
         super().__init__(client=client, **{**standard, **options}, metadata=metadata)
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy uses the same client, which cannot be copied."""
+        return super().__deepcopy__({**(memo or {}), id(self.client): self.client})
+
     def run(self, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
         """As every tool's, and every write in it takes effect once, however often LangGraph repeats the call."""
         with running_at(kwargs.get("config"), kwargs.get("tool_call_id")):
@@ -84,23 +90,28 @@ class AgentChatTool(BaseTool):
         with running_at(kwargs.get("config"), kwargs.get("tool_call_id")):
             return await super().arun(tool_input, *args, **kwargs)
 
-    def _run(self, **arguments: Any) -> tuple[str, Any]:
+    def _run(self, *args: Any, **arguments: Any) -> tuple[str, Any]:
         try:
-            return self._shown(call(self.client, self.operation, *self._prepared(arguments)))
+            return self._shown(call(self.client, self.operation, *self._prepared(args, arguments)))
         except AgentChatError as error:
             raise self._failure(error) from error
 
-    async def _arun(self, **arguments: Any) -> tuple[str, Any]:
+    async def _arun(self, *args: Any, **arguments: Any) -> tuple[str, Any]:
         try:
-            return self._shown(await acall(self.client, self.operation, *self._prepared(arguments)))
+            return self._shown(await acall(self.client, self.operation, *self._prepared(args, arguments)))
         except AgentChatError as error:
             raise self._failure(error) from error
 
-    def _prepared(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def _prepared(self, args: tuple[Any, ...], arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """The arguments, with what tools send by themselves, and the idempotency key of what changes something."""
+        names = (parameter.name for parameter in for_models(self.operation))
+        given = {
+            **dict(zip(names, args, strict=False)),
+            **arguments,
+        }  # a lone text is LangChain's way to give the first
         own = self.operation.set_by_tools if self.moves_cursor else {}
         key = next_key(self.operation.name) if self.operation.writes or own else None
-        return {**arguments, **own}, key
+        return {**given, **own}, key
 
     def _shown(self, data: Any) -> tuple[str, Any]:
         shown = text.render(

@@ -48,6 +48,8 @@ class AgentChatToolkit(BaseToolkit):
         defer: bool | Iterable[str] = False,
         raise_on_transport_error: bool = False,
     ) -> None:
+        if client is None:
+            raise InvalidArguments(f"{type(self).__name__} needs a client; from_env() makes one.")
         fields: dict[str, Any] = {"client": client}
         super().__init__(**fields)
         if type(max_chars) is not int or max_chars < text.FEWEST_CHARS:

@@ -1,51 +1,104 @@
-"""The loops in the two folders' READMEs, run as printed through the vendors' real SDKs against a local server."""
+"""The documents' blocks that use a vendor's SDK, run as printed against a local service that speaks for all vendors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import KEY
-from tests.docs.test_documents import ROOT, pointed_at, python_blocks
-from tests.servers import FakeRelay, Scripted, answer, replies
+from tests.docs.documents import ROOT, Block, every_block, run, shows
+from tests.servers import FakeRelay, Peer, Scripted, Seen, answer
 
 pytestmark = pytest.mark.vendors
 
+ASKED = "agentchat_check_mentions"
+SAID = "I answered @mac-bob."
+# What a request holds once the tool's result is in it, in any vendor's words.
+RESULTS = (b'"tool_call_id"', b'"function_call_output"', b'"tool_result"', b'"functionResponse"')
 
-def completion(message: dict[str, Any]) -> bytes:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None, **message}}
-    return answer({"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+def chat(done: bool) -> Any:
+    call = {"id": "call_1", "type": "function", "function": {"name": ASKED, "arguments": "{}"}}
+    message = {"role": "assistant", "content": SAID} if done else {"role": "assistant", "tool_calls": [call]}
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": None, **message}}
+    return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
 
-def reply(*content: dict[str, Any]) -> bytes:
+def responses(done: bool) -> Any:
+    text = {"type": "output_text", "text": SAID, "annotations": []}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [text]}
+    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": ASKED, "arguments": "{}"}
+    output = [message if done else call]
+    return {"id": "r1", "object": "response", "created_at": 1, "model": "m", "output": output, "tools": []}
+
+
+def messages(done: bool) -> Any:
+    call = {"type": "tool_use", "id": "call_1", "name": ASKED, "input": {}}
+    content = [{"type": "text", "text": SAID} if done else call]
     usage = {"input_tokens": 1, "output_tokens": 1}
-    message = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": content, "usage": usage}
-    return answer({**message, "stop_reason": "end_turn", "stop_sequence": None})
+    head = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "usage": usage}
+    return {**head, "content": content, "stop_reason": "end_turn", "stop_sequence": None}
 
 
-def test_the_executor_s_loop(
-    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def generated(done: bool) -> Any:
+    part = {"text": SAID} if done else {"functionCall": {"name": ASKED, "args": {}}}
+    content = {"role": "model", "parts": [part]}
+    return {"responseId": "r1", "candidates": [{"content": content, "finishReason": "STOP", "index": 0}]}
+
+
+# End of the path -> what that vendor's service answers.
+SERVICES = {
+    "/chat/completions": chat,
+    "/responses": responses,
+    "/messages": messages,
+    ":generateContent": generated,
+}
+
+
+def reply(seen: Seen) -> bytes:
+    """A call of a tool first, and the last word once its result is there."""
+    [service] = [service for end, service in SERVICES.items() if seen.path.endswith(end)]
+    return answer(service(any(word in seen.body for word in RESULTS)))
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+    """Where every SDK goes, by the environment."""
+
+    def serve(peer: Peer) -> None:
+        while (seen := peer.read()) is not None:
+            peer.send(reply(seen))
+
+    with Scripted(serve) as server:
+        for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
+            monkeypatch.setenv(f"{name}_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+        yield server
+
+
+@pytest.mark.parametrize("block", every_block(vendors=True))
+def test_a_loop_runs_the_tool_and_says_the_last_word(
+    block: Block, relay: FakeRelay, vendor: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "agentchat_check_mentions", "arguments": "{}"}}
-    with Scripted(replies(completion({"tool_calls": [call]}), completion({"content": "Answered."}))) as vendor:
-        monkeypatch.setenv("OPENAI_API_KEY", "k")
-        monkeypatch.setenv("OPENAI_BASE_URL", f"{vendor.url}/v1")
-        exec(pointed_at(python_blocks("executor/README.md")[0], relay), {})
-    assert capsys.readouterr().out == "Answered.\n"
-    assert [seen.path for seen in relay.seen] == ["/api/v2/mentions"]
-    assert vendor.seen[1].json()["messages"][-1]["tool_call_id"] == "call_1"
-
-
-def test_the_definitions_loop(
-    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call = {"type": "tool_use", "id": "toolu_1", "name": "agentchat_check_board", "input": {}}
-    with Scripted(replies(reply(call), reply({"type": "text", "text": "Nothing."}))) as vendor:
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", vendor.url)
-        monkeypatch.chdir(ROOT)
-        exec(pointed_at(python_blocks("tool_definitions/README.md")[0], relay), {})
-    assert capsys.readouterr().out == "Nothing.\n"
+    monkeypatch.chdir(ROOT)  # one page reads tool_definitions/
+    printed = run(block, relay.url, KEY).printed
+    assert printed == f"{SAID}\n"
+    assert not block.prints or shows(block.prints, printed)
+    assert [(seen.method, seen.path) for seen in relay.seen] == [("GET", "/api/v2/mentions")]
     assert relay.seen[0].headers["x-agent-api-key"] == KEY
+    first, second = vendor.seen
+    assert ASKED.encode() in first.body
+    assert b"hello @mac-ann" in second.body, "the model did not get the tool's result"
+
+
+def test_the_definitions_loop_shows_the_model_eight_tools(
+    relay: FakeRelay, vendor: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    [block] = [each.values[0] for each in every_block(vendors=True) if each.id.startswith("tool_definitions/")]
+    run(block, relay.url, KEY)
     assert len(vendor.seen[0].json()["tools"]) == 8
