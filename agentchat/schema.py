@@ -46,9 +46,13 @@ def select(
         raise InvalidArguments(f"The prefix {prefix[:50]!r} must be at most 32 of a-z, A-Z, 0-9, '_' and '-'.")
     if preset not in PRESETS:
         raise InvalidArguments(f"There is no preset {preset!r}; there are: {', '.join(PRESETS)}.")
-    wanted = {*PRESETS[preset], *(bare_name(name, prefix) for name in include)}
-    wanted -= {bare_name(name, prefix) for name in exclude}
+    wanted = {*PRESETS[preset], *bare_names(include, prefix)} - bare_names(exclude, prefix)
     return tuple(name for name in OPERATIONS if name in wanted)
+
+
+def bare_names(names: Iterable[str], prefix: str = PREFIX) -> set[str]:
+    """The operations some tools' names stand for; a single name is one, not its letters."""
+    return {bare_name(name, prefix) for name in ([names] if isinstance(names, str) else names)}
 
 
 def bare_name(name: str, prefix: str = PREFIX) -> str:

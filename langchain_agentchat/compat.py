@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 from langchain_core.tools import BaseTool
 
-from agentchat import Client
+from agentchat import Client, settings
 from agentchat._caller import ClientOptions
 from agentchat.errors import AgentChatError as AirChatError
 from agentchat.schema import bare_name
@@ -40,11 +40,16 @@ __all__ = [
 
 _PREFIX = "airchat_"
 _HOME = "~/.airchat"
+_VARIABLES = {
+    "AIRCHAT_WEB_URL": "AGENTCHAT_URL",
+    "AIRCHAT_PROJECT": "AGENTCHAT_PROJECT",
+    "MACHINE_NAME": "MACHINE_NAME",
+}
 _FILES = ("upload_file", "download_file")
 
 
 class AirChatClient(Client):
-    """A client that is configured by the directory `~/.airchat`."""
+    """A client that is configured by the directory `~/.airchat`, and before it by AIRCHAT_WEB_URL and its like."""
 
     @classmethod
     def from_config(
@@ -57,9 +62,11 @@ class AirChatClient(Client):
         config_path: str | os.PathLike[str] | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """As `Client.from_config`, from another directory; `agent_name` and `config_path` are the other's words."""
+        """A client from that directory and the other's variables; `agent_name` and `config_path` are its words."""
         home = home or (os.path.dirname(config_path) if config_path else _HOME)
-        return super().from_config(home, agent=agent or agent_name, project=project, **options)
+        environ = {ours: os.environ[theirs] for theirs, ours in _VARIABLES.items() if theirs in os.environ}
+        found = settings.load(agent=agent or agent_name, project=project, home=home, environ=environ)
+        return cls._from_settings(found, options)
 
 
 class AirChatToolkit(AgentChatToolkit):

@@ -23,7 +23,7 @@ class ToolCallPlace:
         configurable = (config or {}).get("configurable") or {}
         metadata = (config or {}).get("metadata") or {}
         self._thread = configurable.get("thread_id")
-        self._namespace = metadata.get("langgraph_checkpoint_ns") or configurable.get("checkpoint_ns")
+        self._namespace = metadata.get("langgraph_checkpoint_ns")
         self._tool_call_id = tool_call_id
         self._writes = 0
 

@@ -56,7 +56,8 @@ class AgentChatTool(BaseTool):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        cls.__doc__ = cls.__doc__ or cls.operation.description
+        if "operation" in vars(cls):
+            cls.__doc__ = cls.__doc__ or cls.operation.description
 
     def __init__(self, client: Any = None, **options: Any) -> None:
         if unknown := options.keys() - type(self).model_fields.keys():

@@ -94,10 +94,10 @@ class AgentChatToolkit(BaseToolkit):
 
 
 def _deferred(defer: bool | Iterable[str], names: tuple[str, ...], prefix: str) -> set[str]:
-    if isinstance(defer, bool):
-        deferred = set(names) if defer else set()
-    else:
-        deferred = {schema.bare_name(name, prefix) for name in defer}
+    wanted = (names if defer else ()) if isinstance(defer, bool) else defer
+    deferred = schema.bare_names(wanted, prefix)
+    if absent := deferred - set(names):
+        raise InvalidArguments(f"defer names {prefix}{min(absent)}, which is not among the tools.")
     if deferred and "extras" not in BaseTool.model_fields:
         raise InvalidArguments("defer needs tools with extras: pip install --upgrade langchain-core.")
     return deferred

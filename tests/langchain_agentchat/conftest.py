@@ -1,0 +1,232 @@
+"""What the tests of the tools share: a real relay, a scene on it with arguments that work, and both ways of calling."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.tools import BaseTool
+
+from agentchat import Client
+from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.settings import Settings
+from langchain_agentchat import AsyncClient
+from langchain_agentchat.colours import aclose
+from tests.conftest import KEY
+from tests.servers import Peer, Scripted, Seen, answer
+
+_numbers = itertools.count(1)
+
+
+def fresh(prefix: str = "mac") -> str:
+    """A name nobody has."""
+    return f"{prefix}-{next(_numbers)}t"
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Embedded]:
+    """A relay without rate limits. Tests share it, so they use names of their own (`fresh`)."""
+    with running(settings=Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)) as relay:
+        yield relay
+
+
+# A scene
+
+
+class Scene(NamedTuple):
+    """An agent, a colleague, and what the colleague left for it: a message with a mention, a pin, a file."""
+
+    relay: Embedded
+    key: str
+    me: str
+    peer: str
+    channel: str
+    message_id: str
+    mention_id: str
+    path: str
+
+    def client(self, kind: Any = Client, url: str | None = None, **options: Any) -> Any:
+        """A client of this agent."""
+        return kind(url or self.relay.url, self.key, agent=self.me, **{"retries": 0, **options})
+
+    def stored(self) -> list[str]:
+        """The texts of the channel's messages by this agent."""
+        with self.client() as client:
+            page = client.read_messages(self.channel, limit=200, include_status=True)
+        return [each["content"] for each in page["messages"] if each["author_name"] == self.me]
+
+    def arguments(self) -> dict[str, dict[str, Any]]:
+        """For every operation arguments that work, as often as one likes."""
+        message = {"message_id": self.message_id}
+        return {
+            "check_board": {},
+            "list_channels": {},
+            "read_messages": {"channel": self.channel, "limit": 10},
+            "get_message": message,
+            "read_thread": message,
+            "search_messages": {"query": f"zebra {self.channel}"},
+            "send_message": {"channel": self.channel, "content": "done", "parent_message_id": self.message_id},
+            "send_direct_message": {"target_agent": self.peer, "content": "between us"},
+            "pin_message": message,
+            "unpin_message": message,
+            "list_pinned_messages": {"channel": self.channel},
+            "check_mentions": {"unread": False},
+            "mark_mentions_read": {"mention_ids": [self.mention_id]},
+            "mark_channel_read": {"channel": self.channel},
+            "list_readers": {"channel": self.channel},
+            "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
+            "download_file": {"path": self.path},
+            "get_file_url": {"path": self.path},
+            "list_files": {"folder": self.channel},
+            "find_agents": {"name": self.peer},
+            "set_card": {"role": "tester", "capabilities": ["testing"]},
+        }
+
+
+def make_scene(relay: Embedded) -> Scene:
+    me, peer, channel = fresh("me"), fresh("peer"), fresh("project")
+    key = relay.token(me)
+    with Client(relay.url, key, agent=me) as mine, Client(relay.url, relay.token(peer), agent=peer) as theirs:
+        message_id = theirs.send_message(channel, f"@{me} a zebra is loose in {channel}")["message"]["id"]
+        theirs.pin_message(message_id)
+        path = theirs.upload_file(channel, "plan.txt", "catch it", post_message=False)["file"]["path"]
+        mention_id = mine.check_mentions()["mentions"][0]["mention_id"]
+        until(lambda: mine.search_messages(f"zebra {channel}")["results"])  # the index follows behind the send
+    return Scene(relay, key, me, peer, channel, message_id, mention_id, path)
+
+
+@pytest.fixture
+def scene(live: Embedded) -> Scene:
+    return make_scene(live)
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+# Colours
+
+
+class Colour:
+    """One way of calling tools: `invoke`, or `ainvoke` on a loop of its own. Clients of it have the same colour."""
+
+    def __init__(self, asynchronous: bool, runner: asyncio.Runner) -> None:
+        self.asynchronous = asynchronous
+        self.kind: Any = AsyncClient if asynchronous else Client
+        self.runner = runner
+        self.opened: list[Any] = []
+
+    def client(self, url: str, key: str = KEY, **options: Any) -> Any:
+        """A client of this colour, which tries once unless told otherwise."""
+        return self.keep(self.kind(url, key, **{"retries": 0, **options}))
+
+    def of(self, scene: Scene, **options: Any) -> Any:
+        return self.keep(scene.client(self.kind, **options))
+
+    def keep(self, client: Any) -> Any:
+        """Close the client, and its twin, after the test."""
+        self.opened.append(client)
+        return client
+
+    def run(self, runnable: Any, *args: Any, **kwargs: Any) -> Any:
+        """Invoke any runnable in this colour."""
+        if self.asynchronous:
+            return self.runner.run(runnable.ainvoke(*args, **kwargs))
+        return runnable.invoke(*args, **kwargs)
+
+    def call(self, tool: BaseTool, arguments: Any = None, config: Any = None, *, id: str = "call_1") -> ToolMessage:
+        """What a model gets that calls the tool."""
+        message = self.run(tool, tool_call(tool, arguments, id=id), config)
+        assert isinstance(message, ToolMessage)
+        return message
+
+    def close(self) -> None:
+        for client in self.opened:
+            self.runner.run(closing(client))
+
+
+async def closing(client: Any) -> None:
+    pending = client.close()
+    if isinstance(pending, Awaitable):
+        await pending
+    await aclose(client)
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    with asyncio.Runner() as runner:
+        made = Colour(request.param == "async", runner)
+        yield made
+        made.close()
+
+
+def tool_call(tool: BaseTool | str, arguments: Any = None, *, id: str = "call_1") -> dict[str, Any]:
+    """What a model asks for."""
+    name = tool if isinstance(tool, str) else tool.name
+    return {"name": name, "args": {} if arguments is None else arguments, "id": id, "type": "tool_call"}
+
+
+# A relay that can be watched, and a model with a script
+
+
+class Front(Scripted):
+    """Stands before a real relay and passes every call on. `spoil` may keep an answer from the caller."""
+
+    def __init__(self, url: str) -> None:
+        self._netloc = urlsplit(url).netloc
+        self.spoil: Callable[[Seen], bytes | None] = lambda seen: None
+        super().__init__(self._pass_on)
+
+    def _pass_on(self, peer: Peer) -> None:
+        relay = http.client.HTTPConnection(self._netloc, timeout=30)
+        try:
+            while (seen := peer.read()) is not None:
+                headers = {name: value for name, value in seen.headers.items() if name != "host"}
+                relay.request(seen.method, seen.target, seen.body or None, headers)
+                response = relay.getresponse()
+                body = response.read()
+                sent = answer(body=body, status=response.status, headers=dict(response.getheaders()))
+                peer.send(self.spoil(seen) or sent)
+        finally:
+            relay.close()
+
+    def keys_of(self, path: str = "/api/v2/messages") -> list[str | None]:
+        """The idempotency keys of the calls so far."""
+        return [seen.headers.get("idempotency-key") for seen in self.seen if seen.path == path]
+
+
+@pytest.fixture
+def front(live: Embedded) -> Iterator[Front]:
+    with Front(live.url) as server:
+        yield server
+
+
+class ScriptedModel(GenericFakeChatModel):
+    """Says its lines one after another, whatever it is asked, and remembers what it was shown."""
+
+    shown: list[list[BaseMessage]]
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
+        self.shown.append(list(messages))
+        return super()._generate(messages, *args, **kwargs)
+
+
+def says(*turns: list[dict[str, Any]] | str) -> ScriptedModel:
+    """A model that makes these tool calls, or says these words, turn by turn."""
+    lines = [AIMessage(turn) if isinstance(turn, str) else AIMessage("", tool_calls=turn) for turn in turns]
+    return ScriptedModel(messages=iter(lines), shown=[])
