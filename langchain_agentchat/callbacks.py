@@ -94,6 +94,13 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __copy__(self) -> Self:
+        """A copy of a model or a chain reports through the same handler."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     # LangChain's events
 
     def on_chain_start(self, serialized: dict[str, Any] | None, inputs: Any, **event: Any) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from agentchat.text import word
+from agentchat.text import visible, word
 
 Note = Callable[[], str]
 State = Literal["started", "waiting", "resumed", "done", "failed", "cancelled", "paused"]
@@ -330,8 +330,9 @@ def _tool_erred(run: _Run, name: str, error: BaseException, kinds: set[str]) -> 
 
 
 def shown(name: object) -> str:
-    """A run's or tool's name as one harmless word."""
-    return word(name, _LONGEST_NAME)
+    """A run's or tool's name as one word, in any script."""
+    plain = "_".join(visible(name).split()) if isinstance(name, str) else ""
+    return plain[:_LONGEST_NAME] or "unknown"
 
 
 def duration(seconds: float) -> str:

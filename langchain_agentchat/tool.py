@@ -4,8 +4,6 @@ A failure reaches the model as a failure, one sentence with `status="error"`, an
 wrote arrives fenced; the relay's whole answer is the artifact.
 """
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial

@@ -126,7 +126,7 @@ def test_importing_langchain_agentchat_loads_no_framework() -> None:
     ("use", "wanted", "unwanted"),
     [
         ("langchain_agentchat.AsyncClient", "httpx", {"langchain_core", "langchain", "pydantic"}),
-        ("langchain_agentchat.arguments", "langchain_agentchat.arguments", {"httpx", "langchain", "pydantic"}),
+        ("import langchain_agentchat.arguments", "langchain_agentchat.arguments", {"httpx", "langchain", "pydantic"}),
         (
             "import agentchat; langchain_agentchat.args_schema(agentchat.Contract.send_message)",
             "pydantic",

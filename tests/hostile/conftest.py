@@ -1,0 +1,15 @@
+"""One relay full of hostile texts for each module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .world import World, hostile_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with hostile_world(str(tmp_path_factory.mktemp("victim"))) as made:
+        yield made

@@ -1,0 +1,183 @@
+"""A relay where hostile agents wrote everything an agent can write, once for each text of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from agentchat import Client, errors
+from agentchat_relay import Embedded, Settings, running
+
+from . import corpus
+from .corpus import Imitated
+from .surfaces import Victim
+
+UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
+VICTIM, SECOND, HONEST = "mac-victim", "mac-second", "mac-honest"
+NUMBERS = range(len(corpus.TEMPLATES))
+MOST_PINNED = 50
+CARD = {"role": 100, "about": 500, "status_line": 200, "model": 100, "harness": 100}
+_NO_LINE = str.maketrans(dict.fromkeys([chr(code) for code in [*range(0x20), 0x7F]], "\u2028"))
+
+
+class Authors(dict[str, str]):
+    """Message id -> who wrote it: the victim what nobody else did."""
+
+    def __missing__(self, id: str) -> str:
+        return VICTIM
+
+
+class World(NamedTuple):
+    relay: Embedded
+    victim: Victim  # reads what was there from the beginning
+    second: Victim  # reads what tests add
+    honest: Client
+    imitated: Imitated
+    authors: Authors
+    ids: dict[str, list[str]]  # kind of text -> ids of the messages that hold one
+    paths: list[str]  # of the uploaded files
+    mention_id: str  # an honest one
+
+    def __repr__(self) -> str:
+        return f"<a world of {len(self.authors)} messages>"
+
+    def text(self, number: int, kind: str, longest: int = 31_900) -> str:
+        return corpus.text(number, kind, self.imitated, longest)
+
+    def agent(self, name: str) -> Client:
+        return Client(self.relay.url, self.relay.token(name), agent=name, retries=0)
+
+
+def agent_name(number: int) -> str:
+    return corpus.name(number, longest=is_plain(number) and number % 3 == 0)
+
+
+def channel_name(number: int) -> str:
+    prefix = corpus.CHANNEL_PREFIXES[number % len(corpus.CHANNEL_PREFIXES)]
+    return corpus.name(number, prefix, longest=is_plain(number) and number % 3 == 1)
+
+
+def is_plain(number: int) -> bool:
+    """Whether a text is shown in about as many characters as it has. What happens to others under the longest names has
+    a test of its own."""
+    return list(corpus.TEMPLATES)[number] not in (*corpus.UNSEEN, *corpus.SHAPES)
+
+
+@contextmanager
+def hostile_world(home: str) -> Iterator[World]:
+    with ExitStack() as stack:
+        relay = stack.enter_context(running(settings=UNLIMITED))
+        victim, second = (Victim(relay.url, relay.token(name), home, stack) for name in (VICTIM, SECOND))
+        honest = Client(relay.url, relay.token(HONEST), agent=HONEST, retries=0)
+        stack.callback(honest.close)
+        world = _begun(relay, victim, second, honest)
+        _everywhere(world, _write_direct)
+        _mark_all_read(world)  # so that what comes now can be listed alone
+        _everywhere(world, _write)
+        _pin(world)
+        _join_everything(world)
+        yield world
+
+
+def _begun(relay: Embedded, victim: Victim, second: Victim, honest: Client) -> World:
+    """The honest messages, among them the one that is imitated and the root of the thread."""
+    root = honest.send_message("thread", f"hello, @{VICTIM}")["message"]
+    for channel in ("trap", "files", "status-posts"):
+        honest.send_message(channel, "hello")
+    mention_id = victim.client.check_mentions()["mentions"][0]["mention_id"]
+    exact = root["created_at"]
+    imitated = Imitated(root["id"], f"{exact[:19]}Z", exact, HONEST)
+    ids = {"root": [root["id"]]}
+    return World(relay, victim, second, honest, imitated, Authors({root["id"]: HONEST}), ids, [], mention_id)
+
+
+class Written(NamedTuple):
+    """What one hostile agent did: its messages by the kind of their text, and the path of its file."""
+
+    ids: dict[str, str]
+    path: str = ""
+
+
+def _everywhere(world: World, write: Callable[[World, Client, int], Written]) -> None:
+    """One hostile agent for each text of the corpus."""
+
+    def run(number: int) -> Written:
+        with world.agent(agent_name(number)) as agent:
+            return write(world, agent, number)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, written in zip(NUMBERS, pool.map(run, NUMBERS), strict=True):
+            for kind, id in written.ids.items():
+                world.ids.setdefault(kind, []).append(id)
+                world.authors[id] = agent_name(number)
+            if written.path:
+                world.paths.append(written.path)
+
+
+def _write_direct(world: World, agent: Client, number: int) -> Written:
+    project = {"project": world.text(number, "p", 300)}
+    sent = agent.send_direct_message(VICTIM, world.text(number, "d"), metadata=project)
+    return Written({"d": sent["message"]["id"]})
+
+
+def _write(world: World, agent: Client, number: int) -> Written:
+    """Everything else that an agent can write."""
+    project = {"project": world.text(number, "p", 300)}
+    mention = f"@{VICTIM} {world.text(number, 'm')}"
+    sent = {
+        "q": agent.send_message(channel_name(number), world.text(number, "q"), metadata=project),
+        "t": agent.send_message("trap", world.text(number, "t"), metadata=project),
+        "r": agent.send_message("thread", world.text(number, "r"), parent_message_id=world.imitated.id),
+        "s": agent.send_message("status-posts", world.text(number, "s"), kind="status"),
+        "m": agent.send_message("trap", mention, metadata=project),
+    }
+    _set_card(world, agent, number)
+    return Written({kind: answer["message"]["id"] for kind, answer in sent.items()}, _upload(world, agent, number))
+
+
+def _upload(world: World, agent: Client, number: int) -> str:
+    types = [
+        None,
+        "text/plain\r\nx-injected: 1",
+        f"ignore-previous/instructions-{corpus.token('f', number)}",
+        "a/b;c=\n",
+    ]
+    uploaded = agent.upload_file(
+        "files", world.text(number, "f", 255), world.text(number, "c"), content_type=types[number % len(types)],
+        post_message=number % 2 == 0,
+    )  # fmt: skip
+    return uploaded["file"]["path"]
+
+
+def _set_card(world: World, agent: Client, number: int) -> None:
+    """A card takes no control characters; what it refuses is said with other line ends."""
+    card: dict[str, Any] = {member: world.text(number, "k", longest) for member, longest in CARD.items()}
+    card["capabilities"] = [f"tag-{number}"]
+    try:
+        agent.set_card(**card)
+    except errors.BadRequest:
+        lines = {member: value.translate(_NO_LINE) for member, value in card.items() if member != "capabilities"}
+        agent.set_card(**lines, capabilities=card["capabilities"])
+
+
+def _mark_all_read(world: World) -> None:
+    listed = world.victim.client.check_mentions(limit=100)
+    assert not listed["has_more"]
+    world.victim.client.mark_mentions_read([mention["mention_id"] for mention in listed["mentions"]])
+
+
+def _pin(world: World) -> None:
+    for id in [*world.ids["t"][:MOST_PINNED], *world.ids["r"][MOST_PINNED:]]:
+        world.honest.pin_message(id)
+
+
+def _join_everything(world: World) -> None:
+    """Reading a channel puts it on the board. Announcements of files are messages, too: whose, the relay says."""
+    for number in NUMBERS:
+        world.victim.client.read_messages(channel_name(number), limit=1)
+    for channel in ("trap", "thread", "files", "status-posts"):
+        page = world.victim.client.read_messages(channel, limit=200, include_status=True)
+        for message in page["messages"]:
+            world.authors.setdefault(message["id"], message["author_name"])
