@@ -34,6 +34,7 @@ check: .venv/ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/house_rules.py
 	$(BIN)/python scripts/definitions.py --check
+	$(BIN)/python scripts/reference.py --check
 
 test-matrix: .venv/ready .venv-vendors/ready .venv-oldest/ready .venv-oldest-agents/ready .venv-newest/ready
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
@@ -50,9 +51,12 @@ bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)
 	$(BIN)/python bench/client.py $(BENCH)
 	$(BIN)/python bench/relay.py $(BENCH)
+	$(BIN)/python bench/tools.py $(BENCH)
+	$(BIN)/python bench/callback.py $(BENCH)
 
 definitions: .venv/ready
 	$(BIN)/python scripts/definitions.py
+	$(BIN)/python scripts/reference.py
 
 demo serve: .venv/ready
 	@$(BIN)/agentchat $@

@@ -1,0 +1,36 @@
+"""What the Makefile names exists, and it leaves out of the oldest line what cannot be loaded there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def loads_agents(path: Path) -> bool:
+    """Whether the module imports LangChain or LangGraph when it is loaded."""
+    names = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return any(name.partition(".")[0] in ("langchain", "langgraph") for name in names)
+
+
+def test_every_environment_has_its_requirements():
+    names = re.findall(r"\.venv-([a-z-]+)/ready", MAKEFILE)
+    assert {"vendors", "oldest", "oldest-agents", "newest"} <= set(names)
+    for name in names:
+        assert (ROOT / "requirements" / f"{name}.txt").is_file(), name
+
+
+def test_the_oldest_line_leaves_out_the_modules_that_load_langgraph_and_no_others():
+    (named,) = re.findall(r"^AGENTS_ONLY := (.*)$", MAKEFILE, re.MULTILINE)
+    loading = [path for path in (ROOT / "tests").rglob("*.py") if loads_agents(path)]
+    assert set(named.split()) == {path.relative_to(ROOT).as_posix() for path in loading}
+    for path in loading:
+        assert "\npytestmark = pytest.mark.agents\n" in path.read_text(), path
