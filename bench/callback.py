@@ -44,7 +44,7 @@ import _measure as measure
 from agentchat import Client
 from langchain_agentchat import AgentChatCallbackHandler
 from langchain_agentchat.poster import Poster
-from langchain_agentchat.runs import Status, Story
+from langchain_agentchat.stories import Status, Story
 
 KEY = "k" * 64
 SLOW_RELAY, QUICK_MODEL = 0.2, 0.02  # seconds

@@ -9,7 +9,7 @@ tools over making as many empty ones. `imports`: CPU of fresh processes over imp
 `bytes`: the tools as OpenAI's JSON, minified, through LangChain's converter.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: LangChain would evaluate the floor's annotations again in every call.
 
 import argparse
 import asyncio

@@ -19,7 +19,8 @@ from agentchat.errors import InvalidArguments
 
 from .colours import sync_client
 from .poster import Poster, Redact, Stats
-from .runs import Note, Runs, Status
+from .runs import Runs
+from .stories import Note, Status
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler as GraphCallbackHandler
@@ -148,10 +149,16 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     def on_interrupt(self, event: Any) -> None:
         pending = _read(lambda: [(str(one.id), one.value) for one in event.interrupts]) or []
         note = self._note("interrupts", *(value for _, value in pending))
-        self._tell(lambda now: self._runs.interrupted(event.run_id, pending, now, note=note))
+        self._tell(
+            lambda now: self._runs.interrupted(
+                event.run_id, pending, now, checkpoint=_read(lambda: str(event.checkpoint_id)), note=note
+            )
+        )
 
     def on_resume(self, event: Any) -> None:
-        self._tell(lambda now: self._runs.resumed(event.run_id, now))
+        self._tell(
+            lambda now: self._runs.resumed(event.run_id, now, checkpoint=_read(lambda: str(event.checkpoint_id)))
+        )
 
     # What they have in common
 

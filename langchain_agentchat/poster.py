@@ -21,7 +21,7 @@ from agentchat._exchange import new_idempotency_key
 from agentchat.errors import AgentChatError
 from agentchat.text import visible
 
-from .runs import Status
+from .stories import Status
 
 _LOG = logging.getLogger("agentchat.status")
 _IDLE_SECONDS = 5.0

@@ -12,55 +12,22 @@ with the same story. Names, counts and durations are all that is told; what was 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from agentchat.text import visible, word
+from agentchat.text import word
 
-Note = Callable[[], str]
-State = Literal["started", "waiting", "resumed", "done", "failed", "cancelled", "paused"]
-_PASSING = ("started", "resumed")  # soon overtaken by another; every other state is where a run rests
+from .stories import LONGEST_NAME, MOST_NAMES, Note, State, Status, Story, duration, listed, shown
+
 _MOST_ROOTS = 10_000
 _MOST_OPEN = 10_000  # below one root
 _MOST_PAST = 10_000
-_MOST_THREADS = 1_000
+_MOST_RESTING = 2_000
 _MOST_TOOLS = 100  # told apart within one run
 _MOST_ASKED = 100
-_MOST_NAMES = 8
-_LONGEST_NAME = 80
 _LONGEST_FACT = 40  # so that a status' facts fit into a message's metadata in any script
 _CANCELLED = {"CancelledError", "GeneratorExit", "KeyboardInterrupt", "SystemExit"}
-
-
-class Story:
-    """All posts about one run and its resumptions: the first, and its replies."""
-
-    __slots__ = ("active", "asking", "failed", "first_post", "given_up", "name", "since", "tools")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.first_post: str | None = None  # its id, once there is one
-        self.given_up = False  # it was the beginning of another story: what is not posted yet need not be
-        self.active = 0.0  # seconds at work before the latest pause
-        self.since = 0.0  # when that pause began
-        self.tools: Counter[str] = Counter()
-        self.failed = 0
-        self.asking: Counter[str] = Counter()  # tools that wait for an answer, and will be called again with it
-
-
-class Status(NamedTuple):
-    """One thing to tell."""
-
-    story: Story
-    state: State
-    text: str
-    facts: Mapping[str, Any]
-    note: str | None  # what was said, if the caller wants it told
-
-    @property
-    def droppable(self) -> bool:
-        return self.state in _PASSING
 
 
 class _Run:
@@ -104,7 +71,8 @@ class Runs:
         self._roots: OrderedDict[UUID, _Run] = OrderedDict()
         self._open: dict[UUID, _Known] = {}
         self._past: OrderedDict[UUID, _Known] = OrderedDict()  # what is below them may begin, or end, later
-        self._threads: OrderedDict[tuple[str, str | None], Story] = OrderedDict()  # stories that may be resumed
+        # Stories that may be resumed, by checkpoint where one is known, and by name and thread.
+        self._resting: OrderedDict[object, Story] = OrderedDict()
 
     def started(
         self,
@@ -187,19 +155,27 @@ class Runs:
             return self._told(run, "paused", now)
         if kinds & _CANCELLED:
             return self._told(run, "cancelled", now)
-        reason = word(type(error).__name__, _LONGEST_NAME)
+        reason = word(type(error).__name__, LONGEST_NAME)
         if run.culprit is not None and run.culprit[0] is error:
             reason += f" in tool {run.culprit[1]}"
         return self._told(run, "failed", now, reason, note)
 
     def interrupted(
-        self, run_id: UUID, pending: Sequence[tuple[str, Any]], now: float, *, note: Note | None = None
+        self,
+        run_id: UUID,
+        pending: Sequence[tuple[str, Any]],
+        now: float,
+        *,
+        checkpoint: str | None = None,
+        note: Note | None = None,
     ) -> Status | None:
         """A graph pauses for a human. `pending` are the ids and values of its interrupts."""
         known = self._open.get(run_id)
-        return None if known is None or known.run.over else self._waits(known.run, run_id, pending, now, note)
+        if known is None or known.run.over:
+            return None
+        return self._waits(known.run, run_id, pending, now, note, checkpoint)
 
-    def resumed(self, run_id: UUID, now: float) -> Status | None:
+    def resumed(self, run_id: UUID, now: float, *, checkpoint: str | None = None) -> Status | None:
         """A graph goes on from where it paused, or from where it failed."""
         known = self._open.get(run_id)
         if known is None or known.run.over:
@@ -210,7 +186,7 @@ class Runs:
         elif run.resumed:  # a graph below the one whose resumption was told
             return None
         else:
-            story = self._threads.pop(run.key, None)
+            story = self._taken_up(run, checkpoint)
             if story is None:
                 if not run.held:
                     return None
@@ -246,22 +222,28 @@ class Runs:
         if not run.held:
             return None
         run.held = False
-        self._threads.pop(run.key, None)  # whatever waited there was given up
+        self._resting.pop(run.key, None)  # whatever waited there was given up
         return _status(run, "started", note=run.note)
 
     def _waits(
-        self, run: _Run, graph: UUID, pending: Sequence[tuple[str, Any]], now: float, note: Note | None
+        self,
+        run: _Run,
+        graph: UUID,
+        pending: Sequence[tuple[str, Any]],
+        now: float,
+        note: Note | None,
+        checkpoint: str | None = None,
     ) -> Status | None:
         if run.waiting == graph:
             return None
         if run.waiting is None:
             run.story.active += now - run.began
         run.waiting, run.began, run.held = graph, now, False
-        self._pause(run, now)
+        self._rest(run, now, checkpoint)
         asked = [name for id, value in pending for name in _asked_for(value, run.asked.pop(id, None))]
         names = Counter(sorted(asked))  # parallel calls come in any order
-        what = f": {_listed(names)}" if names else " before its next step"
-        facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(_MOST_NAMES)]}
+        what = f": {listed(names)}" if names else " before its next step"
+        facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(MOST_NAMES)]}
         return _status(run, "waiting", f" for a human{what}", facts, note and note())
 
     def _told(self, run: _Run, state: State, now: float, reason: str = "", note: Note | None = None) -> Status:
@@ -269,29 +251,38 @@ class Runs:
         story = run.story
         story.active += 0.0 if run.waiting else now - run.began
         if state == "done":
-            self._threads.pop(run.key, None)
+            self._resting.pop(run.key, None)
         else:
-            self._pause(run, now)
+            self._rest(run, now)
         detail = f" {'in' if state == 'done' else 'after'} {duration(story.active)}"
         if reason:
             detail += f": {reason}"
         calls = story.tools.total()
         if calls:
             failed = f"; {story.failed} failed" if story.failed else ""
-            detail += f", {calls} tool call{'' if calls == 1 else 's'} ({_listed(story.tools)}{failed})"
+            detail += f", {calls} tool call{'' if calls == 1 else 's'} ({listed(story.tools)}{failed})"
         facts: dict[str, Any] = {"seconds": round(story.active, 3), "tool_calls": calls, "failed": story.failed}
         if reason:
             facts["reason"] = reason
         self._close(run)
         return _status(run, state, detail, facts, note and note())
 
-    def _pause(self, run: _Run, now: float) -> None:
+    def _rest(self, run: _Run, now: float, checkpoint: str | None = None) -> None:
         run.story.since = now
-        if run.thread is not None:
-            self._threads[run.key] = run.story
-            self._threads.move_to_end(run.key)
-            if len(self._threads) > _MOST_THREADS:
-                self._threads.popitem(last=False)
+        if run.thread is None:
+            return
+        for key in filter(None, (run.key, checkpoint)):
+            self._resting[key] = run.story
+            self._resting.move_to_end(key)
+        while len(self._resting) > _MOST_RESTING:
+            self._resting.popitem(last=False)
+
+    def _taken_up(self, run: _Run, checkpoint: str | None) -> Story | None:
+        """The story that goes on. Graphs without a name share theirs, and often a thread's id, but no checkpoint."""
+        story = self._resting.get(checkpoint) or self._resting.get(run.key)
+        for key in [key for key, resting in self._resting.items() if resting is story]:
+            del self._resting[key]
+        return story
 
     # Who is known
 
@@ -329,35 +320,11 @@ def _tool_erred(run: _Run, name: str, error: BaseException, kinds: set[str]) -> 
         run.culprit = (error, name)
 
 
-def shown(name: object) -> str:
-    """A run's or tool's name as one word, in any script."""
-    plain = "_".join(visible(name).split()) if isinstance(name, str) else ""
-    return plain[:_LONGEST_NAME] or "unknown"
-
-
-def duration(seconds: float) -> str:
-    """As people say it."""
-    if seconds < 9.95:
-        return f"{max(seconds, 0):.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def _status(
     run: _Run, state: State, detail: str = "", facts: Mapping[str, Any] | None = None, note: str | None = None
 ) -> Status:
     about = {"run_id": str(run.id), "name": run.story.name, "state": state, **(facts or {})}
     return Status(run.story, state, f"{run.story.name}: {state}{detail}", about, note)
-
-
-def _listed(names: Counter[str]) -> str:
-    most = [name if count == 1 else f"{name} x{count}" for name, count in names.most_common(_MOST_NAMES)]
-    left_out = len(names) - len(most)
-    return ", ".join(most) + (f" and {left_out} more" if left_out else "")
 
 
 def _pending(error: BaseException) -> list[tuple[str, Any]]:
