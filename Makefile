@@ -8,7 +8,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environmen
 MARKS := not vendors and not packaging
 SUITE := -m pytest -m "$(MARKS)"
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
-AGENTS_ONLY := tests/langchain_agentchat/test_blocking.py tests/langchain_agentchat/test_callbacks.py
+AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
 .PHONY: help install check test test-matrix faults definitions demo serve bench clean
 

@@ -20,6 +20,7 @@ _UNSEEN = (
     # Joiners and the emoji's selector, where they follow nothing that they could join or colour.
     "|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|(?<![^\x00-\x7f\u200c\u200d\ufe0f])\ufe0f(?!\u20e3)"
 )
+_harmless = re.compile("[!-{}~]+").fullmatch
 
 
 def fenced(text: object) -> str:
@@ -34,6 +35,8 @@ def visible(text: object) -> str:
 
 def word(value: object, longest: int = 100) -> str:
     """Another's text as one harmless word, for our own lines."""
+    if isinstance(value, str) and len(value) <= longest and _harmless(value):
+        return value
     if not isinstance(value, str | int | float) or value == "":
         return "unknown"
     plain = re.sub(r"\s+", "_", clean(str(value)[:longest]))
@@ -43,6 +46,8 @@ def word(value: object, longest: int = 100) -> str:
 
 def clean(text: str) -> str:
     """One line of another's text."""
+    if text.isascii() and text.isprintable():
+        return text
     return re.sub(_UNSEEN, lambda found: f"<U+{ord(found[0]):04X}>", text.replace("\n", " "))
 
 

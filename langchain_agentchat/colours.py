@@ -15,8 +15,6 @@ from agentchat import Client
 from agentchat._caller import Caller
 from agentchat._operation import AsyncCaller, Operation, SyncCaller
 
-from .client import AsyncClient
-
 # The twin of each client, so that all its tools share one. A twin holds nothing that would keep its client alive.
 _TWINS: WeakKeyDictionary[Caller, Caller] = WeakKeyDictionary()
 
@@ -32,6 +30,8 @@ def sync_client(client: Any) -> Any:
     """The client for a thread that may wait."""
     if not is_async(client):
         return client
+    from .client import AsyncClient  # here, and not above: httpx takes long to load, and not everybody awaits
+
     if not isinstance(client, AsyncClient) or client.custom_transport:
         raise TypeError(f"{client!r} can only be awaited: use ainvoke, or make the tools with a sync client.")
     return _TWINS.get(client) or _TWINS.setdefault(client, Client.like(client))
@@ -43,6 +43,8 @@ def async_client(client: Any) -> Any | None:
         return client
     if not isinstance(client, Client) or client.custom_transport:
         return None
+    from .client import AsyncClient
+
     return _TWINS.get(client) or _TWINS.setdefault(client, AsyncClient.like(client))
 
 

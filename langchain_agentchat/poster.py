@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -21,7 +21,7 @@ from agentchat._exchange import new_idempotency_key
 from agentchat.errors import AgentChatError
 from agentchat.text import visible
 
-from .stories import Status
+from .stories import Status, Story
 
 _LOG = logging.getLogger("agentchat.status")
 _IDLE_SECONDS = 5.0
@@ -82,7 +82,8 @@ class Poster:
         """An empty queue without a thread: at first, and in a forked child, whose parent sends what waited."""
         # Re-entrant: an abandoned stream reports its end from the garbage collector, at any line of ours.
         self._changed = threading.Condition(threading.RLock())
-        self._queue: deque[_Pending] = deque()
+        self._queue: OrderedDict[_Pending, None] = OrderedDict()
+        self._passing: dict[Story, _Pending] = {}  # what is queued, not tried, and may be overtaken or dropped
         self._thread: threading.Thread | None = None
         self._sending = False
         self._untold = 0  # dropped and not told yet
@@ -97,30 +98,33 @@ class Poster:
     def put(self, status: Status) -> None:
         """Queue a status. Takes microseconds and never raises for the relay's sake."""
         with self._changed:
-            waiting = next((one for one in reversed(self._queue) if one.status.story is status.story), None)
-            if waiting is not None and waiting.status.droppable and waiting.post is None:
+            if (waiting := self._passing.pop(status.story, None)) is not None:
                 notes = filter(None, (waiting.status.note, status.note))
                 waiting.status = status._replace(note="\n".join(notes) or None)
                 self._merged += 1
-                return
-            if len(self._queue) >= self._max_pending:
-                self._make_room()
-            self._queue.append(_Pending(status))
+            else:
+                if len(self._queue) >= self._max_pending:
+                    self._make_room()
+                waiting = _Pending(status)
+                self._queue[waiting] = None
+            if status.droppable:
+                self._passing[status.story] = waiting
             if self._thread is None:
                 self._start_thread()
             self._changed.notify_all()
 
     def _make_room(self) -> None:
-        victim = next((one for one in self._queue if one.status.droppable and one.post is None), None)
-        if victim is not None:
+        story = next(iter(self._passing), None)
+        if story is not None:
+            victim = self._passing.pop(story)
             self._untold += 1
             self._dropped += 1
         else:
-            victim = next((one for one in self._queue if one.post is None), self._queue[0])
+            victim = next((one for one in self._queue if one.post is None), next(iter(self._queue)))
             told = f"{victim.status.story.name} {victim.status.state}"
             self._folded[told if told in self._folded or len(self._folded) < _MOST_FOLDED else "other runs"] += 1
             self._merged += 1
-        self._queue.remove(victim)
+        del self._queue[victim]
 
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="agentchat-status", daemon=True)
@@ -136,7 +140,8 @@ class Poster:
             with self._changed:
                 self._sending = False
                 if again:
-                    self._queue.appendleft(one)
+                    self._queue[one] = None
+                    self._queue.move_to_end(one, last=False)
                     if not self._changed.wait_for(lambda: self._stop_at is not None, pause):
                         pause = min(pause * 2, _LONGEST_PAUSE)
                     else:
@@ -149,16 +154,19 @@ class Poster:
         """The next status to send, or None when the thread is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stop_at is not None, _IDLE_SECONDS)
-            while self._queue and self._queue[0].status.story.given_up and self._queue[0].post is None:
-                self._queue.popleft()
-                self._merged += 1
             late = self._stop_at is not None and time.monotonic() >= self._stop_at
-            if not self._queue or late:
-                self._thread = None
-                self._changed.notify_all()
-                return None
-            self._sending = True
-            return self._queue.popleft()
+            while self._queue and not late:
+                one, _ = self._queue.popitem(last=False)
+                story = one.status.story
+                if self._passing.get(story) is one:
+                    del self._passing[story]
+                if one.post is not None or not story.given_up:
+                    self._sending = True
+                    return one
+                self._merged += 1
+            self._thread = None
+            self._changed.notify_all()
+            return None
 
     def _send(self, one: _Pending) -> bool:
         """Post a status; true if it must be tried again."""

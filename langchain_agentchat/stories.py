@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from agentchat.text import visible
@@ -48,8 +49,12 @@ class Status(NamedTuple):
 
 def shown(name: object) -> str:
     """A run's or tool's name as one word, in any script."""
-    plain = "_".join(visible(name).split()) if isinstance(name, str) else ""
-    return plain[:LONGEST_NAME] or "unknown"
+    return _word(name) if isinstance(name, str) else "unknown"
+
+
+@lru_cache(1024)  # the same few names come again with every event
+def _word(name: str) -> str:
+    return "_".join(visible(name).split())[:LONGEST_NAME] or "unknown"
 
 
 def duration(seconds: float) -> str:

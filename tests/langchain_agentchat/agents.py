@@ -47,7 +47,9 @@ def ask(about: str = "") -> str:
 
 
 def agent(board: Board, lines: list[Any], *tools: BaseTool, name: str | None = "worker", **options: Any) -> Any:
-    return create_agent(Model(lines=lines, between=board.flush), list(tools), name=name, **options)
+    """Before each of its model's turns, all that was told is posted, unless `between` is something else."""
+    model = Model(lines=lines, between=options.pop("between", board.flush))
+    return create_agent(model, list(tools), name=name, **options)
 
 
 def config(handler: Any, thread: str | None = None, **more: Any) -> dict[str, Any]:

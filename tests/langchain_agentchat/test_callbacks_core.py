@@ -308,6 +308,24 @@ def test_names_are_words_that_mention_nobody(board: Board, scene: Scene):
         assert board.story() == [f"{name}: started", f"{name}: done in T, 1 tool call (@{scene.peer})"]
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "漢", "𝕏", "\u202e", "\x1b"], ids=ascii)
+def test_long_names_in_any_script_fit_into_a_post(board: Board, letter: str):
+    handler = board.handler()
+    run, name = uuid4(), letter * 200
+    handler.on_chain_start(None, {}, run_id=run, name=name)
+    for n in range(20):
+        handler.on_tool_start({"name": f"{n:02}{name}"}, "", run_id=(called := uuid4()), parent_run_id=run)
+        handler.on_tool_end("", run_id=called)
+    board.flush()
+    requests = {"action_requests": [{"name": f"{n:02}{name}"} for n in range(20)]}
+    handler.on_interrupt(SimpleNamespace(run_id=run, interrupts=[SimpleNamespace(id="1", value=requests)]))
+    handler.on_resume(SimpleNamespace(run_id=run))
+    board.flush()
+    handler.on_chain_error(type(name, (ValueError,), {})(), run_id=run)
+    assert len(board.story()) == 4
+    assert handler.stats == (4, 0, 0, 0)
+
+
 def test_a_name_of_ones_own(board: Board):
     chain(board).invoke(secret("in"), {"callbacks": [board.handler(name="my worker")]})
     assert board.story() == ["my_worker: started", "my_worker: done in T"]

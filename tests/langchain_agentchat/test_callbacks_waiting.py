@@ -30,10 +30,11 @@ from tests.langchain_agentchat.agents import (
     remove,
     thread,
 )
-from tests.langchain_agentchat.scripted import Board, Drive, calls, question, secret
+from tests.langchain_agentchat.conftest import until
+from tests.langchain_agentchat.scripted import Board, Drive, Gate, calls, question, secret
 
 pytestmark = pytest.mark.agents
-board, drive, either = scripted.board, scripted.drive, scripted.either  # fixtures
+board, drive, either, gate = scripted.board, scripted.drive, scripted.either, scripted.gate  # fixtures
 
 MODES = ["batched", "per_call"]
 if "interrupt_mode" not in inspect.signature(HumanInTheLoopMiddleware).parameters:  # langchain before 1.3.18
@@ -432,6 +433,25 @@ def test_an_agent_in_a_sequence_that_asks(board: Board):
     assert board.story() == ["pipeline: started", "pipeline: waiting for a human: answer to ask"]
     run.invoke(Command(resume=secret("answer")), config(handler, thread()))
     assert board.stories()[0][2:] == ["pipeline: resumed after T", "pipeline: done in T, 1 tool call (ask)"]
+
+
+def test_a_fast_resumption_in_a_sequence_leaves_no_beginning_behind(board: Board, gate: Gate):
+    """What was not posted yet is not posted any more, once it is known to go on with another story."""
+    run = (RunnableLambda(lambda given: given) | lasting(board, [calls("ask")], ask, between=None)).with_config(
+        run_name="pipeline"
+    )
+    given = config(board.handler(board.client(gate.url)), thread())
+    run.invoke(question(), given)
+    board.flush()
+    gate.opened.clear()
+    before = len(gate.keys())
+    RunnableLambda(lambda given: given, name="other").invoke(secret("in"), given)
+    until(lambda: len(gate.keys()) > before)
+    run.invoke(Command(resume=secret("answer")), given)
+    gate.opened.set()
+    first, other = board.stories()
+    assert (first[0].split()[0], first[-1]) == ("pipeline:", "pipeline: done in T, 1 tool call (ask)")
+    assert other[-1] == "other: done in T"
 
 
 def test_everywhere_and_in_a_thread(board: Board, either: Drive):

@@ -280,17 +280,16 @@ def test_a_redaction_that_changes_its_mind_does_not_change_the_post(board: Board
     assert poster.stats == (1, 0, 0, 0)
 
 
-def test_a_status_that_was_tried_is_not_replaced(board: Board, gate: Gate):
+def test_a_status_that_was_tried_is_not_replaced(board: Board, gate: Gate, monkeypatch: pytest.MonkeyPatch):
     """Its first attempt may be on the relay."""
-    poster = board.poster(url=gate.url)
+    monkeypatch.setattr(poster_module, "_FIRST_PAUSE", 60.0)
+    poster = board.poster(url=gate.url, drain_seconds=PATIENCE)
     story = Story("run")
     gate.losses = 1
-    gate.opened.clear()
     poster.put(told(story, "started"))
-    until(gate.keys)
-    with poster.lock:  # its thread cannot go on to the second attempt before this is put
-        gate.opened.set()
-        poster.put(told(story, "done"))
+    until(lambda: poster._queue and gate.losses == 0)  # back in the queue, until the second attempt
+    poster.put(told(story, "done"))
+    poster.close()  # which does not wait for a minute
     assert board.stories() == [["run: started", "run: done"]]
 
 
@@ -624,6 +623,32 @@ for each in posters:
 ended.append(time.monotonic())
 """
     child = process(board, script, url=hanging.url, drain=1.0)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert float(out) < 4, "the budget is one second"
+
+
+NO_THREADS = """
+import threading
+def refuse(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+poster.put(told("one"))
+poster.put(told("two"))
+ended.append(time.monotonic())
+"""
+
+
+def test_without_threads_the_end_sends_by_itself(board: Board):
+    """At the interpreter's end, or over the system's limit, none can be started."""
+    child = process(board, NO_THREADS)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert contents(board) == ["one: done", "two: done"]
+
+
+def test_without_threads_a_relay_that_hangs_does_not_hold_up_the_end(board: Board, hanging: Scripted):
+    child = process(board, NO_THREADS, url=hanging.url, drain=1.0)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     assert float(out) < 4, "the budget is one second"

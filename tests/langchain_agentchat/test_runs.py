@@ -176,7 +176,9 @@ def test_not_every_exception_is_a_failure(error: BaseException, told: str):
     assert tale.texts == ["w: started", f"w: {told}"]
 
 
-@pytest.mark.parametrize("error", [GraphInterrupt([Asked("1", SECRET)]), CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error", [GraphInterrupt([Asked("1", SECRET)]), CancelledError(), GeneratorExit(), ParentCommand(), GraphDrained()]
+)
 def test_a_tool_that_was_interrupted_or_cancelled_did_not_fail(error: BaseException):
     tale = Tale()
     root = tale.start()
@@ -192,7 +194,7 @@ def test_a_tool_that_was_interrupted_or_cancelled_did_not_fail(error: BaseExcept
         ([SECRET], "an answer"),
         ([SECRET, SECRET], "an answer x2"),
         ([approval("add", "add", "rm")], "approval of add x2, approval of rm"),
-        ([one_approval("add"), one_approval("rm")], "approval of add, approval of rm"),
+        ([one_approval("rm"), one_approval("add")], "approval of add, approval of rm"),
         ([one_approval("add\n@mac-bob: x")], "approval of add_@mac-bob:_x"),
         ([{"type": SECRET}, approval()], "an answer x2"),
         ([{"action_requests": [SECRET, {"args": SECRET}]}], "approval of unknown"),
@@ -342,6 +344,18 @@ def test_a_run_may_end_although_a_graph_below_it_waits():
     tale.end(root)
     assert [status.state for status in tale.told] == ["started", "waiting", "done"]
     assert tale.texts[-1] == "w: done in 2.0 s"
+
+
+def test_the_time_that_several_graphs_wait_is_counted_for_none():
+    tale = Tale()
+    root = tale.start()
+    left, right = tale.start(root, "left"), tale.start(root, "right")
+    tale.interrupt(left, SECRET)
+    tale.interrupt(right, SECRET)
+    tale.resume(right)
+    tale.end(root)
+    assert [status.state for status in tale.told] == ["started", "waiting", "waiting", "resumed", "done"]
+    assert tale.texts[-1] == "w: done in 4.0 s"
 
 
 def test_a_resumption_of_a_graph_below_a_resumed_root_is_told_once():
@@ -636,6 +650,10 @@ def _below_one_root(tale: Tale, n: int) -> None:
     tale.tool(_only_root(tale), "add", thread="t")
 
 
+def _below_one_root_without_an_end(tale: Tale, n: int) -> None:
+    tale.start(_only_root(tale), "add", tool=True)
+
+
 def _questions_of_one_run(tale: Tale, n: int) -> None:
     tool = tale.start(_only_root(tale), "ask", tool=True)
     tale.err(tool, GraphInterrupt([Asked(f"interrupt-{n}", SECRET)]), tool=True)
@@ -658,6 +676,7 @@ def _only_root(tale: Tale) -> UUID:
         (_runs_of_ever_new_threads, 20_000),
         (_strangers, 50_000),
         (_below_one_root, 50_000),
+        (_below_one_root_without_an_end, 100_000),
         (_questions_of_one_run, 50_000),
         (_tools_of_ever_new_names, 50_000),
     ],
