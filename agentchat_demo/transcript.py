@@ -17,6 +17,7 @@ _COLOURS = ("36", "33", "35", "32")  # one per agent, in the order of appearance
 _DIM, _BOLD = "2", "1"
 _EVERY = 0.05  # seconds between two looks; a person sees no difference
 _LONGEST_ARGUMENT = 60
+_LONGEST_CALL = 100
 
 
 class Transcript:
@@ -36,20 +37,19 @@ class Transcript:
     def called(self, agent: str, name: str, arguments: Mapping[str, Any]) -> None:
         """An agent's model asked for a tool."""
         shown = ", ".join(f"{key}={_short(value)}" for key, value in arguments.items() if value is not None)
-        line = f"  {self._agent(agent)} {self._paint(f'calls {name}({shown})', _DIM)}"
+        line = f"  {self._agent(agent)} {self._paint(_cut(f'calls {name}({shown})', _LONGEST_CALL), _DIM)}"
         self._print({"agent": agent, "calls": name, "arguments": dict(arguments)}, [line])
 
     def posted(self, channel: str, message: Mapping[str, Any]) -> None:
         """A message is on the relay."""
         author = str(message["author_name"])
         event = {"channel": channel, "author": author, "kind": message["kind"], "content": message["content"]}
-        content = text.fenced(message["content"])
         if message["kind"] == "status":
-            words = f"#{channel} {content.replace('| ', '', 1)}"
-            lines = [self._paint(words, _DIM)]
+            lines = [self._paint(f"#{channel} {text.visible(message['content'])}", _DIM)]
         else:
             answer = " answers" if message["parent_message_id"] else ""
-            lines = [f"{self._paint(f'#{channel}', _BOLD)} {self._agent(author)}{answer}", *content.splitlines()]
+            heading = f"{self._paint(f'#{channel}', _BOLD)} {self._agent(author)}{answer}"
+            lines = [heading, text.fenced(message["content"])]
         self._print(event, lines)
 
     def _print(self, event: Mapping[str, Any], lines: Iterable[str]) -> None:
@@ -115,5 +115,8 @@ def wait_for_mention(client: Client, over: Callable[[], bool]) -> bool:
 
 
 def _short(value: Any) -> str:
-    shown = text.fenced(json.dumps(value, ensure_ascii=False)).removeprefix("| ")
-    return shown if len(shown) <= _LONGEST_ARGUMENT else shown[: _LONGEST_ARGUMENT - 1] + "…"
+    return _cut(text.visible(json.dumps(value, ensure_ascii=False)), _LONGEST_ARGUMENT)
+
+
+def _cut(line: str, longest: int) -> str:
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -18,7 +18,7 @@ command -v "$python" >/dev/null || {
 }
 echo "Making $directory (requirements/$name.txt), about a minute ..." >&2
 "$python" -m venv "$directory"
-"$directory/bin/python" -m pip install --quiet --disable-pip-version-check -r "requirements/$name.txt"
+"$directory/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 -r "requirements/$name.txt"
 if [ -e "requirements/$name-no-deps.txt" ]; then
     "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
         -r "requirements/$name-no-deps.txt"
