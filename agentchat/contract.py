@@ -287,6 +287,9 @@ def _declared(owner: type) -> dict[str, Operation[..., Any]]:
 
 OPERATIONS = _declared(Contract)
 
+# Channels between relays carry less: characters of a message's content, and of its metadata as JSON.
+SHORT_CHANNELS = {"gossip-": (500, 1024), "shared-": (2000, 1024)}
+
 # Tool presets (DECISIONS "Tools"). Later operations enter neither; `all` is every operation.
 STANDARD = (
     "check_board", "list_channels", "read_messages", "send_message", "search_messages", "check_mentions",

@@ -177,7 +177,7 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
                 label=self._name,
                 thread=None if thread is None else _read(lambda: str(thread)),
                 tool=tool,
-                ignored=tool and "agentchat_op" in metadata,
+                ignored=(tool and "agentchat_op" in metadata) or _edits_state(event.get("name")),
                 note=self._note("inputs", inputs),
             )
         )
@@ -218,6 +218,10 @@ def _quoted(value: Any) -> str:
         value = value["messages"]
     while isinstance(value, list | tuple) and len(value) and not isinstance(value[-1], str | int | float):
         value = value[-1]
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):  # ("user", "what was said")
+        value = value[1]
+    elif isinstance(value, Mapping) and isinstance(value.get("content"), str):
+        value = value["content"]
     generations = getattr(value, "generations", None)  # what a model's run ends with
     if generations:
         return _quoted(getattr(generations[0][0], "message", None) or generations[0][0].text)
@@ -225,6 +229,11 @@ def _quoted(value: Any) -> str:
     if isinstance(text, str | BaseException):
         return str(text)
     return json.dumps(text, default=repr, ensure_ascii=False)
+
+
+def _edits_state(name: object) -> bool:
+    """Whether a run is LangGraph's `update_state`, which takes the config of the run whose state a person edits."""
+    return isinstance(name, str) and name.endswith("UpdateState")
 
 
 def _named(serialized: Mapping[str, Any] | None) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from agentchat._exchange import new_idempotency_key
+from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import AgentChatError
 from agentchat.text import visible
 
@@ -29,6 +30,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _LAST_PAUSE = 0.1  # between attempts at the end of the program
 _MOST_FOLDED = 20
 _LONGEST_NOTE = 2_000
+_ORDINARY = (32_000, 4_096)  # what other channels carry: characters of content and of metadata
+_ROOM = 30  # characters of metadata around the facts
 
 Redact = Callable[[str], str]
 
@@ -71,6 +74,7 @@ class Poster:
     ) -> None:
         self._client = client
         self._channel = channel
+        self._longest, self._most_facts = SHORT_CHANNELS.get(channel[:7], _ORDINARY)
         self._redact = redact
         self._max_pending = max_pending
         self._drain_seconds = drain_seconds
@@ -120,7 +124,8 @@ class Poster:
             self._untold += 1
             self._dropped += 1
         else:
-            victim = next((one for one in self._queue if one.post is None), next(iter(self._queue)))
+            queued = list(self._queue)
+            victim = next((one for one in queued if one.post is None), queued[0])
             told = f"{victim.status.story.name} {victim.status.state}"
             self._folded[told if told in self._folded or len(self._folded) < _MOST_FOLDED else "other runs"] += 1
             self._merged += 1
@@ -203,8 +208,13 @@ class Poster:
             lines.append(f"({untold} earlier status post{'' if untold == 1 else 's'} dropped)")
         if status.note:
             lines.append(self._redacted(status.note))
-        facts = {"agentchat_status": dict(status.facts)}
-        return _Post(new_idempotency_key(), visible("\n".join(lines)), status.story.first_post, facts, untold, folded)
+        facts = dict(status.facts)
+        if len(json_text(facts)) > self._most_facts - _ROOM:
+            facts = {name: facts[name] for name in ("run_id", "state")}
+        text = visible("\n".join(lines))
+        text = text if len(text) <= self._longest else text[: self._longest - 1] + "…"
+        key, parent = new_idempotency_key(), status.story.first_post
+        return _Post(key, text, parent, {"agentchat_status": facts}, untold, folded)
 
     def _patience(self) -> dict[str, Any]:
         """At the end of the program, no attempt takes longer than what is left of its budget."""

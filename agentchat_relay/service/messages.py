@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agentchat import types
+from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
@@ -22,7 +23,6 @@ _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
 _MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]{0,99})(?![A-Za-z0-9_-])")
-_SHORT = {"gossip-": (500, 1024), "shared-": (2000, 1024)}  # content, metadata: characters in federated channels
 _PINNED, _NOT_PINNED = b',"pinned":true}', b',"pinned":false}'
 
 _encode = msgspec.json.encode
@@ -43,7 +43,7 @@ def send_message(
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
     stored = _encoded(metadata)
-    if channel.startswith(("gossip-", "shared-")):
+    if channel.startswith(tuple(SHORT_CHANNELS)):
         _check_short(channel, content, stored)
     content = _trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
@@ -114,7 +114,7 @@ def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 def _check_short(channel: str, content: str, metadata: str | None) -> None:
     """Federated channels carry less."""
-    longest, most = _SHORT[channel[:7]]
+    longest, most = SHORT_CHANNELS[channel[:7]]
     if len(content) > longest:
         raise BadRequest(f"content must have at most {longest} characters in #{channel}, got {len(content)}.")
     if metadata is not None and len(metadata) > most:

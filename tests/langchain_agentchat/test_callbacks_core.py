@@ -308,9 +308,12 @@ def test_names_are_words_that_mention_nobody(board: Board, scene: Scene):
         assert board.story() == [f"{name}: started", f"{name}: done in T, 1 tool call (@{scene.peer})"]
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "漢", "𝕏", "\u202e", "\x1b"], ids=ascii)
-def test_long_names_in_any_script_fit_into_a_post(board: Board, letter: str):
-    handler = board.handler()
+@pytest.mark.parametrize("channel", ["status", "shared-status", "gossip-status"])
+@pytest.mark.parametrize("letter", ["x", "漢", "𝕏", "\u202e"], ids=ascii)
+def test_the_longest_status_fits_into_any_channel(board: Board, channel: str, letter: str):
+    """The relay takes 2,000 characters in `shared-` channels, 500 in `gossip-` ones."""
+    board.channel = fresh(channel)
+    handler = board.handler(include=["outputs"])
     run, name = uuid4(), letter * 200
     handler.on_chain_start(None, {}, run_id=run, name=name)
     for n in range(20):
@@ -321,8 +324,13 @@ def test_long_names_in_any_script_fit_into_a_post(board: Board, letter: str):
     handler.on_interrupt(SimpleNamespace(run_id=run, interrupts=[SimpleNamespace(id="1", value=requests)]))
     handler.on_resume(SimpleNamespace(run_id=run))
     board.flush()
-    handler.on_chain_error(type(name, (ValueError,), {})(), run_id=run)
-    assert len(board.story()) == 4
+    handler.on_chain_end("long " * 10_000, run_id=run)
+    assert [status.partition(": ")[2].split()[0] for status in board.story()] == [
+        "started",
+        "waiting",
+        "resumed",
+        "done",
+    ]
     assert handler.stats == (4, 0, 0, 0)
 
 
@@ -406,6 +414,17 @@ def test_long_content_is_cut(board: Board):
     assert told[0].startswith("chain: started\ninputs: long long")
     assert told[0].endswith("…")
     assert len(told[0]) < 3_000
+
+
+def test_of_huge_content_no_more_than_a_part_is_redacted(board: Board):
+    seen: list[str] = []
+    told_by(
+        board,
+        ["inputs"],
+        lambda config: chain(board).invoke("huge" * 1_000_000, config),
+        redact=lambda text: seen.append(text) or "",
+    )
+    assert 1_000 < len(seen[0]) < 100_000
 
 
 def test_content_is_redacted(board: Board):
@@ -581,7 +600,16 @@ def test_odd_results_are_told_all_the_same(board: Board, output: Any):
     assert board.story()[-1] == "chain: done in T, 1 tool call (odd)"
 
 
-def test_events_of_unknown_runs_and_odd_events_tell_nothing(board: Board):
+class _OddEvent:
+    interrupts = ()
+
+    @property
+    def run_id(self) -> Any:
+        raise ValueError(SECRET)
+
+
+def test_events_of_unknown_runs_and_odd_events_tell_nothing(board: Board, caplog: pytest.LogCaptureFixture):
+    """Not even the log hears what they say."""
     handler = board.handler()
     for event in (
         lambda: handler.on_chain_end(None, run_id=uuid4()),
@@ -596,9 +624,12 @@ def test_events_of_unknown_runs_and_odd_events_tell_nothing(board: Board):
         lambda: handler.on_interrupt(None),
         lambda: handler.on_resume(SimpleNamespace(run_id=uuid4())),
         lambda: handler.on_resume(None),
+        lambda: handler.on_interrupt(_OddEvent()),
+        lambda: handler.on_resume(_OddEvent()),
     ):
         event()
     assert board.posts() == []
+    assert SECRET not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -627,6 +658,29 @@ def test_a_relay_that_is_away_is_not_the_runs_business(board: Board, colour: Col
     handler.close()
     assert handler.stats.posted == 0
     assert handler.stats.pending >= 1
+
+
+def test_events_from_many_threads_are_all_counted(board: Board):
+    handler = board.handler()
+    handler.on_chain_start(None, {}, run_id=(run := uuid4()), name="chain")
+
+    def work() -> None:
+        for _ in range(500):
+            handler.on_tool_start(None, "", run_id=(called := uuid4()), parent_run_id=run, name="add")
+            handler.on_tool_end("", run_id=called)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    handler.on_chain_end({}, run_id=run)
+    assert board.story()[-1] == "chain: done in T, 4000 tool calls (add x4000)"
 
 
 def test_an_event_in_the_middle_of_an_event(board: Board):

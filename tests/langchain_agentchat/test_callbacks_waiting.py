@@ -486,3 +486,13 @@ def test_a_question_is_told_by_a_handler_that_sees_the_inner_graph_only(board: B
     run = outer(board, watched(inner, board.handler(include=["interrupts"])))
     run.invoke(question(), {"configurable": {"thread_id": thread()}})
     assert "apples" in board.story()[-1]
+
+
+def test_a_state_that_a_person_edits_is_no_run(board: Board, either: Drive):
+    """`update_state` takes the config of the run, and with it the handler."""
+    run, handler = lasting(board, [calls("ask")], ask), board.handler()
+    either(run, question(), config(handler, thread()))
+    run.update_state(config(handler, thread()), {"messages": []})
+    either(run, None, config(handler, thread()))
+    assert [text.split()[1] for text in board.story()][:2] == ["started", "waiting"]
+    assert not [post for post in board.posts() if "UpdateState" in post["content"]]
