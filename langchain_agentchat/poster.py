@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+from agentchat._arguments import json_text
 from agentchat._exchange import new_idempotency_key
 from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import AgentChatError
