@@ -58,18 +58,21 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         channel: str = "general",
         *,
         name: str | None = None,
-        include: Iterable[Content] = (),
+        include: Content | Iterable[Content] = (),
         redact: Redact | None = None,
         max_pending: int = 1_000,
         drain_seconds: float = 2.0,
     ) -> None:
         super().__init__()
-        self._include = frozenset(include)
+        self._include = frozenset([include] if isinstance(include, str) else include)
         if unknown := self._include - set(get_args(Content)):
             raise InvalidArguments(f"include has no {min(unknown)!r}; there are: {', '.join(get_args(Content))}.")
         if max_pending < 1 or drain_seconds < 0:
             raise InvalidArguments("max_pending must be at least 1 and drain_seconds at least 0.")
-        check(Contract.send_message, {"channel": channel, "content": "a status"})  # a wrong name fails here, not later
+        # What could never be posted fails here, not later.
+        check(Contract.send_message, {"channel": channel, "content": "a status"})
+        if channel == "direct-messages" or not hasattr(client, "send_message"):
+            raise InvalidArguments("The handler needs a client, and a channel that is not direct-messages.")
         self._name = name
         self._runs = Runs()
         self._poster = Poster(
@@ -81,8 +84,8 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         """How many statuses were posted, merged into later ones, dropped, and are still queued."""
         return self._poster.stats
 
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is posted; false if the time ran out before."""
+    def flush(self, timeout: float | None = 30.0) -> bool:
+        """Wait until everything is posted; false if the time ran out before. On an event loop, do it in a thread."""
         return self._poster.flush(timeout)
 
     def close(self) -> None:
@@ -105,7 +108,7 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     # LangChain's events
 
     def on_chain_start(self, serialized: dict[str, Any] | None, inputs: Any, **event: Any) -> None:
-        self._start(serialized, inputs, event)
+        self._start(serialized, inputs, event, chain=True)
 
     def on_chat_model_start(self, serialized: dict[str, Any] | None, messages: Any, **event: Any) -> None:
         self._start(serialized, messages, event)
@@ -163,11 +166,18 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
     # What they have in common
 
     def _start(
-        self, serialized: Mapping[str, Any] | None, inputs: Any, event: Mapping[str, Any], *, tool: bool = False
+        self,
+        serialized: Mapping[str, Any] | None,
+        inputs: Any,
+        event: Mapping[str, Any],
+        *,
+        chain: bool = False,
+        tool: bool = False,
     ) -> None:
         found = event.get("metadata")
         metadata = found if isinstance(found, Mapping) else {}
-        thread = metadata.get("thread_id")
+        thread = metadata.get("thread_id") if chain else None  # only graphs resume
+        note = None if self._runs.knows(event.get("parent_run_id")) else self._note("inputs", inputs)
         self._tell(
             lambda now: self._runs.started(
                 event["run_id"],
@@ -178,16 +188,17 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
                 thread=None if thread is None else _read(lambda: str(thread)),
                 tool=tool,
                 ignored=(tool and "agentchat_op" in metadata) or _edits_state(event.get("name")),
-                note=self._note("inputs", inputs),
+                note=note,
             )
         )
 
     def _end(self, outputs: Any, run_id: UUID, *, failed: bool = False, interrupted: bool = False) -> None:
-        note = self._note("outputs", outputs)
+        note = self._note("outputs", outputs) if self._runs.is_root(run_id) else None
         self._tell(lambda now: self._runs.ended(run_id, now, failed=failed, interrupted=interrupted, note=note))
 
     def _error(self, error: BaseException, run_id: UUID, *, tool: bool = False) -> None:
-        note = self._note("interrupts" if type(error).__name__ == "GraphInterrupt" else "errors", error)
+        kind: Content = "interrupts" if type(error).__name__ == "GraphInterrupt" else "errors"
+        note = self._note(kind, error) if self._runs.is_root(run_id) else None
         self._tell(lambda now: self._runs.erred(run_id, error, now, tool=tool, note=note))
 
     def _tell(self, happened: Callable[[float], Status | None]) -> None:
@@ -198,11 +209,14 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
                 if status is not None:
                     self._poster.put(status)
         except Exception as error:  # its text may be anything, so only its kind is logged
-            _LOG.warning("A status was lost: %s.", type(error).__name__)
+            self._poster.lost(f"{type(error).__name__} in the handler")
 
     def _note(self, kind: Content, *values: Any) -> Note | None:
-        """What was said, for those who asked for it: made only where there is a status to add it to."""
-        return (lambda: f"{kind}: {'; '.join(map(preview, values))}") if kind in self._include else None
+        """What was said, for those who asked for it. Made at once, without the lock: it runs code of the caller's."""
+        if kind not in self._include:
+            return None
+        note = f"{kind}: {'; '.join(map(preview, values))}"
+        return lambda: note
 
 
 def preview(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Both colours of one agent's client: whoever calls synchronously gets the sync one, a coroutine the async one.
 
 The colour that was not given is made from the other: same relay, key, options and session. A client that is not ours,
-or that has a transport of its own, cannot be made over; then a coroutine calls it in a thread.
+that has a transport of its own, or whose class does things its own way, cannot be made over; then a coroutine calls it
+in a thread.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from weakref import WeakKeyDictionary
 from agentchat import Client
 from agentchat._caller import Caller
 from agentchat._operation import AsyncCaller, Operation, SyncCaller
+from agentchat.contract import OPERATIONS
 
 # The twin of each client, so that all its tools share one. A twin holds nothing that would keep its client alive.
 _TWINS: WeakKeyDictionary[Caller, Caller] = WeakKeyDictionary()
+_WHAT_A_CLIENT_DOES = {*OPERATIONS, "_invoke", "_steps", "with_options"}
 
 
 def is_async(client: object) -> bool:
@@ -32,7 +35,7 @@ def sync_client(client: Any) -> Any:
         return client
     from .client import AsyncClient  # here, and not above: httpx takes long to load, and not everybody awaits
 
-    if not isinstance(client, AsyncClient) or client.custom_transport:
+    if not _can_be_made_over(client, AsyncClient):
         raise TypeError(f"{client!r} can only be awaited: use ainvoke, or make the tools with a sync client.")
     return _TWINS.get(client) or _TWINS.setdefault(client, Client.like(client))
 
@@ -41,11 +44,19 @@ def async_client(client: Any) -> Any | None:
     """The client for an event loop, or None if there is only a sync one, which needs a thread."""
     if is_async(client):
         return client
-    if not isinstance(client, Client) or client.custom_transport:
+    if not _can_be_made_over(client, Client):
         return None
     from .client import AsyncClient
 
     return _TWINS.get(client) or _TWINS.setdefault(client, AsyncClient.like(client))
+
+
+def _can_be_made_over(client: Any, kind: type[Caller]) -> bool:
+    """Whether a client of the other colour would do the same: what a subclass guards, its twin would let through."""
+    if not isinstance(client, kind) or client.custom_transport:
+        return False
+    own = type(client).__mro__[: type(client).__mro__.index(kind)]
+    return not any(vars(one).keys() & _WHAT_A_CLIENT_DOES for one in own)
 
 
 def call(client: Any, operation: Operation[..., Any], arguments: dict[str, Any], key: str | None) -> Any:

@@ -48,24 +48,29 @@ _VARIABLES = {
 _FILES = ("upload_file", "download_file")
 
 
+class AirChatOptions(ClientOptions, total=False):
+    agent_name: str | None
+    config_path: str | os.PathLike[str] | None
+
+
 class AirChatClient(Client):
     """A client that is configured by the directory `~/.airchat`, and before it by AIRCHAT_WEB_URL and its like."""
 
     @classmethod
-    def from_config(
+    def from_config(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes more, which is compatible
         cls,
         home: str | os.PathLike[str] | None = None,
         *,
         agent: str | None = None,
         project: str | None = None,
-        agent_name: str | None = None,
-        config_path: str | os.PathLike[str] | None = None,
-        **options: Unpack[ClientOptions],
+        **options: Unpack[AirChatOptions],
     ) -> Self:
         """A client from that directory and the other's variables; `agent_name` and `config_path` are its words."""
-        home = home or (os.path.dirname(config_path) if config_path else _HOME)
+        agent = options.pop("agent_name", None) or agent
+        path = options.pop("config_path", None)
         environ = {ours: os.environ[theirs] for theirs, ours in _VARIABLES.items() if theirs in os.environ}
-        found = settings.load(agent=agent or agent_name, project=project, home=home, environ=environ)
+        home = home or (os.path.dirname(path) if path else _HOME)
+        found = settings.load(agent=agent, project=project, home=home, environ=environ)
         return cls._from_settings(found, options)
 
 
@@ -73,6 +78,8 @@ class AirChatToolkit(AgentChatToolkit):
     """The standard tools and `find_agents`, called `airchat_...`."""
 
     def __init__(self, client: Any = None, **settings: Any) -> None:
+        if client is not None and settings:
+            raise TypeError(f"{min(settings)!r} is a setting of the client, which was given")
         super().__init__(
             AirChatClient.from_config(**settings) if client is None else client,
             include=["find_agents"],

@@ -28,6 +28,7 @@ from .stories import Status, Story
 _LOG = logging.getLogger("agentchat.status")
 _IDLE_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_HOLD = 0.1  # a short run is one post, and a beginning that proves to be a resumption is none
 _LAST_PAUSE = 0.1  # between attempts at the end of the program
 _MOST_FOLDED = 20
 _LONGEST_NOTE = 2_000
@@ -60,10 +61,11 @@ class _Post(NamedTuple):
 class _Pending:
     """A status on its way."""
 
-    __slots__ = ("post", "status")
+    __slots__ = ("due", "post", "status")
 
     def __init__(self, status: Status) -> None:
         self.status = status
+        self.due = time.monotonic() + _HOLD
         self.post: _Post | None = None  # made at the first attempt
 
 
@@ -91,6 +93,8 @@ class Poster:
         self._passing: dict[Story, _Pending] = {}  # what is queued, not tried, and may be overtaken or dropped
         self._thread: threading.Thread | None = None
         self._sending = False
+        self._flushing = 0
+        self._away = False  # the relay, and it was said
         self._untold = 0  # dropped and not told yet
         self._folded: Counter[str] = Counter()
         self._stop_at: float | None = None
@@ -130,7 +134,7 @@ class Poster:
             told = f"{victim.status.story.name} {victim.status.state}"
             self._folded[told if told in self._folded or len(self._folded) < _MOST_FOLDED else "other runs"] += 1
             self._merged += 1
-        del self._queue[victim]
+        self._queue.pop(victim, None)
 
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="agentchat-status", daemon=True)
@@ -160,9 +164,13 @@ class Poster:
         """The next status to send, or None when the thread is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stop_at is not None, _IDLE_SECONDS)
-            late = self._stop_at is not None and time.monotonic() >= self._stop_at
-            while self._queue and not late:
-                one, _ = self._queue.popitem(last=False)
+            while self._queue and not self._is_late():
+                one = next(iter(self._queue))
+                held = one.due - time.monotonic() if one.status.droppable and one.post is None else 0.0
+                if held > 0 and self._stop_at is None and not self._flushing:
+                    self._changed.wait(held)
+                    continue
+                del self._queue[one]
                 story = one.status.story
                 if self._passing.get(story) is one:
                     del self._passing[story]
@@ -173,6 +181,9 @@ class Poster:
             self._thread = None
             self._changed.notify_all()
             return None
+
+    def _is_late(self) -> bool:
+        return self._stop_at is not None and time.monotonic() >= self._stop_at
 
     def _send(self, one: _Pending) -> bool:
         """Post a status; true if it must be tried again."""
@@ -187,15 +198,17 @@ class Poster:
             story = one.status.story
             story.first_post = story.first_post or sent["message"]["id"]
             with self._changed:
+                self._away = False
                 self._posted += 1
                 self._untold -= post.untold
                 self._folded -= post.folded
         except AgentChatError as error:
             if error.retryable:
+                self._wait_for_relay(error)
                 return True
-            self._lost(f"{type(error).__name__}: {error.message}")
+            self.lost(f"{type(error).__name__}: {error.message}")
         except BaseException as error:  # whatever a client of the caller's raises, even to cancel what is not its own
-            self._lost(type(error).__name__)
+            self.lost(type(error).__name__)
         return False
 
     def _written(self, status: Status) -> _Post:
@@ -227,13 +240,16 @@ class Poster:
     def _redacted(self, content: str) -> str:
         """The beginning of what was said; cut after the hook, which must see a secret whole to know it."""
         try:
-            shown = content if self._redact is None else str(self._redact(content))
+            shown = content if self._redact is None else self._redact(content)
+            if not isinstance(shown, str):
+                raise TypeError("redact must return a text")
             return shown[:_LONGEST_NOTE] + ("…" if len(shown) > _LONGEST_NOTE else "")
         except BaseException as error:  # rather nothing than what was meant to be hidden
             _LOG.warning("The redact hook failed with %s; the content was left out.", type(error).__name__)
             return "(content left out: the redact hook failed)"
 
-    def _lost(self, why: str) -> None:
+    def lost(self, why: str) -> None:
+        """Count a status that will not be posted. What it said is not logged."""
         with self._changed:
             self._dropped += 1
             self._untold += 1
@@ -244,12 +260,25 @@ class Poster:
         with self._changed:
             return Stats(self._posted, self._merged, self._dropped, len(self._queue) + self._sending)
 
+    def _wait_for_relay(self, error: AgentChatError) -> None:
+        if not self._away:  # once, however long it takes
+            _LOG.warning("Statuses for #%s wait for the relay: %s", self._channel, error.message)
+        self._away = True
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued; false if the time ran out before."""
         with self._changed:
+            self._flushing += 1
             if self._queue and self._thread is None:  # `close` ran out of time
                 self._start_thread()
-            return self._changed.wait_for(lambda: not (self._queue or self._sending), timeout)
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(self._is_idle, timeout if self._thread else 0)
+            finally:
+                self._flushing -= 1
+
+    def _is_idle(self) -> bool:
+        return not (self._queue or self._sending)
 
     def close(self) -> None:
         """Send what is left within the budget, and end the thread. Later statuses start it again."""
@@ -270,6 +299,9 @@ class Poster:
             self._run()
         with self._changed:
             self._stop_at = None
+            if not self._is_idle():
+                left = len(self._queue) + self._sending
+                _LOG.warning("%s statuses for #%s were not posted in time.", left, self._channel)
 
 
 _ALL: WeakSet[Poster] = WeakSet()

@@ -34,7 +34,8 @@ class _Run:
     """A root and what is going on below it."""
 
     __slots__ = (
-        "asked", "began", "culprit", "held", "id", "note", "open", "over", "resumed", "story", "thread", "waiting",
+        "asked", "began", "culprit", "held", "id", "note", "open", "over", "resumed", "story", "thread",
+        "unanswered", "waiting",
     )  # fmt: skip
 
     def __init__(self, id: UUID, name: str, thread: str | None, now: float, note: str | None) -> None:
@@ -47,7 +48,10 @@ class _Run:
         self.held = thread is not None
         self.over = False
         self.resumed = False
-        self.waiting: UUID | None = None  # the graph that waits: the root itself, or one below it
+        self.waiting: UUID | None = (
+            None  # the graph that waits: the root itself, or one below while nothing else goes on
+        )
+        self.unanswered = ""  # what a graph waits for
         self.open: dict[UUID, None] = {}
         self.asked: dict[str, str] = {}  # interrupt id -> where it came up
         self.culprit: tuple[BaseException, str] | None = None  # the latest error of a tool, and the tool
@@ -88,7 +92,7 @@ class Runs:
         note: Note | None = None,
     ) -> Status | None:
         """A run began. `label` is a root's name; what is ignored is neither told nor counted."""
-        if run_id in self._open or run_id in self._past:  # a handler that was given twice hears all twice
+        if run_id in self._open:  # a handler that was given twice hears all twice
             return None
         name = shown(name)
         parent = None if parent_id is None else self._open.get(parent_id) or self._past.get(parent_id)
@@ -100,6 +104,9 @@ class Runs:
             self._bury(run_id, known)
             return None
         self._enter(run_id, known)
+        run.culprit = None  # whatever went wrong, the run goes on
+        if run.waiting is not None:  # a graph below waits, the run does not
+            run.waiting, run.began = None, now
         if tool and not ignored:
             tools = run.story.tools
             tools[name if name in tools or len(tools) < _MOST_TOOLS else "other tools"] += 1
@@ -124,7 +131,11 @@ class Runs:
         if run.id != run_id:
             run.story.failed += failed and not known.ignored
             return None
-        if run.waiting is not None and (run.waiting == run_id or interrupted):
+        if interrupted and not run.unanswered:  # nobody told of an interrupt: LangGraph before 1.1.10
+            status = self._waits(run, run_id, [(asked, None) for asked in run.asked], now, note)
+            self._close(run)
+            return status
+        if run.waiting == run_id or (run.unanswered and interrupted):
             self._close(run)
             return None
         return self._told(run, "done", now, note=note)
@@ -181,8 +192,10 @@ class Runs:
         if known is None or known.run.over:
             return None
         run = known.run
-        if run.waiting is not None:  # within one run, whoever answered
-            run.waiting, run.began = None, now
+        if run.unanswered:  # within one run, whoever answered
+            if run.waiting is not None:
+                run.waiting, run.began = None, now
+            run.unanswered = ""
         elif run.resumed:  # a graph below the one whose resumption was told
             return None
         else:
@@ -215,7 +228,7 @@ class Runs:
         self._enter(run_id, _Known(run, name, ignored))
         if len(self._roots) > _MOST_ROOTS:
             self._close(next(iter(self._roots.values())))
-        return None if ignored or run.held else _status(run, "started", note=run.note)
+        return None if ignored or run.held else self._begun(run)
 
     def _release(self, run: _Run) -> Status | None:
         """The start of a run that turned out to be a new one."""
@@ -223,7 +236,11 @@ class Runs:
             return None
         run.held = False
         self._resting.pop(run.key, None)  # whatever waited there was given up
-        return _status(run, "started", note=run.note)
+        return self._begun(run)
+
+    def _begun(self, run: _Run) -> Status:
+        note, run.note = run.note, None
+        return _status(run, "started", note=note)
 
     def _waits(
         self,
@@ -243,6 +260,7 @@ class Runs:
         asked = [name for id, value in pending for name in _asked_for(value, run.asked.pop(id, None))]
         names = Counter(sorted(asked))  # parallel calls come in any order
         what = f": {listed(names)}" if names else " before its next step"
+        run.unanswered = f"waits for a human{what}"
         facts = {"waits_for": [name[:_LONGEST_FACT] for name, _ in names.most_common(MOST_NAMES)]}
         return _status(run, "waiting", f" for a human{what}", facts, note and note())
 
@@ -250,10 +268,10 @@ class Runs:
         """The end of a story, or where it rests until somebody takes it up again."""
         story = run.story
         story.active += 0.0 if run.waiting else now - run.began
-        if state == "done":
-            self._resting.pop(run.key, None)
-        else:
+        if state != "done":
             self._rest(run, now)
+        elif not run.unanswered:
+            self._resting.pop(run.key, None)
         detail = f" {'in' if state == 'done' else 'after'} {duration(story.active)}"
         if reason:
             detail += f": {reason}"
@@ -261,6 +279,8 @@ class Runs:
         if calls:
             failed = f"; {story.failed} failed" if story.failed else ""
             detail += f", {calls} tool call{'' if calls == 1 else 's'} ({listed(story.tools)}{failed})"
+        if run.unanswered and state == "done":
+            detail += f"; a graph in it still {run.unanswered}"
         facts: dict[str, Any] = {"seconds": round(story.active, 3), "tool_calls": calls, "failed": story.failed}
         if reason:
             facts["reason"] = reason
@@ -286,6 +306,12 @@ class Runs:
 
     # Who is known
 
+    def is_root(self, run_id: UUID) -> bool:
+        return run_id in self._roots
+
+    def knows(self, run_id: UUID | None) -> bool:
+        return run_id in self._open or run_id in self._past
+
     def _enter(self, run_id: UUID, known: _Known) -> None:
         self._open[run_id] = known
         known.run.open[run_id] = None
@@ -305,7 +331,7 @@ class Runs:
             self._past.popitem(last=False)
 
     def _close(self, run: _Run) -> None:
-        run.over, run.culprit = True, None
+        run.over, run.culprit, run.note = True, None, None
         self._roots.pop(run.id, None)
         for run_id in list(run.open):
             self._leave(run_id)

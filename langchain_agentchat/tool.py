@@ -64,7 +64,7 @@ class AgentChatTool(BaseTool):
         client = Client.from_env() if client is None else client
         relay = {"agentchat_relay": client.url} if isinstance(getattr(client, "url", None), str) else {}
         prefix = options.setdefault("prefix", type(self).default_prefix)
-        standard = {
+        standard: dict[str, Any] = {
             "name": prefix + operation.name,
             "description": operation.description,
             "args_schema": args_schema(operation),
@@ -72,6 +72,8 @@ class AgentChatTool(BaseTool):
             "handle_tool_error": True,
             "handle_validation_error": partial(argument_problems, operation),
         }
+        for name in ("name", "description", "args_schema", "handle_tool_error", "handle_validation_error"):
+            standard[name] = type(self).model_fields[name].default or standard[name]  # a subclass may say otherwise
         metadata = {"agentchat_op": operation.name, **relay, **(options.pop("metadata", None) or {})}
         super().__init__(client=client, **{**standard, **options}, metadata=metadata)
 

@@ -318,8 +318,8 @@ def test_a_python_that_will_not_do_is_told_with_what_to_install(python: Path, fa
 @pytest.mark.parametrize(
     ("name", "installs"),
     [
-        ("plain", ["-r requirements/plain.txt"]),
-        ("extra", ["-r requirements/extra.txt", "--no-deps --upgrade -r requirements/extra-no-deps.txt"]),
+        ("plain", ["--use-pep517 -r requirements/plain.txt"]),
+        ("extra", ["--use-pep517 -r requirements/extra.txt", "--no-deps --upgrade -r requirements/extra-no-deps.txt"]),
     ],
 )
 def test_a_good_python_makes_the_environment_of_that_name(python: Path, name: str, installs: list[str]) -> None:
