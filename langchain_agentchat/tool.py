@@ -29,8 +29,8 @@ _MOST_PROBLEMS = 5
 class AgentChatTool(BaseTool):
     """An operation as a tool. Each subclass names its operation, and nothing else.
 
-    SendMessageTool(client=client)   # a Client or an AsyncClient; both ways of calling are native
-    SendMessageTool()                # the client of the environment: AGENTCHAT_URL, AGENTCHAT_KEY
+    SendMessageTool(client=client)  # a Client or an AsyncClient; both ways of calling are native
+    SendMessageTool()  # the client of the environment: AGENTCHAT_URL, AGENTCHAT_KEY
     """
 
     operation: ClassVar[Operation[..., Any]]
