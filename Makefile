@@ -8,7 +8,6 @@ REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environmen
 MARKS := not vendors and not packaging
 SUITE := -m pytest -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
-LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
