@@ -66,10 +66,17 @@ def call(client: Any, operation: Operation[..., Any], arguments: dict[str, Any],
 
 async def acall(client: Any, operation: Operation[..., Any], arguments: dict[str, Any], key: str | None) -> Any:
     """Run an operation on an event loop."""
-    native = async_client(client)
+    native = client if is_async(client) else await _twin_of(client)
     if native is None:
         return await asyncio.to_thread(_method(client, operation, key), **arguments)
     return await _method(native, operation, key)(**arguments)
+
+
+async def _twin_of(client: Any) -> Any | None:
+    """The async client that goes with a sync one. The first time its modules are loaded, in a thread: that reads files."""
+    if not _can_be_made_over(client, Client):
+        return None
+    return _TWINS.get(client) or await asyncio.to_thread(async_client, client)
 
 
 def close(client: Any) -> None:
