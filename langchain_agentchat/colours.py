@@ -73,7 +73,7 @@ async def acall(client: Any, operation: Operation[..., Any], arguments: dict[str
 
 
 async def _twin_of(client: Any) -> Any | None:
-    """The async client that goes with a sync one. The first time its modules are loaded, in a thread: that reads files."""
+    """The async client that goes with a sync one. Its modules are loaded in a thread: that reads files."""
     if not _can_be_made_over(client, Client):
         return None
     return _TWINS.get(client) or await asyncio.to_thread(async_client, client)
