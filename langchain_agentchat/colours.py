@@ -8,6 +8,7 @@ in a thread.
 from __future__ import annotations
 
 import asyncio
+import sys
 from inspect import iscoroutinefunction
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -76,7 +77,11 @@ async def _twin_of(client: Any) -> Any | None:
     """The async client that goes with a sync one. Its modules are loaded in a thread: that reads files."""
     if not _can_be_made_over(client, Client):
         return None
-    return _TWINS.get(client) or await asyncio.to_thread(async_client, client)
+    return (
+        async_client(client)
+        if f"{__package__}.client" in sys.modules
+        else await asyncio.to_thread(async_client, client)
+    )
 
 
 def close(client: Any) -> None:

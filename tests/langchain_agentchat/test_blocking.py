@@ -126,7 +126,7 @@ def test_content(board: Board):
     assert board.silent
 
 
-def test_a_relay_that_hangs(hanging: Scripted, board: Board):
+def test_a_relay_that_hangs(hanging: Scripted, board: Board, caplog: pytest.LogCaptureFixture):
     handler = AgentChatCallbackHandler(board.client(hanging.url), board.channel, max_pending=2, drain_seconds=0.1)
     run = agent([calls("add")], add)
 
@@ -138,6 +138,8 @@ def test_a_relay_that_hangs(hanging: Scripted, board: Board):
     assert handler.stats.posted == 0
     assert handler.stats.merged >= 2
     handler.close()
+    assert "were not posted in time" in caplog.text
+    caplog.clear()
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
