@@ -118,6 +118,7 @@ class Poster:
                 self._queue[waiting] = None
             if status.droppable:
                 self._passing[status.story] = waiting
+            self._stop_at = None  # whoever closed the handler and uses it again wants this posted
             if self._thread is None:
                 self._start_thread()
             self._changed.notify_all()
@@ -178,7 +179,7 @@ class Poster:
                     self._sending = True
                     return one
                 self._merged += 1
-            self._thread = None
+            self._thread = self._stop_at = None
             self._changed.notify_all()
             return None
 
@@ -269,6 +270,7 @@ class Poster:
         """Wait until nothing is queued; false if the time ran out before."""
         with self._changed:
             self._flushing += 1
+            self._stop_at = None
             if self._queue and self._thread is None:  # `close` ran out of time
                 self._start_thread()
             self._changed.notify_all()
@@ -282,26 +284,27 @@ class Poster:
 
     def close(self) -> None:
         """Send what is left within the budget, and end the thread. Later statuses start it again."""
-        self._stop()
-        self._join()
+        self._join(self._stop())
 
-    def _stop(self) -> None:
+    def _stop(self) -> float:
         with self._changed:
-            self._stop_at = time.monotonic() + self._drain_seconds
+            self._stop_at = stop_at = time.monotonic() + self._drain_seconds
             self._changed.notify_all()
+        return stop_at
 
-    def _join(self) -> None:
+    def _join(self, stop_at: float) -> None:
         with self._changed:
-            left = (self._stop_at or 0.0) + _LAST_PAUSE - time.monotonic()
+            left = stop_at + _LAST_PAUSE - time.monotonic()
             self._changed.wait_for(lambda: self._thread is None, max(left, 0.0))
-            threadless = self._thread is None and bool(self._queue)
+            threadless = self._thread is None and bool(self._queue) and time.monotonic() < stop_at
+            if threadless:
+                self._stop_at = stop_at
         if threadless:  # at the interpreter's end no thread can be started
             self._run()
         with self._changed:
-            self._stop_at = None
             if not self._is_idle():
-                left = len(self._queue) + self._sending
-                _LOG.warning("%s statuses for #%s were not posted in time.", left, self._channel)
+                left_over = len(self._queue) + self._sending
+                _LOG.warning("%s statuses for #%s were not posted in time.", left_over, self._channel)
 
 
 _ALL: WeakSet[Poster] = WeakSet()
@@ -310,10 +313,9 @@ _ALL: WeakSet[Poster] = WeakSet()
 @atexit.register
 def _close_all() -> None:
     posters = list(_ALL)
-    for poster in posters:  # all of them first: they share one budget
-        poster._stop()
-    for poster in posters:
-        poster._join()
+    stopping = [(poster, poster._stop()) for poster in posters]  # all of them first: they share one budget
+    for poster, stop_at in stopping:
+        poster._join(stop_at)
 
 
 def _forget_all() -> None:

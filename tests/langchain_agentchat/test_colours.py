@@ -374,10 +374,10 @@ async def main():
     for tool in toolkit.get_tools():
         call = {"name": tool.name, "args": arguments[tool.name], "id": "c", "type": "tool_call"}
         got = await tool.ainvoke(call)
-        print(tool.name, got.status, flush=True)
+        print(tool.name, got.status)
     for tool in toolkit.get_tools()[:3]:
         bad = {"name": tool.name, "args": {"chanel": 5, "channel": "no-such-channel-anywhere"}, "id": "c"}
-        print(tool.name, (await tool.ainvoke({**bad, "type": "tool_call"})).status, flush=True)
+        print(tool.name, (await tool.ainvoke({**bad, "type": "tool_call"})).status)
     await toolkit.aclose()
 
 with blockbuster.blockbuster_ctx():
