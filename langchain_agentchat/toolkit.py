@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from langchain_core.tools import BaseTool, BaseToolkit
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from agentchat import Client, schema, text
 from agentchat.contract import OPERATIONS
@@ -29,8 +29,6 @@ class AgentChatToolkit(BaseToolkit):
     or those named, only when asked for. With `raise_on_transport_error` an unreachable relay ends the run instead of
     becoming a message to the model.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     client: Any = Field(exclude=True, repr=False)
     _tools: tuple[AgentChatTool, ...] = PrivateAttr()
