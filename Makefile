@@ -5,7 +5,7 @@ ROUNDS ?= 200
 SEED ?= 1
 BIN := .venv/bin
 REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environment.sh
-MARKS := not vendors and not packaging
+MARKS := not vendors and not packaging and not operation
 SUITE := -m pytest -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
@@ -36,9 +36,12 @@ check: .venv/ready
 	$(BIN)/python scripts/house_rules.py
 	$(BIN)/python scripts/definitions.py --check
 	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/rest.py --check
 
-test-matrix: .venv/ready .venv-vendors/ready .venv-oldest/ready .venv-oldest-agents/ready .venv-newest/ready
+test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/ready .venv-oldest-agents/ready \
+		.venv-newest/ready
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
+	.venv-operation/bin/python -m pytest -m operation tests/operation
 	.venv-oldest/bin/python -m pytest -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) \
 		--ignore tests/hostile --ignore tests/faults  # texts and disks know no versions
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
@@ -53,12 +56,14 @@ bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)
 	$(BIN)/python bench/client.py $(BENCH)
 	$(BIN)/python bench/relay.py $(BENCH)
+	$(BIN)/python bench/scale.py $(BENCH)
 	$(BIN)/python bench/tools.py $(BENCH)
 	$(BIN)/python bench/callback.py $(BENCH)
 
 definitions: .venv/ready
 	$(BIN)/python scripts/definitions.py
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/rest.py
 
 demo serve: .venv/ready
 	@$(BIN)/agentchat $@

@@ -208,19 +208,24 @@ def _run_operation(options: argparse.Namespace) -> None:
 
 def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:
     """A word as an argument. The content `-` stands for standard input."""
-    if parameter.kind == "integer":
-        with contextlib.suppress(ValueError):  # the argument check says what is wrong
-            value = int(value)
-    elif parameter.kind == "object":
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
-    elif value == "-" and parameter.name == "content":
+    if value == "-" and parameter.name == "content":
         if sys.stdin is None:
             raise errors.InvalidArguments("There is no standard input")
         return _content(sys.stdin.buffer.read(), "Standard input", options)
-    return {parameter.name: value}
+    return {parameter.name: typed(parameter, value)}
+
+
+def typed(parameter: Parameter, value: Any) -> Any:
+    """A word of the command line as what the declaration wants."""
+    if parameter.kind == "integer":
+        with contextlib.suppress(ValueError):  # the argument check says what is wrong
+            return int(value)
+    if parameter.kind == "object":
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
+    return value
 
 
 def _bytes_of(path: str) -> bytes:

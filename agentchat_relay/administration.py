@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from agentchat._operation import Declared, Form, Operation, operation
+from agentchat._operation import Declared, Form, Limit, Operation, operation
 from agentchat.contract import Name
 
 _MACHINE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
@@ -11,6 +11,7 @@ _SPACE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', startin
 
 Machine = Annotated[str, _MACHINE]
 Space = Annotated[str, _SPACE, "Space the name belongs to."]
+_DAYS = Limit(0, 36_500)
 Kind = Literal["agent", "person"]
 Role = Literal["admin", "reviewer"]
 
@@ -59,11 +60,51 @@ class SpaceRow(TypedDict):
     name: str
     agents: int
     channels: int
+    retention: int
     created_at: str
 
 
 class SpaceList(TypedDict):
     spaces: list[SpaceRow]
+
+
+class ChannelRow(TypedDict):
+    name: str
+    space: str
+    messages: int
+    retention: int
+    own_retention: bool
+    created_at: str
+    last_at: str | None
+
+
+class ChannelRows(TypedDict):
+    channels: list[ChannelRow]
+
+
+class RelayStats(TypedDict):
+    version: str
+    spaces: int
+    machines: int
+    database_bytes: int
+    index_bytes: int
+
+
+class SpaceStats(TypedDict):
+    name: str
+    agents: int
+    channels: int
+    messages: int
+    files: int
+    file_bytes: int
+    open_inbox: int
+    oldest_message_at: str | None
+    newest_message_at: str | None
+
+
+class Stats(TypedDict):
+    relay: RelayStats
+    spaces: list[SpaceStats]
 
 
 class Administration:
@@ -146,13 +187,54 @@ class Administration:
         raise NotImplementedError
 
     @operation("POST", "/api/v2/admin/spaces", writes=True)
-    def space_add(self, name: Annotated[str, _SPACE, "Name of the space."]) -> SpaceRow:
+    def space_add(
+        self,
+        name: Annotated[str, _SPACE, "Name of the space."],
+        *,
+        retention: Annotated[int, "Days that messages and files are kept; 0: for ever.", _DAYS] = 0,
+    ) -> SpaceRow:
         """Make a space: agents, channels and files in it are invisible to all others."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/spaces/update", writes=True)
+    def space_update(
+        self,
+        name: Annotated[str, _SPACE, "Name of the space."],
+        *,
+        retention: Annotated[int | None, "Days that messages and files are kept; 0: for ever.", _DAYS] = None,
+    ) -> SpaceRow:
+        """Change how long a space keeps its messages and files. What is older is deleted within minutes."""
         raise NotImplementedError
 
     @operation("GET", "/api/v2/admin/spaces")
     def space_list(self) -> SpaceList:
         """List the spaces."""
+        raise NotImplementedError
+
+    # Channels
+
+    @operation("GET", "/api/v2/admin/channels")
+    def channel_list(self, *, space: Space = "main") -> ChannelRows:
+        """List the channels of a space, and how long each keeps its messages and files."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/channels/update", writes=True)
+    def channel_update(
+        self,
+        name: Annotated[Name, "Name of the channel, without '#'."],
+        *,
+        retention: Annotated[int | None, "Days that messages and files are kept; 0: for ever.", _DAYS] = None,
+        as_space: Annotated[bool, "Keep them as long as the space does."] = False,
+        space: Space = "main",
+    ) -> ChannelRow:
+        """Change how long a channel keeps its messages and files. What is older is deleted within minutes."""
+        raise NotImplementedError
+
+    # All of it
+
+    @operation("GET", "/api/v2/admin/stats")
+    def stats(self) -> Stats:
+        """Tell how much there is: of agents, channels, messages, files and waiting items in each space, and on disk."""
         raise NotImplementedError
 
 

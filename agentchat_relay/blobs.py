@@ -1,18 +1,24 @@
 """The contents of files, content-addressed per space: `ROOT/<space>/<first two hex digits>/<sha256>`.
 
 A content is written to `ROOT/tmp`, made durable and then renamed, so a name of ours never shows half a file, and a hash
-that was handed out survives a power loss.
+that was handed out survives a power loss; before one is given out, it is compared with its name. Contents that no file
+names any more are removed, but never one that an upload is about to name, and none while a backup holds them (`kept`).
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
+import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from types import TracebackType
 from typing import BinaryIO
 
@@ -21,6 +27,8 @@ from agentchat.errors import BadRequest, NotFound, StorageFull, Unavailable
 from .durable import sync_directory
 
 _HASH = re.compile("[0-9a-f]{64}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_log = logging.getLogger("agentchat.relay")
 
 
 class Blobs:
@@ -30,12 +38,23 @@ class Blobs:
         self._root = os.path.abspath(root)
         self.temporary = os.path.join(self._root, "tmp")
         self._durable = {self._root}
-        with disk_faults():
-            _make(self._root)
-            sync_directory(os.path.dirname(self._root))
-            _make(self.temporary)
-            for entry in os.scandir(self.temporary):
-                os.unlink(entry.path)
+        self._awaited = Counter[tuple[int, str]]()  # contents whose files are not in the store yet
+        self._guard = threading.Lock()
+        try:
+            self._prepare()
+        except OSError as error:
+            kind = StorageFull if error.errno in _FULL else Unavailable
+            raise kind(f"Cannot use {self._root} for files: {error.strerror}.") from error
+
+    def _prepare(self) -> None:
+        above = os.path.dirname(self._root)
+        if not os.path.isdir(self._root) and os.path.isfile(os.path.join(above, "agentchat.db")):
+            _log.warning("%s was missing, with the contents of all files; it is in your backups.", self._root)
+        _make(self._root)
+        sync_directory(above)
+        _make(self.temporary)
+        for entry in os.scandir(self.temporary):
+            os.unlink(entry.path)
 
     def writer(self, space_id: int, limit: int | None = None) -> BlobWriter:
         """Takes one content of at most `limit` bytes; use it in a `with` statement."""
@@ -44,19 +63,51 @@ class Blobs:
     def open(self, space_id: int, sha256: str) -> BinaryIO:
         """The content for reading; it stays readable whatever happens to its name."""
         with disk_faults(), _expected():
-            return open(self._path(space_id, sha256), "rb")
+            file = open(self._path(space_id, sha256), "rb")  # noqa: SIM115 - the caller's to close
+            try:
+                _check(file, sha256)
+            except BaseException:
+                file.close()
+                raise
+        return file
 
-    def keep(self, temporary: str, space_id: int, sha256: str, size: int) -> None:
-        """Give a finished temporary file its name, or drop it where the same content is already."""
-        path = self._path(space_id, sha256)
+    def keep(self, temporary: str, space_id: int, sha256: str) -> None:
+        """Give a finished temporary file its name, or drop it where the same content is already. Whoever makes it a
+        file calls `settled` after that."""
+        with self._guard:
+            self._awaited[space_id, sha256] += 1
+        try:
+            self._place(temporary, self._path(space_id, sha256))
+        except BaseException:
+            self.settled(space_id, sha256)
+            raise
+
+    def _place(self, temporary: str, path: str) -> None:
         folder = os.path.dirname(path)
         self._make_durable(folder)
-        if _is_whole(path, size):
+        if _is_whole(path):
             os.unlink(temporary)
         else:
             os.replace(temporary, path)
         # Also for a content that was there: whoever renamed it may not have come this far yet.
         sync_directory(folder)
+
+    def settled(self, space_id: int, sha256: str) -> None:
+        """The file of this content is in the store, or never will be."""
+        with self._guard:
+            self._awaited[space_id, sha256] -= 1
+            if not self._awaited[space_id, sha256]:
+                del self._awaited[space_id, sha256]
+
+    def drop(self, space_id: int, sha256: str, is_named: Callable[[], bool]) -> bool:
+        """Remove a content, unless a file names it. False: not now, because of an upload or a backup."""
+        with disk_faults(), _locked(self._root, fcntl.LOCK_EX) as alone, self._guard:
+            if not alone or (space_id, sha256) in self._awaited:
+                return False
+            if not is_named():  # asked in here, so that no upload finds the content and loses it
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path(space_id, sha256))
+            return True
 
     def _path(self, space_id: int, sha256: str) -> str:
         if not _HASH.fullmatch(sha256):
@@ -72,6 +123,32 @@ class Blobs:
         _make(folder)
         sync_directory(parent)
         self._durable.add(folder)
+
+
+@contextmanager
+def kept(root: str) -> Iterator[None]:
+    """While this lasts, no process removes a content below `root`."""
+    with _locked(root, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(root: str, how: int) -> Iterator[bool]:
+    """The lock of a directory of contents: shared by those who copy them, for whoever removes one alone. An exclusive
+    lock is not waited for: it says whether it was had."""
+    descriptor = os.open(os.path.join(root, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield _taken(descriptor, how)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | (fcntl.LOCK_NB if how == fcntl.LOCK_EX else 0))
+    except BlockingIOError:
+        return False
+    return True
 
 
 class BlobWriter:
@@ -107,7 +184,7 @@ class BlobWriter:
         with disk_faults():
             os.fsync(self._file.fileno())
             self._file.close()
-            self._blobs.keep(self._path, self._space_id, sha256, self.size)
+            self._blobs.keep(self._path, self._space_id, sha256)
         self._path = ""
         return sha256
 
@@ -128,7 +205,8 @@ def disk_faults() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _log.error("The directory of files: %s", error)
+        if error.errno in _FULL:
             raise StorageFull("The relay's disk is full; the file was not stored.") from error
         raise Unavailable("The relay cannot use its file directory; its operator must look at the disk.") from error
 
@@ -138,6 +216,7 @@ def _expected() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        _log.error("The content of a file is missing; agentchat admin doctor says of which.")
         raise NotFound("The content of this file is missing on the relay.") from error
 
 
@@ -146,8 +225,17 @@ def _make(folder: str) -> None:
         os.mkdir(folder, 0o700)
 
 
-def _is_whole(path: str, size: int) -> bool:
+def _check(file: BufferedReader, sha256: str) -> None:
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        _log.error("The content of a file is damaged; agentchat admin doctor says of which.")
+        raise Unavailable("The content of this file is damaged on the relay; its operator must look at the disk.")
+    file.seek(0)
+
+
+def _is_whole(path: str) -> bool:
+    """Whether the content is there, and undamaged."""
     try:
-        return os.stat(path).st_size == size
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == os.path.basename(path)
     except FileNotFoundError:
         return False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .blobs import Blobs
+from .chores import Chores
 from .directory import Directory
 from .http.app import App, Handler, routes
 from .http.parts import Parts
@@ -20,8 +21,6 @@ from .store.lane import tell
 from .store.seam import Lane, Outcome, Store
 from .store.sqlite import Sqlite
 
-_BETWEEN_SWEEPS = 3600.0
-_BETWEEN_PORTIONS = 0.1  # so that nobody waits for one
 MakeRoutes = Callable[[Parts], dict[tuple[str, str], Handler]]
 
 
@@ -40,33 +39,21 @@ class Relay:
         blobs = Blobs(os.path.join(directory.path, "blobs"))
         link_secret = directory.link_secret()
         self.store: Store = Sqlite(directory.path, deliver=deliver, **store)
-        self.parts = Parts(
-            self.store, blobs, settings, link_secret=link_secret, admin_secret=directory.admin_secret
-        )  # fmt: skip
-        self.app = App(make_routes(self.parts))
-        self._upkeep: asyncio.Task[None] | None = None
+        admin_secret = partial(directory.admin_secret, make=False)
+        self.parts = Parts(self.store, blobs, settings, link_secret=link_secret, admin_secret=admin_secret)
+        self.app = App(make_routes(self.parts), self.parts)
+        self._chores = Chores(self.parts)
         self.is_new = False
 
     async def open(self) -> None:
         """Make what a new relay has."""
         self.is_new = await self.parts.ask(Lane.WRITE, upkeep.seed)
         self.directory.admin_secret()
-        self._upkeep = asyncio.create_task(self._sweep())
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                swept = await self.parts.ask(Lane.WRITE, upkeep.sweep)
-            except Exception as error:  # a full disk: next time, perhaps
-                swept = 0
-                logging.getLogger("agentchat.relay").warning("Sweeping failed: %s", error)
-            await asyncio.sleep(_BETWEEN_PORTIONS if swept else _BETWEEN_SWEEPS)
+        self._chores.start()
 
     async def close(self) -> None:
         """Finish every accepted write."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.wait([self._upkeep])
+        await self._chores.stop()
         await asyncio.to_thread(self.store.close)
 
 

@@ -19,3 +19,4 @@ class Settings(NamedTuple):
     most_file_bytes: int = 10 * MIB
     most_agents: int = 50  # active ones of one machine
     own_names: bool = False  # a machine registers only names that start with its own
+    log_requests: bool = False

@@ -67,8 +67,8 @@ class Cursor(NamedTuple):
         return urlsafe_b64encode(f"{self.place}/{self.at:x}/{int(self.newer)}".encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str, place: str) -> Cursor:
-    """A cursor that was given out for this very list."""
+def read_cursor(text: str, place: str, *, any_place: bool = False) -> Cursor:
+    """A cursor that was given out for this very list, or, where the list's own name is lost, for any."""
     try:
         found, at, newer = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").split("/")
         cursor = Cursor(found, int(at, 16), newer == "1")
@@ -76,6 +76,6 @@ def read_cursor(text: str, place: str) -> Cursor:
         raise BadRequest(
             "This is no cursor; send a next_cursor or previous_cursor unchanged.", code="bad_cursor"
         ) from None
-    if found != place or not 0 <= cursor.at < 2**62:
+    if (found != place and not any_place) or not 0 <= cursor.at < 2**62:
         raise BadRequest("This cursor belongs to another list; send one that came with this one.", code="bad_cursor")
     return cursor

@@ -25,7 +25,7 @@ LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("l
 
 # Rooms of the relay, lowest first: each imports what stands before it, never what comes after. What is not named here
 # (wire.py, settings.py, ...) is at the very bottom. Only the top knows the engine behind the seam.
-LAYERS = ("store", "service", "http", "relay", "embedded", "cli")
+LAYERS = ("store", "service", "http", "chores", "relay", "embedded", "keeping", "cli")
 SEAM = {"seam", "query"}  # of the store, for service and http
 
 # Put together at run time, so that this file does not break its own rule.

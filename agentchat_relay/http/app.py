@@ -6,28 +6,35 @@ A request goes: route -> who is calling -> how often -> arguments -> service -> 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 from collections.abc import Awaitable, Callable
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 from agentchat import __version__
 from agentchat.contract import OPERATIONS, Admission
-from agentchat.errors import AgentChatError, NotFound, Unavailable
+from agentchat.errors import AgentChatError, NotFound, RelayError, Unavailable
 
+from ..administration import ADMINISTRATION
+from ..metrics import Tally
 from ..service.operations import ADMIN_SERVICES, SERVICES, Entry
 from .admission import Register, RegisterMachine
+from .byhand import ROUTES
 from .files import DownloadFile, LinkedFile, UploadFile
+from .metrics import MetricsPage
+from .openapi import Description
 from .operations import AdminRoute, OperationRoute
 from .parts import Parts
+from .record import REQUEST_ID, Record, failed
 from .reply import Reply, failure, json_reply, refusal
 from .request import Disconnected, Receive, Request, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Reply]]
-_log = logging.getLogger("agentchat.relay")
 CONTRACT = "v2"
+_STOPPING = "The relay is stopping. The call may or may not have been done; try again with the same key."
+_is_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
 def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[str, str], Handler]:
@@ -35,6 +42,8 @@ def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[st
     return {
         ("GET", "/"): _root,
         ("GET", "/health"): _health,
+        ("GET", "/metrics"): MetricsPage(parts, CONTRACT),
+        ("GET", "/openapi.json"): Description(parts.settings.public_url),
         **{_route(entry): OperationRoute(parts, entry) for entry in services.values()},
         _route_of(OPERATIONS["upload_file"]): UploadFile(parts),
         _route_of(OPERATIONS["download_file"]): DownloadFile(parts),
@@ -53,6 +62,13 @@ def _route_of(operation: Any) -> tuple[str, str]:
     return operation.verb, operation.path.partition("?")[0]
 
 
+def _names() -> dict[tuple[str, str], str]:
+    """What each route is called in metrics and in the log."""
+    declared = (*OPERATIONS.values(), Admission.register, *ADMINISTRATION.values())
+    names = {_route_of(operation): operation.name for operation in declared if "?" not in operation.path}
+    return names | {(route.verb, route.path): route.name for route in ROUTES}
+
+
 async def _root(request: Request) -> Reply:
     return json_reply({"name": "AgentChat relay", "version": __version__, "contract": CONTRACT})
 
@@ -64,11 +80,16 @@ async def _health(request: Request) -> Reply:
 class App:
     """One relay."""
 
-    def __init__(self, handlers: dict[tuple[str, str], Handler]) -> None:
-        self._fixed = {route: handler for route, handler in handlers.items() if "{" not in route[1]}
+    def __init__(self, handlers: dict[tuple[str, str], Handler], parts: Parts) -> None:
+        self.metrics = parts.metrics
+        self._log_requests, self._trusted = parts.settings.log_requests, parts.settings.trusted_proxies
+        names = _names()
+        found = {route: (handler, self.metrics.tally(names.get(route, "other"))) for route, handler in handlers.items()}
+        self._unknown = self.metrics.tally("unknown")
+        self._fixed = {route: entry for route, entry in found.items() if "{" not in route[1]}
         self._patterns = [
-            (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), handler)
-            for (method, path), handler in handlers.items()
+            (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), entry)
+            for (method, path), entry in found.items()
             if "{" in path
         ]
         self._boot = os.urandom(4).hex()
@@ -77,47 +98,84 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError("the relay speaks HTTP only")
+        began = perf_counter()
         request = Request(scope, receive)
+        self.metrics.in_progress += 1
         try:
-            handler = self._fixed.get((scope["method"], request.path)) or self._find(scope["method"], request)
+            if self._log_requests:
+                await self._recorded(request, send, began)
+            else:
+                await self._answer(request, send, began, None)
+        finally:
+            self.metrics.in_progress -= 1
+
+    async def _answer(self, request: Request, send: Send, began: float, record: Record | None) -> None:
+        tally, code, reply = self._unknown, "ok", None
+        id = record.id if record else ""
+        try:
+            handler, tally = self._fixed.get((request.scope["method"], request.path)) or self._find(request)
             reply = await handler(request)
         except AgentChatError as error:
-            reply = refusal(error, self._new_id())
+            code, reply = error.code, refusal(error, id or self._id_of(request))
         except Disconnected:
-            return
+            code = "disconnected"
         except asyncio.CancelledError:  # the relay stops, and this call took too long to be waited for
-            reply = refusal(
-                Unavailable(
-                    "The relay is stopping. The call may or may not have been done; try again with the same key."
-                ),
-                self._new_id(),
-            )
+            code, reply = Unavailable.code, refusal(Unavailable(_STOPPING), id or self._id_of(request))
         except Exception as error:
-            id = self._new_id()
-            _log.error("request %s: %s %s failed", id, scope["method"], request.path[:200], exc_info=error)
-            reply = failure(id)
+            id = id or self._id_of(request)
+            failed("request %s failed", id, tally.name, error)
+            code, reply = RelayError.code, failure(id)
+        tally.count(code, perf_counter() - began)
+        if record:
+            record.operation, record.code = tally.name, code
+        if reply is None:
+            return
         try:
-            await reply.send(send)
+            await (reply.send(send) if reply.pieces is None else self._stream(reply, send))
         except Exception as error:  # the answer has begun and cannot be taken back: the connection is cut
-            _log.error("answering %s %s failed", scope["method"], request.path[:200], exc_info=error)
+            failed("the answer to request %s broke off", id or self._id_of(request), tally.name, error)
+            if record:
+                record.code = RelayError.code
             raise
 
-    def _new_id(self) -> str:
-        """What a refusal is called, in the answer and in the log."""
+    async def _stream(self, reply: Reply, send: Send) -> None:
+        streams = self.metrics.streams
+        streams["download"] += 1
+        try:
+            await reply.send(send)
+        finally:
+            streams["download"] -= 1
+
+    async def _recorded(self, request: Request, send: Send, began: float) -> None:
+        """An answer of which the log has a record, by the id that the answer carries."""
+        record = Record(self._id_of(request))
+        try:
+            await self._answer(request, record.watching(send, request.scope["method"] != "HEAD"), began, record)
+        finally:
+            record.write(perf_counter() - began)
+
+    def _id_of(self, request: Request) -> str:
+        """What a request is called, in the answer and in the log: as a proxy of ours calls it, or by a new name."""
+        client = request.scope.get("client")
+        if client and client[0] in self._trusted:
+            given = request.headers.get(REQUEST_ID, b"")
+            if _is_id(given):
+                return given.decode()
         return f"{self._boot}-{next(self._numbers):x}"
 
-    def _find(self, method: str, request: Request) -> Handler:
+    def _find(self, request: Request) -> tuple[Handler, Tally]:
         """A route with names in its path, or what is wrong with the request."""
+        method = request.scope["method"]
         if method == "HEAD":  # answered as GET; the server sends no body
             method = "GET"
             if found := self._fixed.get((method, request.path)):
                 return found
         allowed = {verb for verb, path in self._fixed if path == request.path}
-        for verb, pattern, handler in self._patterns:
+        for verb, pattern, entry in self._patterns:
             if match := pattern.fullmatch(request.path):
                 if verb == method:
                     request.segments = match.groupdict()
-                    return handler
+                    return entry
                 allowed.add(verb)
         if not allowed:
             raise NotFound("There is no such route on this relay.", code="unknown_operation")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
 from agentchat._exchange import KEY_HEADER
-from agentchat.errors import Forbidden, Unauthorized, Unavailable
+from agentchat.errors import Forbidden, NotConfigured, Unauthorized, Unavailable
 
 from ..service import agents
 from ..service.call import Agent
@@ -20,12 +21,13 @@ from .request import Request
 
 Ask = Callable[[Lane, Callable[[Any], Any]], Coroutine[Any, Any, Any]]
 _KEY = KEY_HEADER.encode()
+_log = logging.getLogger("agentchat.relay")
 _MOST_CACHED = 100_000
 _MOST_ATTEMPTS = 10  # wrong admin credentials of one address in a minute
 
 
 class Agents:
-    """Agents by the hash of their key, and when their presence is to be noted again. The cache lasts until the store
+    """Agents by the hash of their key, and when their presence was noted last. The cache lasts until the store
     says that something about keys changed."""
 
     def __init__(self, store: Store, ask: Ask, clock: Callable[[], int]) -> None:
@@ -44,24 +46,22 @@ class Agents:
         found = self._cache.get(hash)
         if found is None:
             found = await self._look_up(hash)
-        agent, stale_at = found
-        if stale_at < self._clock():
+        agent, seen_at = found
+        if not 0 <= (now := self._clock()) - seen_at < agents.SEEN_EVERY:  # a clock may have been set back
             if hash in self._cache:  # not what was looked up while its key was being revoked
-                self._cache[hash] = (agent, self._clock() + agents.SEEN_EVERY)
+                self._cache[hash] = (agent, now)
             with suppress(Unavailable):
                 self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent.id), lambda result, error: None)
         return agent
 
     async def _look_up(self, hash: bytes) -> tuple[Agent, int]:
         epoch = self._store.epoch
-        found = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hash.hex()))
+        found: tuple[Agent, int] | None = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hash.hex()))
         if found is None:
             raise Unauthorized("This agent key is unknown or no longer valid.")
-        agent, last_seen_at = found
-        entry = (agent, last_seen_at + agents.SEEN_EVERY)
         if epoch == self._store.epoch == self._epoch:
-            self._cache[hash] = entry
-        return entry
+            self._cache[hash] = found
+        return found
 
 
 class Operators:
@@ -83,11 +83,18 @@ class Operators:
             raise Forbidden("admin_secret is wrong.")
 
     def knows(self, secret: str, address: str) -> bool:
-        if hmac.compare_digest(secret.encode("utf-8", "replace"), self._read().encode()):
+        if hmac.compare_digest(secret.encode("utf-8", "replace"), self._secret().encode()):
             return True  # whatever others tried from the same address
         self._attempts.check(address)
         self._attempts.count(address)
         return False
+
+    def _secret(self) -> str:
+        try:
+            return self._read()
+        except NotConfigured as error:  # which names a path: for the log only
+            _log.error("%s", error.message)
+            raise Unavailable("The relay cannot read its admin credential; its operator must look.") from None
 
 
 def address_of(request: Request, trusted: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, BinaryIO
 
 from agentchat.contract import OPERATIONS
@@ -39,11 +40,17 @@ class UploadFile:
         parts.writes.take(agent.id)
         with parts.at_a_time(agent.id):
             upload = await self._receive(request, agent)
-        content_type = upload.arguments.get("content_type")
-        content = Content(upload.hash, upload.size, safe_type(content_type if isinstance(content_type, str) else None))
-        arguments = {**_checked(upload.arguments), "content": content}
-        call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(content)})
-        return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments)))
+        settled = partial(parts.blobs.settled, agent.space_id, upload.hash)
+        try:
+            content_type = upload.arguments.get("content_type")
+            type = safe_type(content_type if isinstance(content_type, str) else None)
+            content = Content(upload.hash, upload.size, type)
+            arguments = {**_checked(upload.arguments), "content": content}
+            call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(content)})
+        except BaseException:
+            settled()
+            raise
+        return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments), settled))
 
     async def _receive(self, request: Request, agent: Agent) -> Upload:
         """The body, spooled; its content becomes a blob once the rest of it was found right."""

@@ -6,11 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from agentchat.errors import AgentChatError, RateLimited
 
 from ..blobs import Blobs
+from ..metrics import Metrics
 from ..settings import Settings
 from ..store.seam import Lane, Store
 from ..wire import now
@@ -31,6 +32,7 @@ class Parts:
         self, store: Store, blobs: Blobs, settings: Settings, *, link_secret: bytes, admin_secret: Callable[[], str]
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
         self.store = store
         self.blobs = blobs
         self.settings = settings
@@ -42,11 +44,14 @@ class Parts:
         self.links = Links(link_secret, settings.public_url)
         self._under_way = Counter[int]()  # uploads and searches, by agent
 
-    async def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
-        """Run a service call in its lane. It goes on even if the caller hangs up meanwhile."""
+    async def ask(self, lane: Lane, call: Callable[[Any], T], over: Callable[[], None] | None = None) -> T:
+        """Run a service call in its lane. It goes on even if the caller hangs up meanwhile; `over` is called when it
+        really is."""
         outcome: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T, error: BaseException | None) -> None:
+            if over is not None:
+                over()
             if outcome.cancelled():
                 return
             if error is not None:
@@ -54,7 +59,10 @@ class Parts:
             else:
                 outcome.set_result(result)
 
-        self.store.submit(lane, call, done)
+        try:
+            self.store.submit(lane, call, done)
+        except AgentChatError as error:
+            done(cast("T", None), error)
         result = await outcome
         if isinstance(result, AgentChatError):  # a refusal that kept what it wrote
             raise result

@@ -13,6 +13,8 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .app import App
+
 _KEEP_ALIVE = 75
 _LONGEST_GOODBYE = 10  # seconds for requests that are under way when the relay is told to stop
 _LONGEST_HEAD = 1 << 16
@@ -152,7 +154,7 @@ class _Server(uvicorn.Server):
         self._stalled = stalled
 
 
-async def run(app: Any, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Event | None = None) -> None:
+async def run(app: App, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished."""
     config = uvicorn.Config(
         app,
@@ -170,6 +172,7 @@ async def run(app: Any, listener: socket.socket, ready: Callable[[], None], stop
         backlog=_BACKLOG,
     )
     server = _Server(config, ready)
+    app.metrics.gauge("agentchat_connections", "Open HTTP connections.", lambda: len(server.server_state.connections))
     waiting = asyncio.create_task(_stop_with(server, stop)) if stop else None
     try:
         await server.serve(sockets=[listener])

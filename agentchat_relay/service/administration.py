@@ -6,9 +6,23 @@ import hashlib
 import secrets
 from typing import Any
 
+from agentchat import __version__
 from agentchat.errors import BadRequest, Conflict, NotFound
 
-from ..administration import AgentRow, AgentRows, Deleted, MachineList, MachineRow, SpaceList, SpaceRow, Token
+from ..administration import (
+    AgentRow,
+    AgentRows,
+    ChannelRow,
+    ChannelRows,
+    Deleted,
+    MachineList,
+    MachineRow,
+    SpaceList,
+    SpaceRow,
+    SpaceStats,
+    Stats,
+    Token,
+)
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso, new_id
 from . import agents, upkeep
@@ -126,10 +140,17 @@ def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted
     return {"name": name, "messages_now_by": grave}
 
 
-def space_add(tx: Writing, *, name: str) -> SpaceRow:
+def space_add(tx: Writing, *, name: str, retention: int = 0) -> SpaceRow:
     if tx.one("space_by_name", name=name) is not None:
         raise Conflict(f"There is a space {name} already.")
     upkeep.make_space(tx, name)
+    return space_update(tx, name=name, retention=retention)
+
+
+def space_update(tx: Writing, *, name: str, retention: int | None = None) -> SpaceRow:
+    if retention is None:
+        raise BadRequest("Nothing to change: give retention, in days.")
+    tx.run("keep_space", retention=retention, id=_space_id(tx, name))
     return next(row for row in space_list(tx)["spaces"] if row["name"] == name)
 
 
@@ -140,10 +161,67 @@ def space_list(tx: Reading) -> SpaceList:
                 "name": row["name"],
                 "agents": row["agents"],
                 "channels": row["channels"],
+                "retention": row["retention"],
                 "created_at": iso(row["created_at"]),
             }
             for row in tx.all("list_spaces")
         ]
+    }
+
+
+def channel_list(tx: Reading, *, space: str = upkeep.MAIN) -> ChannelRows:
+    return {"channels": [_channel(row) for row in tx.all("list_channels", space_id=_space_id(tx, space))]}
+
+
+def channel_update(
+    tx: Writing, *, name: str, retention: int | None = None, as_space: bool = False, space: str = upkeep.MAIN
+) -> ChannelRow:
+    if (retention is None) != as_space:
+        raise BadRequest("Give either retention, in days, or as_space.")
+    rows = tx.all("list_channels", space_id=_space_id(tx, space))
+    if not tx.run("keep_channel", retention=retention, space_id=_space_id(tx, space), name=name):
+        raise _not_found("channel", name, [row["name"] for row in rows])
+    return next(row for row in channel_list(tx, space=space)["channels"] if row["name"] == name)
+
+
+def _channel(row: Any) -> ChannelRow:
+    return {
+        "name": row["name"],
+        "space": row["space"],
+        "messages": row["number"] - row["purged"],
+        "retention": row["retention"],
+        "own_retention": bool(row["own_retention"]),
+        "created_at": iso(row["created_at"]),
+        "last_at": iso(row["last_at"]) if row["last_at"] else None,
+    }
+
+
+def stats(tx: Reading) -> Stats:
+    relay, sizes = tx.the("stats_relay"), tx.sizes()
+    oldest = {row["name"]: row["oldest"] for row in tx.all("stats_oldest")}
+    return {
+        "relay": {
+            "version": __version__,
+            "spaces": relay["spaces"],
+            "machines": relay["machines"],
+            "database_bytes": sizes.database,
+            "index_bytes": sizes.fulltext,
+        },
+        "spaces": [_stats(row, oldest.get(row["name"])) for row in tx.all("stats_spaces")],
+    }
+
+
+def _stats(row: Any, oldest: int | None) -> SpaceStats:
+    return {
+        "name": row["name"],
+        "agents": row["agents"],
+        "channels": row["channels"],
+        "messages": row["messages"],
+        "files": row["files"],
+        "file_bytes": row["file_bytes"],
+        "open_inbox": row["open_inbox"],
+        "oldest_message_at": iso(oldest) if oldest else None,
+        "newest_message_at": iso(row["newest"]) if row["newest"] else None,
     }
 
 

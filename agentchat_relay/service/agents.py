@@ -17,6 +17,8 @@ from .guess import near
 _RESERVED = frozenset({"all", "here", "admin", "human", "system"})
 GRAVE = "deleted-"  # what the names of deleted agents begin with
 _MOST_LISTED = 500
+_MINUTE = 60_000_000
+_EVER = 1 << 62
 _PERIODS = {"15m": 15, "1h": 60, "6h": 6 * 60, "1d": 24 * 60, "7d": 7 * 24 * 60}
 SEEN_EVERY = 300_000_000  # microseconds; reading notes an agent's presence this seldom
 _CARD = {"model": 100, "harness": 100, "role": 100, "about": 500, "status_line": 200}  # texts and their length
@@ -85,7 +87,8 @@ def find_agents(
         tags=f"% {capability} %" if capability else "%",
         role=_escaped(role.strip().lower()) if role else "%",
         name=f"%{_escaped(name.strip().lower())}%" if name else "%",
-        since=tx.now - _PERIODS[active_within] * 60_000_000 if active_within else 0,
+        since=tx.now - _PERIODS[active_within] * _MINUTE if active_within else 0,
+        until=tx.now + _MINUTE if active_within else _EVER,  # not who was seen when a clock was wrong
         limit=_MOST_LISTED + 1,
     )
     return {"agents": [_row(row) for row in rows[:_MOST_LISTED]], "has_more": len(rows) > _MOST_LISTED}

@@ -17,6 +17,7 @@ from .messages import whole
 
 MOST_PINNED = 50  # in one channel
 _END = (1 << 62) - 1
+_GONE = "gone"
 
 
 def read_messages(
@@ -97,11 +98,12 @@ def read_thread(
     tx: Reading, call: Call, *, message_id: str, limit: int = 50, cursor: str | None = None
 ) -> types.MessagePage:
     found = _find(tx, call, message_id)
-    root = tx.the("root_of", id=found["root_id"] or found["id"])
-    list_id = root["public_id"]
-    after = 0 if cursor is None else read_cursor(cursor, list_id).at
-    rows = [root] if after < root["created_at"] else []
-    rows += tx.all("thread_after", root_id=root["id"], at=after, limit=limit + 1 - len(rows))
+    root_id = found["root_id"] or found["id"]
+    root = tx.one("root_of", id=root_id)
+    list_id = _GONE if root is None else root["public_id"]  # the first message may have had its time
+    after = 0 if cursor is None else read_cursor(cursor, list_id, any_place=root is None).at
+    rows = [root] if root is not None and after < root["created_at"] else []
+    rows += tx.all("thread_after", root_id=root_id, at=after, limit=limit + 1 - len(rows))
     pins = _pins(tx, found["channel_id"])
     last = rows[:limit][-1]["created_at"] if rows else after
     return {

@@ -11,6 +11,7 @@ from . import channels
 from .call import Call
 
 _MOST_READERS = 500
+_EVER = 1 << 62
 _CLOCK_SLACK = 60_000_000  # a caller's clock may be this far ahead
 
 
@@ -90,5 +91,5 @@ def _reader_of_direct(tx: Reading, call: Call, found: channels.Channel) -> list[
     member = tx.one("membership", agent_id=call.agent.id, channel_id=found.id)
     if member is None:
         return []
-    through = iso(_newest_direct(tx, call, tx.now) or member["joined_at"])
+    through = iso(_newest_direct(tx, call, _EVER) or member["joined_at"])
     return [{"agent_name": call.agent.name, "read_through": through, "updated_at": through}]

@@ -4,6 +4,9 @@ So a merge of the index never holds a lock that a message waits for, and the fil
 Searches see what was acknowledged before them, because the thread catches up first. A message is filed under its
 places (see `seam.place_of`), so that a search in one channel, or of one agent's direct messages, costs no more than
 one in all.
+
+A deleted message leaves its words in the table `unindexed` (a trigger's doing), since FTS5 needs them to take it out of
+the index. What was taken out is remembered in the index's own file, in the same transaction: twice would break it.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from typing import Any
 from agentchat.errors import Unavailable
 
 from .cache import Shared
+from .faults import as_ours
 from .lane import LaneThread, Waiting
 from .query import Query, Term
 from .seam import Outcome
-from .sqlite_tx import as_ours, read_group
+from .sqlite_tx import read_group
 
 _CHUNK = 2000
 _LONGEST_CATCH_UP = 2.0
@@ -31,6 +35,8 @@ CREATE VIRTUAL TABLE IF NOT EXISTS fulltext USING fts5(
     content, place, content = '', columnsize = 0, tokenize = 'porter unicode61 remove_diacritics 2'
 );
 INSERT OR IGNORE INTO progress VALUES (1, 0, NULL);
+CREATE TABLE IF NOT EXISTS taken_out (only INTEGER PRIMARY KEY CHECK (only = 1), id INTEGER NOT NULL);
+INSERT OR IGNORE INTO taken_out VALUES (1, 0);
 """
 _INDEX = """
 INSERT INTO fulltext (rowid, content, place)
@@ -39,6 +45,11 @@ SELECT m.id, m.content, CASE
     ELSE 'd' || m.author_id || ' d' || m.recipient_id END
 FROM relay.messages m JOIN relay.channels c ON c.id = m.channel_id
 WHERE m.id > ? AND m.id <= ? AND m.kind <> 'status'
+"""
+_GONE = "SELECT coalesce(max(id), 0) FROM (SELECT id FROM relay.unindexed WHERE id > ? ORDER BY id LIMIT ?)"
+_TAKE_OUT = """
+INSERT INTO fulltext (fulltext, rowid, content, place)
+SELECT 'delete', message_id, content, place FROM relay.unindexed WHERE id > ? AND id <= ? AND message_id <= ?
 """
 _SEARCH = """
 SELECT m.id, m.public_id, m.content, m.created_at, c.public_id AS channel_id, c.name AS channel_name,
@@ -61,14 +72,17 @@ class FullText:
         shared: Shared,
         again: Callable[[Waiting], None],
         deliver: Callable[[Sequence[Outcome]], object],
+        forget: Callable[[int], None],
         pause: float,
     ) -> None:
         self.path = path
+        self.lag = 0  # messages to index, as the thread last saw
         self._main = main
         self._connect = connect
         self._deliver = deliver
         self._shared = shared
         self._again = again
+        self._forget = forget
         self._due = False
         self._stuck = False  # it cannot grow
         self._broken = False  # it cannot be read
@@ -86,6 +100,8 @@ class FullText:
             self._prepare()
         except sqlite3.DatabaseError:
             self._begin_anew()
+        (taken_out,) = self._connection.execute("SELECT id FROM taken_out").fetchone()
+        self._forget(taken_out)  # a crash may have come between
         self.written()
 
     def _begin_anew(self) -> None:
@@ -108,15 +124,22 @@ class FullText:
             connection.execute(statement)
         connection.execute("COMMIT")
         connection.execute("ATTACH ? AS relay", (self._main,))
-        at, public_id = self._connection.execute("SELECT id, public_id FROM progress").fetchone()
-        row = self._connection.execute("SELECT public_id FROM relay.messages WHERE id = ?", (at,)).fetchone()
-        if at and (row is None or row[0] != public_id):  # the index of another database, or of a later state of it
+        if not self._is_ours():
             connection.execute("BEGIN")
-            connection.execute("DROP TABLE fulltext")
-            connection.execute("DELETE FROM progress")
+            for table in ("fulltext", "progress", "taken_out"):
+                connection.execute(f"DROP TABLE {table}")
             for statement in _SCHEMA.split(";\n"):
                 connection.execute(statement)
             connection.execute("COMMIT")
+
+    def _is_ours(self) -> bool:
+        """Whether this is the index of this database, not of another one or of a later state of it."""
+        at, public_id = self._connection.execute("SELECT id, public_id FROM progress").fetchone()
+        row = self._connection.execute("SELECT public_id FROM relay.messages WHERE id = ?", (at,)).fetchone()
+        if row is not None:
+            return bool(row[0] == public_id)
+        (purged,) = self._connection.execute("SELECT value FROM relay.marks WHERE name = 'purged_message'").fetchone()
+        return bool(at <= purged)
 
     def _close(self) -> None:
         self._connection.close()
@@ -166,30 +189,47 @@ class FullText:
         return read_group(self._connection, self._shared, group, self._again, self._search)
 
     def _catch_up(self, seconds: float) -> int:
-        """Index what is new, at least one chunk; returns how many rows are left after `seconds`."""
+        """Index what is new and forget what is gone, at least one chunk; returns how many rows are left after
+        `seconds`."""
         deadline = time.monotonic() + seconds
-        while True:
-            (done,) = self._connection.execute("SELECT id FROM progress").fetchone()
-            (newest,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM relay.messages").fetchone()
-            if done >= newest:
-                return 0
-            self._index(done, min(done + _CHUNK, newest))
-            if time.monotonic() > deadline and newest > done + _CHUNK:
-                return int(newest - done - _CHUNK)
+        while left := self._step():
+            if time.monotonic() > deadline:
+                return left
+        return 0
 
-    def _index(self, after: int, through: int) -> None:
+    def _step(self) -> int:
+        """A chunk, of one snapshot. What is gone comes first: what is indexed after it was there then, so that the
+        index holds exactly the messages up to its place that are not named in `unindexed` beyond the other one."""
         execute = self._connection.execute
         execute("BEGIN")
         try:
-            execute(_INDEX, (after, through))
-            execute(
-                "UPDATE progress SET id = ?, public_id = (SELECT public_id FROM relay.messages WHERE id = ?)",
-                (through, through),
-            )
+            (done,) = execute("SELECT id FROM progress").fetchone()
+            (taken_out,) = execute("SELECT id FROM taken_out").fetchone()
+            (newest,) = execute("SELECT coalesce(max(id), 0) FROM relay.messages").fetchone()
+            (gone,) = execute(_GONE, (taken_out, _CHUNK)).fetchone()
+            self.lag = max(newest - done, 0)
+            if gone:
+                execute(_TAKE_OUT, (taken_out, gone, done))
+                execute("UPDATE taken_out SET id = ?", (gone,))
+            elif done < newest:
+                self._index(done, min(done + _CHUNK, newest))
             execute("COMMIT")
         except BaseException:
-            execute("ROLLBACK")
+            self._connection.rollback()  # which may have been done already
             raise
+        if gone:
+            execute("PRAGMA main.wal_checkpoint")  # on disk, before the words are
+            self._forget(gone)
+            return int(max(newest - done, 0) + 1)
+        self.lag = int(max(newest - done - _CHUNK, 0))
+        return self.lag
+
+    def _index(self, after: int, through: int) -> None:
+        self._connection.execute(_INDEX, (after, through))
+        self._connection.execute(
+            "UPDATE progress SET id = ?, public_id = (SELECT public_id FROM relay.messages WHERE id = ?)",
+            (through, through),
+        )
 
     def _search(self, query: Query, places: list[str], limit: int) -> list[Any]:
         try:

@@ -41,6 +41,7 @@ class LaneThread:
         stop: Callable[[], None] = lambda: None,
         pause: float = 0.0,
     ) -> None:
+        self.calls = 0  # begun
         self._process = process
         self._start, self._stop, self._pause = start, stop, pause
         self._calls: SimpleQueue[Waiting | None] = SimpleQueue()
@@ -48,6 +49,10 @@ class LaneThread:
         self._failed: BaseException | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"agentchat-{name}", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        return self._calls.qsize()
 
     def start(self) -> None:
         """Returns once the thread is ready, or raises what kept it from becoming so."""
@@ -94,6 +99,7 @@ class LaneThread:
                 if (following := get()) is not None:
                     group.append(following)
             if group or not self._closed:
+                self.calls += len(group)
                 self._safely(group)
             if self._closed and empty():
                 break

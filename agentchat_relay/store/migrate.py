@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agentchat.errors import NotConfigured
@@ -11,40 +14,58 @@ from .statements import migrations
 
 
 def migrate(connection: Any, engine: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    known = migrations(engine)
+    with _transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, at BIGINT NOT NULL)"
         )
-        done = {row[0] for row in connection.execute("SELECT number FROM migrations")}
-        known = migrations(engine)
-        if newer := done - {number for number, _, _ in known}:
-            raise NotConfigured(
-                f"This database was written by a newer version of the relay (its migration {max(newer)} is unknown "
-                "here). Install that version, or restore a backup made before the upgrade."
-            )
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+        _refuse_newer(connection, {number for number, _, _ in known})
     for number, name, sql in known:
-        if number not in done:
+        with _transaction(connection):
             _apply(connection, number, name, sql)
 
 
+def _refuse_newer(connection: Any, known: set[int]) -> None:
+    if newer := _done(connection) - known:
+        raise NotConfigured(
+            f"This database was written by a newer version of the relay (its migration {max(newer)} is unknown "
+            "here). Install that version, or restore a backup made before the upgrade."
+        )
+
+
 def _apply(connection: Any, number: int, name: str, sql: str) -> None:
+    if number in _done(connection):  # long ago, or by another process while this one waited
+        return
+    for statement in _parts(sql):
+        connection.execute(statement)
+    connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", (number, name, time.time_ns() // 1000))
+
+
+def _done(connection: Any) -> set[int]:
+    return {row[0] for row in connection.execute("SELECT number FROM migrations")}
+
+
+@contextmanager
+def _transaction(connection: Any) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _parts(sql):
-            connection.execute(statement)
-        connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", (number, name, time.time_ns() // 1000))
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk may have ended it
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _parts(sql: str) -> list[str]:
-    """The statements of a script, without comments."""
-    lines = (line.partition("--")[0].rstrip() for line in sql.splitlines())
-    return [part for part in "\n".join(filter(None, lines)).split(";\n") if part.strip(" ;\n")]
+    """The statements of a script, without comments. A trigger has semicolons of its own."""
+    found, statement = [], ""
+    for line in sql.splitlines():
+        if code := line.partition("--")[0].rstrip():
+            statement += code + "\n"
+        if sqlite3.complete_statement(statement):
+            found.append(statement.strip())
+            statement = ""
+    if statement.strip():
+        raise ValueError(f"a migration ends in the middle of: {statement.strip()[:80]}")
+    return found

@@ -15,9 +15,10 @@ keep what it wrote, return the error instead of raising it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, MutableMapping, Sized
+from collections.abc import Callable, Mapping, MutableMapping, Sized
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ..metrics import Histogram
 from .query import Query
 
 T = TypeVar("T")
@@ -52,6 +53,13 @@ class Standing(NamedTuple):
     at: int
 
 
+class Sizes(NamedTuple):
+    """Bytes on disk: of the rows, and of the full-text index."""
+
+    database: int
+    fulltext: int
+
+
 class NeedsWrite(Exception):
     """Raised by a call in a lane that reads: run it again in WRITE."""
 
@@ -74,6 +82,8 @@ class Reading(Protocol):
     def search(self, query: Query, *, places: list[str], limit: int) -> list[Row]:
         """The newest messages that match in any of the places (see `place_of`), the newest first."""
         ...
+
+    def sizes(self) -> Sizes: ...
 
 
 class Writing(Reading, Protocol):
@@ -126,6 +136,19 @@ Done = Callable[[Any, BaseException | None], None]
 Outcome = tuple[Done, Any, BaseException | None]
 
 
+class Measures(NamedTuple):
+    """What a store knows of itself."""
+
+    calls: Mapping[str, int]  # begun, by lane; appends count as writes, which they share a queue with
+    waiting: Mapping[str, int]
+    group_calls: Histogram  # of every durable commit
+    commit_seconds: Histogram
+    messages: int  # ever given a place
+    index_lag: int  # of them not in the full-text index
+    database_bytes: Mapping[str, int]  # by file, the write-ahead log counted with it
+    disk_free: int | None  # where they lie, if the system says so
+
+
 class Store(Protocol):
     """Where everything lives."""
 
@@ -137,6 +160,10 @@ class Store(Protocol):
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
         """Run `call` and wait for its outcome."""
+        ...
+
+    def measures(self) -> Measures:
+        """Right away, from any thread, without asking a lane."""
         ...
 
     def close(self) -> None:

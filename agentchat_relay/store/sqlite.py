@@ -10,27 +10,33 @@ tried again one by one, so that each gets its own outcome.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
-from agentchat.errors import AgentChatError, NotConfigured, Unavailable
+from agentchat.errors import AgentChatError, Unavailable
 
-from ..durable import sync_directory
+from ..metrics import COMMIT_SECONDS, GROUP_CALLS, Histogram
 from ..wire import now
+from . import damage
 from .cache import Shared
+from .faults import as_ours
 from .fulltext import FullText
 from .lane import LaneThread, Waiting, tell
 from .migrate import migrate
-from .seam import Call, Done, Lane, Outcome
-from .sqlite_tx import WriteTransaction, as_ours, read_group
+from .seam import Call, Done, Lane, Measures, Outcome
+from .sqlite_tx import WriteTransaction, read_group
 
 T = TypeVar("T")
 Connect = Callable[[str], Any]
 _LONGEST_WAIT = 60.0
+_BETWEEN_CHECKPOINTS = 2.0  # twice as often would cost sends, half as often disk
+_log = logging.getLogger("agentchat.relay")
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -38,6 +44,31 @@ def connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def give_up(error: Exception) -> None:
+    """End this process as a crash would, with everything acknowledged in the log on the disk."""
+    _log.critical(
+        "The disk failed to keep agentchat.db (%s). The relay ends, so that nothing acknowledged gets lost. Look at "
+        "the disk, then start the relay again: it writes all of its log once more.",
+        error,
+    )
+    os._exit(1)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _free(directory: str) -> int | None:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 class Sqlite:
@@ -51,18 +82,25 @@ class Sqlite:
         synchronous: str = "FULL",
         connect: Connect = connect,
         index_pause: float = 0.02,
+        give_up: Callable[[Exception], object] = give_up,
     ) -> None:
         self.path = os.path.join(directory, "agentchat.db")
         self.epoch = 0
         self._deliver = deliver
         self._synchronous = synchronous
         self._connect = connect
-        for name in ("agentchat.db", "search.db"):  # the other files of a database get the mode of the first
-            os.close(os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT, 0o600))
-        sync_directory(str(directory))
+        self._give_up = give_up
+        self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
+        self._cut_short = False
+        damage.check(self.path)
+        damage.make_files(str(directory))
         self._shared = Shared()
+        self._messages = 0
+        self._group_calls, self._commit_seconds = Histogram(GROUP_CALLS), Histogram(COMMIT_SECONDS)
         search = os.path.join(directory, "search.db")
-        self._fulltext = FullText(search, self.path, connect, self._shared, self._again, deliver, index_pause)
+        self._fulltext = FullText(
+            search, self.path, connect, self._shared, self._again, deliver, self._forget, index_pause
+        )  # fmt: skip
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
         self._reader = LaneThread("reader", self._read, start=self._open_reader, stop=self._close_reader)
         self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer)
@@ -95,6 +133,20 @@ class Sqlite:
         result: T = outcome[0]
         return result
 
+    def measures(self) -> Measures:
+        lanes = {"read": self._reader, "search": self._fulltext.lane, "write": self._writer}
+        files = {os.path.basename(path): path for path in (self.path, self._fulltext.path)}
+        return Measures(
+            calls={name: lane.calls for name, lane in lanes.items()},
+            waiting={name: lane.waiting for name, lane in lanes.items()},
+            group_calls=self._group_calls,
+            commit_seconds=self._commit_seconds,
+            messages=self._messages,
+            index_lag=self._fulltext.lag,
+            database_bytes={name: _size(path) + _size(f"{path}-wal") for name, path in files.items()},
+            disk_free=_free(os.path.dirname(self.path)),
+        )
+
     def close(self) -> None:
         self._fulltext.lane.close()
         self._reader.close()
@@ -108,26 +160,40 @@ class Sqlite:
         except Unavailable as error:
             self._deliver([(waiting.done, None, error)])
 
+    def _forget(self, through: int) -> None:
+        """The words of deleted messages, once they are out of the index."""
+
+        def call(transaction: WriteTransaction) -> None:
+            self._connection.execute("DELETE FROM unindexed WHERE id <= ?", (through,))
+
+        with suppress(Unavailable):  # then the next ones take them along
+            self._writer.submit(Waiting(Lane.WRITE, call, lambda result, error: None))
+
     # The writer's thread
 
     def _open_writer(self) -> None:
-        connection = self._connect(self.path)
         try:
+            self._connection = connection = self._connect(self.path)
+            damage.check_form(self.path, connection)
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.DatabaseError as error:
-            raise NotConfigured(f"{self.path} cannot be opened: {error}. Restore it from a backup.") from error
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint = 10000")  # a longer log costs 42 MB and gives 12 % more sends
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        # What a killed process had written, but not yet synced, is there now and could be lost yet: make it durable
-        # before anybody is told of it.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        migrate(connection, "sqlite")
-        self._connection = connection
-        self._transaction = WriteTransaction(connection, self._shared)
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            # What a killed process had written, but not yet synced, is there now and could be lost yet: make it durable
+            # before anybody is told of it.
+            connection.execute(
+                "PRAGMA busy_timeout = 1000"
+            )  # a backup may be reading, for much longer than anybody waits
+            self._bring_up_to_date("TRUNCATE")
+            connection.execute("PRAGMA busy_timeout = 30000")
+            damage.check_end(self.path, connection)
+            migrate(connection, "sqlite")
+            self._transaction = WriteTransaction(connection, self._shared)
+        except sqlite3.Error as error:
+            raise damage.unusable(self.path, error) from error
 
     def _close_writer(self) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._checkpoint()
         self._connection.close()
 
     def _write(self, group: Sequence[Waiting]) -> None:
@@ -135,6 +201,29 @@ class Sqlite:
             return
         self._deliver(self._commit(group))
         self._fulltext.written()
+        if monotonic() >= self._checkpoint_at:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Bring the log into the database. SQLite would do that by itself, and tell nobody what an fsync said.
+
+        A checkpoint that a reader's snapshot cuts short leaves its part for the next one to sync. If that fails, the
+        kernel takes all of it for written, and so does SQLite, which then begins the log anew: acknowledged messages
+        would be nowhere on the disk. Only a new process reads the whole log again. So this one ends, at once: to close
+        the database would be a checkpoint as well. (The log's own fsyncs are harmless: what was refused is written
+        again. Without a cut the whole part is written again.)
+        """
+        self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
+        try:
+            self._bring_up_to_date("PASSIVE")
+        except sqlite3.Error as error:
+            if self._cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
+                self._give_up(error)
+            _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
+
+    def _bring_up_to_date(self, mode: str) -> None:
+        _, log, done = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        self._cut_short = done < log
 
     def _commit(self, group: Sequence[Waiting]) -> list[Outcome]:
         """One transaction for all of them, or, if that fails, one for each."""
@@ -143,6 +232,7 @@ class Sqlite:
         try:
             transaction.begin(now())
             outcomes = [self._attempt(waiting, alone) for waiting in group]
+            began = perf_counter()
             forgot = transaction.commit()
         except Exception as error:
             with suppress(Exception):  # if even that fails, the next transaction fails to begin, and rolls back again
@@ -150,6 +240,9 @@ class Sqlite:
             if alone:
                 return [(group[0].done, None, as_ours(error))]
             return [outcome for waiting in group for outcome in self._commit([waiting])]
+        self._commit_seconds.observe(perf_counter() - began)
+        self._group_calls.observe(len(group))
+        self._messages = transaction.newest
         if forgot:
             self.epoch += 1
         return outcomes

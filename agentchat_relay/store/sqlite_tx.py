@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from agentchat.errors import AgentChatError, StorageFull, Unavailable
-
 from ..wire import now
 from .cache import Encoded, Shared
+from .faults import as_ours
 from .lane import Waiting
 from .query import Query
-from .seam import NeedsWrite, Outcome, Place, Standing
+from .seam import NeedsWrite, Outcome, Place, Sizes, Standing
 from .statements import statements
 
 _LARGEST_MEMO = 50_000
+# An id is never given twice, though its message may be gone.
+_NEWEST = """
+SELECT max(coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks WHERE name = 'purged_message'))
+"""
 
 
 class ReadTransaction:
@@ -44,7 +48,7 @@ class ReadTransaction:
     def the(self, statement: str, /, **values: Any) -> Any:
         row = self.one(statement, **values)
         if row is None:
-            raise LookupError(f"{statement} found no row for {values}")
+            raise LookupError(f"{statement} found no row")
         return row
 
     def all(self, statement: str, /, **values: Any) -> list[Any]:
@@ -56,6 +60,15 @@ class ReadTransaction:
         if self._search is None:
             raise RuntimeError("searches run in the SEARCH lane")
         return self._search(query, places, limit)
+
+    def sizes(self) -> Sizes:
+        path = str(self._execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
+        return Sizes(_size(path), _size(os.path.join(os.path.dirname(path), "search.db")))
+
+
+def _size(path: str) -> int:
+    """Of a database and its log."""
+    return sum(os.path.getsize(file) for file in (path, f"{path}-wal") if os.path.exists(file))
 
 
 class _Counters:
@@ -118,7 +131,7 @@ class WriteTransaction(ReadTransaction):
         self.steps += 1
         counters = self._channels.get(channel_id) or self._load(channel_id)
         if not self._next_message:
-            self._next_message = self._execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0]
+            self._next_message = 1 + self.newest
         id = self._next_message
         self._next_message += 1
         counters.number += 1
@@ -168,6 +181,11 @@ class WriteTransaction(ReadTransaction):
         self.memo.clear()
 
     # What the engine uses
+
+    @property
+    def newest(self) -> int:
+        """The highest id that a message ever had."""
+        return self._next_message - 1 if self._next_message else int(self._execute(_NEWEST).fetchone()[0])
 
     def begin(self, now: int) -> None:
         self._execute("BEGIN IMMEDIATE")
@@ -276,17 +294,3 @@ def read_group(
         outcomes += [(waiting.done, None, as_ours(error)) for waiting in group if id(waiting.done) not in told]
         connection.rollback()
     return outcomes
-
-
-def as_ours(error: Exception) -> Exception:
-    """The engine's faults that an operator can mend, in our words; others stay what they are."""
-    text = str(error).lower()
-    if isinstance(error, AgentChatError):
-        return error
-    if "disk is full" in text or "no space left" in text:
-        return StorageFull("The relay's disk is full; nothing was stored.")
-    if "locked" in text or "busy" in text:
-        return Unavailable("The relay's database is busy; try again soon.")
-    if "readonly" in text or "disk i/o" in text or "unable to open" in text:
-        return Unavailable("The relay cannot write to its database; its operator must look at the disk.")
-    return error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import select
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 
 from agentchat import Client
 from agentchat._exchange import Request
+from agentchat_relay import wire
 from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.http import parts
 from agentchat_relay.settings import Settings
+from agentchat_relay.store import sqlite, sqlite_tx
 from tests.clients import conftest as colours
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
@@ -25,6 +30,14 @@ def live() -> Iterator[Embedded]:
     """A relay without rate limits. Tests share it, so they use names of their own (`fresh`)."""
     with running(settings=UNLIMITED) as relay:
         yield relay
+
+
+def until(condition: Callable[[], bool], patience: float = 20.0) -> None:
+    """Wait for something that comes to pass."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        select.select([], [], [], 0.01)
 
 
 def fresh(prefix: str = "mac") -> str:
@@ -46,6 +59,23 @@ def agent(live: Embedded) -> Iterator[MakeAgent]:
     yield make
     for client in made:
         client.close()
+
+
+class Clock:
+    """The relay's clock, which tests move: seconds that it is ahead."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        for module in (sqlite, sqlite_tx, parts):
+            patch.setattr(module, "now", self)
+
+    def __call__(self) -> int:
+        return wire.now() + int(self.ahead * 1e6)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 connect = colours.connect  # a fixture: makes clients of either colour

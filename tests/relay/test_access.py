@@ -132,7 +132,13 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "agent_update": lambda place: ("/api/v2/admin/agents/update", {"name": place.target(), "kind": "person"}),
     "agent_delete": lambda place: ("/api/v2/admin/agents/delete", {"name": place.target()}),
     "space_add": lambda place: ("/api/v2/admin/spaces", {"name": fresh("space")}),
+    "space_update": lambda place: ("/api/v2/admin/spaces/update", {"name": "main", "retention": 0}),
     "space_list": lambda place: ("/api/v2/admin/spaces", None),
+    "channel_list": lambda place: ("/api/v2/admin/channels", None),
+    "channel_update": lambda place: ("/api/v2/admin/channels/update", {"name": "general", "as_space": True}),
+    "stats": lambda place: ("/api/v2/admin/stats", None),
+    "metrics": lambda place: ("/metrics", None),
+    "openapi": lambda place: ("/openapi.json", None),
     "root": lambda place: ("/", None),
     "health": lambda place: ("/health", None),
     "signed link": lambda place: (place.link, None),
@@ -156,10 +162,11 @@ def _signed(relay: Embedded) -> dict[str, str]:
     return registration(box, f"{box}-a", secrets.token_hex(32), private)
 
 
-OPEN = {"root": ("GET", "/"), "health": ("GET", "/health"), "signed link": SIGNED}
+OPEN = {"root": ("GET", "/"), "health": ("GET", "/health"), "openapi": ("GET", "/openapi.json"), "signed link": SIGNED}
 OF_BODY = {"register": REGISTER, "register_machine": REGISTER_MACHINE}  # the body carries what admits it
 OF_AGENTS = {name: (operation.verb, operation.path.partition("?")[0]) for name, operation in OPERATIONS.items()}
 OF_OPERATORS = {name: (operation.verb, operation.path) for name, operation in ADMINISTRATION.items()}
+OF_OPERATORS["metrics"] = ("GET", "/metrics")  # this relay has a proxy, so that its own address proves nothing
 ALL: dict[str, Route] = {**OPEN, **OF_BODY, **OF_AGENTS, **OF_OPERATORS}
 
 

@@ -9,9 +9,8 @@ import select
 import socket
 import string
 import threading
-import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
@@ -32,7 +31,7 @@ from agentchat_relay.service import guess
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.seam import Lane
 from langchain_agentchat import AsyncClient
-from tests.relay.conftest import UNLIMITED, MakeAgent, fresh
+from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, until
 
 DEADLINE = 30.0
 MIB = 1 << 20
@@ -62,13 +61,6 @@ def raw(url: str, receive_buffer: int | None = None) -> socket.socket:
     sock.settimeout(DEADLINE)
     sock.connect((parts.hostname, parts.port))
     return sock
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        select.select([], [], [], 0.01)
 
 
 # Refusing unknown names

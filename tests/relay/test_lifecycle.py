@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,21 +21,14 @@ import pytest
 
 from agentchat import Client
 from agentchat.errors import AgentChatError, Conflict, StorageFull, Unauthorized
-from agentchat_relay import relay as relays
+from agentchat_relay import chores
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, upkeep
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite import Sqlite
-from tests.relay.conftest import UNLIMITED
+from tests.relay.conftest import UNLIMITED, until
 
 DEADLINE = 60.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        threading.Event().wait(0.01)
 
 
 class Faults:
@@ -215,7 +207,8 @@ def test_sweeping_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, caplo
         swept.release()
         return found
 
-    monkeypatch.setattr(relays, "_BETWEEN_SWEEPS", 0.01)
+    monkeypatch.setattr(chores, "_BETWEEN", 0.01)
+    monkeypatch.setattr(chores, "_AT_FIRST", 0.0)
     monkeypatch.setattr(upkeep, "sweep", counting)
     with running(connect=faults.connect) as relay:
         assert swept.acquire(timeout=DEADLINE)
@@ -230,7 +223,7 @@ def test_sweeping_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, caplo
             faults.met.clear()
         with Client(relay.url, relay.token("ann")) as client:
             client.send_message("general", "it serves, too")
-    assert "Sweeping failed" in caplog.text
+    assert "The chore sweep failed" in caplog.text
 
 
 # The search index

@@ -28,7 +28,7 @@ UPDATE agents SET last_seen_at = :now WHERE id = :id
 SELECT a.name, a.last_seen_at, a.card, m.name AS machine, a.kind
 FROM agents a LEFT JOIN machines m ON m.id = a.machine_id
 WHERE a.space_id = :space_id AND a.active = 1 AND a.tags LIKE :tags AND coalesce(a.card_role, '') LIKE :role ESCAPE '\'
-AND a.name LIKE :name ESCAPE '\' AND coalesce(a.last_seen_at, 0) >= :since
+AND a.name LIKE :name ESCAPE '\' AND coalesce(a.last_seen_at, 0) BETWEEN :since AND :until
 ORDER BY a.last_seen_at IS NULL, a.last_seen_at DESC, a.name LIMIT :limit
 
 -- agents_of_machine: how many active ones

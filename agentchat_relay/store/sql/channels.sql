@@ -82,3 +82,11 @@ AND author_id = :agent_id
 -- readers_of: who reads a channel, the last to move first
 SELECT a.name, m.read_at, m.joined_at, m.moved_at FROM memberships m JOIN agents a ON a.id = m.agent_id
 WHERE m.channel_id = :channel_id AND a.active = 1 ORDER BY m.moved_at DESC LIMIT :limit
+
+-- list_channels: for an operator
+SELECT c.name, s.name AS space, c.number, c.purged, coalesce(c.retention, s.retention) AS retention,
+    c.retention IS NOT NULL AS own_retention, c.created_at, c.last_at
+FROM channels c JOIN spaces s ON s.id = c.space_id WHERE s.id = :space_id ORDER BY c.name
+
+-- keep_channel: how many days it keeps what it holds; null: as its space
+UPDATE channels SET retention = :retention WHERE space_id = :space_id AND name = :name

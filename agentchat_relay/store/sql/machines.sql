@@ -29,7 +29,7 @@ INSERT INTO nonces (nonce, used_at) VALUES (:nonce, :used_at)
 UPDATE nonces SET machine_id = :machine_id WHERE nonce = :nonce
 
 -- registrations_since: the machine's verified registrations, oldest first
-SELECT used_at FROM nonces WHERE used_at > :since AND machine_id = :machine_id ORDER BY used_at
+SELECT used_at FROM nonces WHERE used_at > :since AND used_at <= :now AND machine_id = :machine_id ORDER BY used_at
 
 -- sweep_nonces: too old to be accepted again
 DELETE FROM nonces WHERE used_at < :before

@@ -2,10 +2,13 @@
 SELECT id, name FROM spaces WHERE name = :name
 
 -- list_spaces: all, with what is in them
-SELECT s.name, s.created_at,
+SELECT s.name, s.created_at, s.retention,
     (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1) AS agents,
     (SELECT count(*) FROM channels c WHERE c.space_id = s.id) AS channels
 FROM spaces s ORDER BY s.name
+
+-- keep_space: how many days it keeps what it holds
+UPDATE spaces SET retention = :retention WHERE id = :id
 
 -- insert_space: a new one
 INSERT INTO spaces (name, created_at) VALUES (:name, :created_at)

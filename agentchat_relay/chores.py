@@ -1,0 +1,127 @@
+"""What a running relay does by itself: sweep, purge what had its time, remove contents that no file names any more.
+
+All of it goes by the clock, which may jump: set by hand, or by a time server minutes after the start. A relay that took
+a jump into next year at its word would delete everything it was told to keep for a month. So a clock that jumped is
+believed after an hour, and nothing is deleted by it before; and a relay keeps everything for its first minutes, in
+which a machine that has just started may still learn the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from .blobs import Blobs
+from .http.parts import Parts
+from .service import retention, upkeep
+from .service.retention import Blob
+from .store.seam import Lane, Reading
+from .wire import now
+
+_BETWEEN = 60.0
+_AT_FIRST = 600.0  # nothing is purged
+_AT_MOST = 0.25  # of the writer's time
+_HOUR = 3600.0
+_log = logging.getLogger("agentchat.relay")
+# Goes on while the machine sleeps, unlike the usual one.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Doubt:
+    """Whether the clock can be believed: not while it differs by more than an hour from what a steady one says."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = lambda: now() / 1e6,
+        steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY),
+    ) -> None:
+        self._clock, self._steady = clock, steady
+        self._difference = clock() - steady()
+        self._until = steady() + _AT_FIRST
+
+    def __bool__(self) -> bool:
+        at, difference = self._steady(), self._clock() - self._steady()
+        if abs(jump := difference - self._difference) > _HOUR:
+            _log.warning(
+                "The clock jumped by %+.0f s. Nothing is purged by it in the next hour; set it right if it is wrong.",
+                jump,
+            )
+            self._until = at + _HOUR
+        self._difference = difference
+        return at < self._until
+
+
+class Chores:
+    """A task of the relay's event loop, from `start` to `stop`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._ask = parts.ask
+        self._store = parts.store
+        self._blobs: Blobs = parts.blobs
+        self._doubt = Doubt()
+        self._task: asyncio.Task[None] | None = None
+        self._purged = self._failed = 0
+        parts.metrics.counter(
+            "agentchat_purged_total", "Messages and files deleted because their time was over.", lambda: self._purged
+        )
+        parts.metrics.counter(
+            "agentchat_chores_failed_total", "Failures of what the relay does by itself.", lambda: self._failed
+        )
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            doubt = bool(self._doubt)
+            for chore in (self._tidy,) if doubt else (self._sweep, self._purge, self._tidy):
+                await self._try(chore)
+            await asyncio.sleep(_BETWEEN)
+
+    async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await chore()
+        except Exception as error:  # a full disk: next time, perhaps
+            self._failed += 1
+            _log.warning("The chore %s failed: %s", chore.__name__.strip("_"), error)
+
+    async def _sweep(self) -> None:
+        while await self._portion(upkeep.sweep):
+            pass
+
+    async def _purge(self) -> None:
+        for channel_id in await self._ask(Lane.READ, retention.due):
+            while purged := await self._portion(partial(retention.purge, channel_id=channel_id)):
+                self._purged += purged
+
+    async def _portion(self, call: Callable[..., int]) -> int:
+        """Have a portion deleted, then leave the writer to the others for a while."""
+        began = time.monotonic()
+        deleted: int = await self._ask(Lane.WRITE, call)
+        await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
+        return deleted
+
+    async def _tidy(self) -> None:
+        while blobs := await self._ask(Lane.READ, retention.dropped):
+            settled = await asyncio.to_thread(self._remove, blobs)
+            if settled:
+                await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
+            if len(settled) < len(blobs):  # a backup or an upload holds them
+                return
+
+    def _remove(self, blobs: list[Blob]) -> list[Blob]:
+        return [blob for blob in blobs if self._blobs.drop(*blob, partial(self._is_named, blob))]
+
+    def _is_named(self, blob: Blob) -> bool:
+        def look(tx: Reading) -> bool:
+            return retention.is_named(tx, blob)
+
+        return self._store.ask(Lane.READ, look)

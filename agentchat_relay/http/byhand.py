@@ -1,0 +1,120 @@
+"""What no declaration says about the relay: routes written by hand, and which answer leads to which call."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .schemas import TEXT, Schema
+
+Security = list[dict[str, list[str]]]
+NOBODY: Security = []
+AGENT: Security = [{"agentKey": []}]
+OPERATOR: Security = [{"adminCredential": []}]
+JSON = "application/json"
+FAILURES = (500, 503, 507)
+
+
+class Route(NamedTuple):
+    """One method of one path. `answer` is the schema of a 200 by its media type; `refusals` are the other statuses."""
+
+    name: str
+    verb: str
+    path: str
+    tag: str
+    text: str
+    security: Security
+    answer: dict[str, Schema]
+    parameters: list[Schema]
+    body: Schema | None
+    refusals: tuple[int, ...]
+
+
+def _relay_itself(**more: Schema) -> dict[str, Schema]:
+    members = {**more, "version": {**TEXT, "description": "Version of the relay."}, "contract": {"const": "v2"}}
+    return {JSON: {"type": "object", "properties": members, "required": [*members]}}
+
+
+_MACHINE: Schema = {
+    "type": "object",
+    "properties": {
+        "machine_name": {
+            **TEXT,
+            "pattern": "^[a-z0-9][a-z0-9-]{0,49}$",
+            "description": "Name of the machine: 1 to 50 of a-z, 0-9 and '-', starting with a letter or digit.",
+        },
+        "public_key": {**TEXT, "pattern": "^[0-9a-f]{64}$", "description": "Its public key, 64 lowercase hex digits."},
+        "admin_secret": {**TEXT, "minLength": 1, "description": "The admin credential."},
+    },
+    "required": ["machine_name", "public_key", "admin_secret"],
+}
+_ADMITTED: Schema = {
+    "type": "object",
+    "properties": {"machine_name": TEXT, "registered": {"const": True}},
+    "required": ["machine_name", "registered"],
+}
+_TOKEN: Schema = {
+    "name": "token", "in": "path", "required": True, "schema": TEXT,
+    "description": "The end of a link that `get_file_url` gave.",
+}  # fmt: skip
+ROUTES = (
+    Route(
+        "root", "GET", "/", "relay", "Say what answers here.", NOBODY,
+        _relay_itself(name={"const": "AgentChat relay"}), [], None, (),
+    ),
+    Route(
+        "health", "GET", "/health", "relay", "Say that the relay answers.", NOBODY,
+        _relay_itself(status={"const": "ok"}), [], None, (),
+    ),
+    Route(
+        "metrics", "GET", "/metrics", "relay",
+        "Read the relay's measures, as Prometheus does. From its own machine, past no proxy, it takes no credential.",
+        [{}, *OPERATOR], {"text/plain": TEXT}, [], None, (401, 429, 500),
+    ),
+    Route(
+        "openapi", "GET", "/openapi.json", "relay", "Get this description.", NOBODY,
+        {JSON: {"type": "object", "description": "An OpenAPI 3.1 document."}}, [], None, (),
+    ),
+    Route(
+        "linked_file", "GET", "/api/files/signed/{token}", "files",
+        "Read a shared file by a link of `get_file_url`, for one hour after it was made.", NOBODY,
+        {"*/*": {"description": "The file's bytes, in its own media type."}}, [_TOKEN], None, (403, 404, *FAILURES),
+    ),
+    Route(
+        "register_machine", "POST", "/api/v2/admin/register-machine", "admin machines",
+        "Admit a machine, as `machine_add` does, with the admin credential in the body.", NOBODY,
+        {JSON: _ADMITTED}, [], _MACHINE, (400, 403, 413, 429, *FAILURES),
+    ),
+)  # fmt: skip
+
+# An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
+# dollar, in the request).
+LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("check_board", "read_messages", {"channel": "/channels/0/channel"}),
+    ("list_channels", "list_readers", {"channel": "/channels/0/name"}),
+    ("read_messages", "read_messages", {"channel": "$request.query.channel", "cursor": "/previous_cursor"}),
+    ("read_messages", "mark_channel_read", {"channel": "$request.query.channel", "through": "/messages/0/created_at"}),
+    ("read_messages", "send_message", {"channel": "$request.query.channel", "parent_message_id": "/messages/0/id"}),
+    ("mark_channel_read", "send_message", {"channel": "/channel"}),
+    ("read_thread", "read_thread", {"message_id": "/messages/0/id", "cursor": "/next_cursor"}),
+    ("search_messages", "get_message", {"message_id": "/results/0/id"}),
+    ("send_message", "get_message", {"message_id": "/message/id"}),
+    ("send_message", "read_thread", {"message_id": "/message/id"}),
+    ("send_message", "pin_message", {"message_id": "/message/id"}),
+    ("send_message", "unpin_message", {"message_id": "/message/id"}),
+    ("send_message", "send_message", {"channel": "$request.body#/channel", "parent_message_id": "/message/id"}),
+    ("send_message", "list_pinned_messages", {"channel": "$request.body#/channel"}),
+    ("send_direct_message", "get_message", {"message_id": "/message/id"}),
+    ("check_mentions", "mark_mentions_read", {"mention_ids": "/mentions/0/mention_id"}),
+    ("check_mentions", "get_message", {"message_id": "/mentions/0/message_id"}),
+    ("list_files", "upload_file", {"channel": "$request.body#/folder"}),
+    ("upload_file", "download_file", {"path": "/file/path"}),
+    ("upload_file", "list_files", {"folder": "$request.body#/channel"}),
+    ("list_files", "download_file", {"path": "/files/0/path"}),
+    ("find_agents", "send_direct_message", {"target_agent": "/agents/0/name"}),
+    ("machine_add", "machine_revoke", {"name": "/name"}),
+    ("space_add", "agent_token", {"space": "/name"}),
+    ("agent_token", "agent_grant", {"name": "/name", "space": "/space"}),
+    ("agent_token", "agent_update", {"name": "/name", "space": "/space"}),
+    ("agent_token", "agent_deactivate", {"name": "/name", "space": "/space"}),
+    ("agent_token", "agent_delete", {"name": "/name", "space": "/space"}),
+)

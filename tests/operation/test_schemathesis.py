@@ -1,0 +1,181 @@
+"""schemathesis tries the relay out against its own description, call by call and in chains of calls.
+
+It finds nothing. `make test-matrix` gives it a minute; for longer, in the same environment:
+AGENTCHAT_EXAMPLES=1000 .venv-operation/bin/python -m pytest -m operation tests/operation
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentchat import Client
+from agentchat.errors import NotFound
+from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.http.app import Handler, routes
+from agentchat_relay.http.openapi import document
+from agentchat_relay.http.parts import Parts
+from agentchat_relay.http.reply import Reply, enveloped
+from agentchat_relay.http.request import Request
+from agentchat_relay.settings import Settings
+
+pytestmark = pytest.mark.operation
+
+EXAMPLES = int(os.environ.get("AGENTCHAT_EXAMPLES", "40"))  # of each operation; the chains are five times as many
+# Of what is refused no chain is made, so that these send what is right, but for NUL.
+CHAINS = f"""
+[phases.stateful.generation]
+mode = "positive"
+allow-x00 = true
+max-examples = {5 * EXAMPLES}
+"""
+HERE = Path(__file__).parent
+SETTINGS = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0, trusted_proxies=("127.0.0.1",))
+OF_OPERATORS = "^/(metrics|api/v2/(admin|register))"
+
+
+class Tried:
+    """A relay with two spaces and something in them, and schemathesis to try it out."""
+
+    def __init__(self, relay: Embedded, directory: Path) -> None:
+        self.relay, self.directory = relay, directory
+        relay.space("elsewhere")
+        self.keys = {space: relay.token("mac-ann", space=space) for space in ("main", "elsewhere")}
+        relay.token("mac-bob", space="elsewhere")
+        secret = relay.directory.admin_secret()
+        with Client(relay.url, relay.token("mac-bob")) as client:
+            messages = [client.send_message("general", f"@mac-ann number {n}")["message"]["id"] for n in range(3)]
+            path = client.upload_file("general", "report.md", "text")["file"]["path"]
+            link = client.get_file_url(path)["signed_url"]
+        self.known = {
+            "agents": ["mac-ann", "mac-bob"],
+            "channels": ["general", "project-demo", "tech-python"],
+            "messages": messages,
+            "names": ["mac-ann", "mac-bob", "general", "main", "elsewhere"],
+            "paths": [path],
+            "secrets": [secret],
+            "spaces": ["main", "elsewhere"],
+            "tokens": [link.rpartition("/")[2]],
+        }
+        self.as_operator = f"[auth.openapi]\nadminCredential = {{ bearer = {json.dumps(secret)} }}\n"
+
+    def as_agents(self) -> str:
+        """Two agents, one in each space, neither of which may see what is the other's."""
+        found = [
+            {"name": space, "fixedHeaders": [{"name": "x-agent-api-key", "value": key}]}
+            for space, key in self.keys.items()
+        ]
+        path = self.directory / "agents.json"
+        path.write_text(json.dumps({"auth": found}))
+        return f"[auth.wfc]\npath = {json.dumps(str(path))}\npeers = {json.dumps([*self.keys])}\n"
+
+    def run(self, credentials: str, *options: str) -> subprocess.CompletedProcess[str]:
+        known = "".join(f"[dictionaries.{name}]\nvalues = {json.dumps(them)}\n" for name, them in self.known.items())
+        settings = self.directory / "schemathesis.toml"
+        settings.write_text((HERE / "schemathesis.toml").read_text() + CHAINS + credentials + known)
+        command = [Path(sys.executable).with_name("schemathesis"), "--config-file", settings, "run", "--no-color"]
+        command += ["--continue-on-failure", f"--max-examples={EXAMPLES}", *options, f"{self.relay.url}/openapi.json"]
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "addresses.py")}
+        done = subprocess.run(
+            command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=24 * 3600, check=False
+        )
+        print(done.stdout, done.stderr)  # with how to repeat what was found
+        return done
+
+
+@pytest.fixture
+def tried(tmp_path: Path) -> Iterator[Tried]:
+    with running(settings=SETTINGS) as relay:
+        yield Tried(relay, tmp_path)
+
+
+def test_the_description_is_valid_by_the_specification() -> None:
+    import schemathesis
+
+    schemathesis.openapi.from_dict(document()).validate()
+    wrong: Any = document()
+    wrong["paths"]["/health"]["get"]["responses"]["200"].pop("description")
+    with pytest.raises(Exception, match="description"):
+        schemathesis.openapi.from_dict(wrong).validate()
+
+
+def test_operations_of_agents_do_what_the_description_says(tried: Tried) -> None:
+    done = tried.run(tried.as_agents(), "--exclude-path-regex", OF_OPERATORS)
+    assert done.returncode == 0
+
+
+def test_operations_of_operators_do_what_the_description_says(tried: Tried) -> None:
+    """On a relay of its own: they delete agents and replace keys."""
+    done = tried.run(tried.as_operator, "--include-path-regex", OF_OPERATORS)
+    assert done.returncode == 0
+
+
+def mistaken(parts: Parts) -> dict[tuple[str, str], Handler]:
+    """The routes of a relay that does what its description does not say."""
+
+    async def misshapen(request: Request) -> Reply:
+        await parts.agents.agent(request)
+        return enveloped({"agents": [{"name": 7}]})
+
+    async def broken(request: Request) -> Reply:
+        raise RuntimeError("broken on purpose")
+
+    async def open_to_all(request: Request) -> Reply:
+        return enveloped({"mentions": []})
+
+    return {
+        **routes(parts),
+        ("GET", "/api/v2/agents"): misshapen,
+        ("GET", "/api/v2/board"): broken,
+        ("GET", "/api/v2/mentions"): open_to_all,
+    }
+
+
+def test_a_relay_that_does_something_else_is_found_out(tmp_path: Path) -> None:
+    with running(settings=SETTINGS, make_routes=mistaken) as relay:
+        tried = Tried(relay, tmp_path)
+        chosen = only("find_agents", "check_board", "check_mentions", "list_channels")
+        done = tried.run(tried.as_agents(), "--phases=coverage", *chosen)
+    assert done.returncode == 1
+    found = set(re.findall("^_+ (.*) _+$", done.stdout, re.M))
+    assert found == {"GET /api/v2/agents", "GET /api/v2/board", "GET /api/v2/mentions"}
+
+
+def leaking(parts: Parts) -> dict[tuple[str, str], Handler]:
+    """The routes of a relay that shows a message to whoever knows its id."""
+    found = routes(parts)
+    place = "GET", "/api/v2/messages/{message_id}"
+    honest, keys = found[place], {}
+
+    async def leak(request: Request) -> Reply:
+        await parts.agents.agent(request)
+        keys[request.headers[b"x-agent-api-key"]] = True
+        for key in [*keys]:
+            request.headers[b"x-agent-api-key"] = key
+            with suppress(NotFound):
+                return await honest(request)
+        raise NotFound
+
+    return {**found, place: leak}
+
+
+def test_a_relay_that_shows_what_is_in_another_space_is_found_out(tmp_path: Path) -> None:
+    with running(settings=SETTINGS, make_routes=leaking) as relay:
+        tried = Tried(relay, tmp_path)
+        chosen = only("send_message", "get_message")
+        done = tried.run(tried.as_agents(), "--phases=stateful", "--max-failures=1", "--no-shrink", *chosen)
+    assert done.returncode == 1
+    assert "`elsewhere` received" in done.stdout or "`main` received" in done.stdout
+
+
+def only(*names: str) -> list[str]:
+    return [option for name in names for option in ("--include-operation-id", name)]
