@@ -5,6 +5,8 @@
     admin.key                 the admin credential
     link.key                  what signed links are signed with
     relay.json                where the relay of this directory listens
+    relay.toml                its settings, where the operator wrote some
+    relay.log                 what a relay in the background tells
     lock                      held while somebody has the directory open
 
 The lock is the kernel's, so that it ends with its holder, however that ends. Its text says who holds it.
@@ -12,16 +14,43 @@ The lock is the kernel's, so that it ends with its holder, however that ends. It
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
+import re
 import secrets
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from agentchat.errors import Conflict, NotConfigured
+from agentchat.errors import AgentChatError, Conflict, NotConfigured, StorageFull
 
 from .durable import sync_directory
+from .wire import iso
+
+_log = logging.getLogger("agentchat.relay")
+_GLANCE = 0.1  # seconds for which `holder` may be in the way of `hold`, or the text of the lock behind the lock
+
+
+class Holder(NamedTuple):
+    """Who has a directory open."""
+
+    purpose: str
+    pid: int
+    is_proven: bool  # by the kernel. Else the process is in a container or another user's, and its number is hearsay
+
+    def __str__(self) -> str:
+        return f"{self.purpose} (process {self.pid})" if self.pid else self.purpose
+
+
+class Announced(NamedTuple):
+    """What a relay told about itself when it was ready."""
+
+    url: str
+    pid: int
+    since: str
 
 
 class Directory:
@@ -37,71 +66,108 @@ class Directory:
 
     def hold(self, purpose: str, *, patience: float = 0.0) -> None:
         """Take the directory, made if it is new, or say who has it. For somebody with the same purpose it waits."""
-        deadline = time.monotonic() + patience
-        self._make()
+        started = time.monotonic()
+        self.make()
         try:
             lock = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
         while not _locked(lock):
-            holder = os.pread(lock, 1000, 0).decode("utf-8", "replace").strip()
-            if time.monotonic() >= deadline or not holder.startswith(purpose):
+            holder = _told(lock)
+            longest = max(patience, _GLANCE) if holder and holder.purpose.startswith(purpose) else _GLANCE
+            if time.monotonic() - started >= longest:
                 os.close(lock)
-                raise Conflict(f"{self.path} is in use by {holder or 'another process'}.{self._served_at()}")
+                raise self.in_use(holder)
             time.sleep(0.02)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{purpose} (process {os.getpid()})".encode(), 0)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{purpose} (process {os.getpid()})".encode(), 0)
+        except OSError as error:
+            os.close(lock)
+            raise self._unusable(error) from error
         self._lock = lock
         self.retract()  # what a killed relay left
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """The directory itself, for this user only; one that was there with other things in it stays as it is."""
         try:
             if not os.path.isdir(self.path):
                 os.makedirs(self.path, mode=0o700)
                 sync_directory(os.path.dirname(self.path))
-            if not (found := os.listdir(self.path)) or "lock" in found:  # a directory with other things in it stays
+            if "lock" in (found := os.listdir(self.path)) or all(name.startswith("relay.") for name in found):
                 os.chmod(self.path, 0o700)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: OSError) -> NotConfigured:
+    def _unusable(self, error: OSError) -> AgentChatError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFull(f"The disk of {self.path} is full. Make room, then try again.")
         return NotConfigured(f"Cannot use {self.path} as data directory: {error.strerror}.")
 
     def release(self) -> None:
         if self._lock is not None:
-            os.ftruncate(self._lock, 0)
+            with suppress(OSError):  # then a stale name stays in it
+                os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
 
-    def _served_at(self) -> str:
+    def in_use(self, holder: Holder | None) -> Conflict:
         url = self.served_at()
-        return f" Its relay listens on {url}." if url else ""
+        where = f" Its relay listens on {url}." if url else ""
+        return Conflict(f"{self.path} is in use by {holder or 'another process'}.{where}")
+
+    def holder(self) -> Holder | None:
+        """Who has the directory open, or None. It leaves the lock alone as long as the kernel says who holds it."""
+        try:
+            lock = os.open(self._file("lock"), os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        deadline = time.monotonic() + _GLANCE
+        try:
+            while True:
+                told = _told(lock)
+                if told and _holds(told.pid, lock):
+                    return told._replace(is_proven=True)
+                if _is_free(lock):
+                    return None
+                if time.monotonic() >= deadline:
+                    return told or Holder("another process", 0, False)
+                time.sleep(0.01)  # whoever has just taken it is about to write a name into it
+        finally:
+            os.close(lock)
 
     # Secrets
 
-    def admin_secret(self) -> str:
+    def admin_secret(self, *, make: bool = True) -> str:
         """The admin credential, made when first asked for."""
-        return self._secret("admin.key")
+        return self._secret("admin.key", make)
 
     def link_secret(self) -> bytes:
         return self._secret("link.key").encode()
 
     def rotate_admin_secret(self) -> str:
         """A new admin credential. A running relay reads the file whenever somebody claims to know it."""
-        self._make()
+        self.make()
         secret = secrets.token_hex(32)
         self._write("admin.key", secret)
         return secret
 
-    def _secret(self, name: str) -> str:
+    def _secret(self, name: str, make: bool = True) -> str:
         try:
             with open(self._file(name), encoding="ascii") as file:
                 if len(secret := file.read(1000).strip()) >= 32:
                     return secret
+            _log.warning("%s holds no credential.", self._file(name))
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError) as error:
-            raise NotConfigured(f"Cannot read {self._file(name)}: {error}.") from error
+            raise NotConfigured(
+                f"Cannot read {self._file(name)}: {error}. Remove it, and the relay makes a new one at its start."
+            ) from error
+        if not make:
+            raise NotConfigured(f"{self._file(name)} is gone; make a new one: agentchat admin credential rotate")
         secret = secrets.token_hex(32)
         self._write(name, secret)
         return secret
@@ -113,18 +179,24 @@ class Directory:
         self._write("relay.json", json.dumps({"url": url, "pid": os.getpid()}))
 
     def retract(self) -> None:
-        if os.path.exists(self._file("relay.json")):
+        with suppress(OSError):  # a stale announcement says that it is one: its process is gone
             os.remove(self._file("relay.json"))
 
-    def served_at(self) -> str | None:
-        """The URL that was announced; it says nothing about whether that relay still runs."""
+    def announced(self) -> Announced | None:
+        """What was announced; it says nothing about whether that relay still runs."""
         try:
             with open(self._file("relay.json"), encoding="utf-8") as file:
                 found: Any = json.load(file)
-            url = found["url"]
+                since = os.fstat(file.fileno()).st_mtime_ns // 1000
+            told = Announced(found["url"], found["pid"], iso(since))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return url if isinstance(url, str) else None
+        return told if isinstance(told.url, str) and isinstance(told.pid, int) else None
+
+    def served_at(self) -> str | None:
+        """The URL that was announced."""
+        told = self.announced()
+        return told.url if told else None
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -133,19 +205,56 @@ class Directory:
         """Whole or not at all, readable by this user only."""
         path = self._file(name)
         temporary = f"{path}.{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_directory(self.path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(content + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_directory(self.path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise self._unusable(error) from error
 
 
-def _locked(lock: int) -> bool:
+def _locked(lock: int, how: int = fcntl.LOCK_EX) -> bool:
     """Whether the lock is ours now."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
+
+
+def _is_free(lock: int) -> bool:
+    """Whether nobody holds the lock. Two who ask at once do not see each other; `hold` looks twice."""
+    if not _locked(lock, fcntl.LOCK_SH):
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
+
+
+def _told(lock: int) -> Holder | None:
+    """Who wrote a name into the lock last. A killed process leaves its own there."""
+    text = os.pread(lock, 1000, 0).decode("utf-8", "replace")
+    found = re.fullmatch(r"(.+) \(process ([0-9]{1,10})\)\s*", text)
+    return Holder(found[1], int(found[2]), False) if found else None
+
+
+def _holds(pid: int, lock: int) -> bool:
+    """Whether this very process holds the lock. Where the kernel does not tell (macOS), a lock that is held was taken
+    by who wrote into it."""
+    if not os.path.isdir("/proc/self/fdinfo"):
+        return not _is_free(lock)
+    mine = os.fstat(lock)
+    try:
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), mine):
+                with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as file:
+                    if "FLOCK" in file.read():
+                        return True
+    except OSError:  # it is gone, or nothing of ours
+        pass
+    return False

@@ -55,3 +55,13 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def notify(*lines: str) -> None:
+    """Tell systemd how the relay is, if systemd started it: sd_notify's protocol, to the socket it names."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    name = f"\0{address[1:]}" if address.startswith("@") else address  # Linux's abstract sockets have no file
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):  # it serves without a listener
+        sender.sendto("\n".join(lines).encode(), name)

@@ -4,8 +4,9 @@
     no-op    our relay, but what a send does is answered with a constant, right on the loop
     relay    our relay
     normal   our relay, which does not wait for the disk (synchronous=NORMAL)
+    purging  our relay, which deletes every message after two seconds
 
-All four run on the same loop and memory settings; raw is uvicorn as it comes, the others on the relay's own server.
+All of them run on the same loop and memory settings; raw is uvicorn as it comes, the others on the relay's own server.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from agentchat_relay import chores
 from agentchat_relay.directory import Directory
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
@@ -25,6 +27,7 @@ from agentchat_relay.http.reply import enveloped
 from agentchat_relay.http.request import Receive, Scope, Send
 from agentchat_relay.process import listen, new_runner, settle
 from agentchat_relay.relay import serve
+from agentchat_relay.service import retention
 from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.seam import Call, Done, Lane, Store
@@ -108,8 +111,17 @@ class _Raw(uvicorn.Server):
         self._ready()
 
 
+def purging_routes(parts: Parts) -> dict[tuple[str, str], Handler]:
+    """Days last two seconds here, and what is to be done in a minute is done all the time."""
+    retention.DAY = 2_000_000
+    chores._AT_FIRST = chores._BETWEEN = 0.02
+    parts.store.submit(Lane.WRITE, lambda tx: tx.run("keep_space", retention=1, id=1), lambda result, error: None)
+    return routes(parts)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "no-op": {"make_routes": constant_routes},
+    "purging": {"make_routes": purging_routes},
     "relay": {},
     "normal": {"synchronous": "NORMAL"},
 }

@@ -1,6 +1,6 @@
 """What a relay does in a second, against what the parts it stands on could do: every row is a ratio in one run.
 
-    python bench/relay.py [--tiny] [--json] [--only noop|sends|floor|disk|mixed|reads]
+    python bench/relay.py [--tiny] [--json] [--only noop|sends|floor|disk|mixed|upkeep|reads]
 
 The cells (one server under one load) take turns, round by round, so that a busy neighbour slows all. Server and load
 generator are processes of their own, on one core each ("unpinned": wherever the kernel puts them). "By CPU" is the
@@ -74,6 +74,7 @@ HTTP: dict[str, Cell] = {
     "mixed @64": Cell("relay", mixed=True),
     "no-op @64 unpinned": Cell("no-op", pinned=False),
     "sends @64 unpinned": Cell("relay", pinned=False),
+    "sends @64, all purged": Cell("purging"),
     # A pair that sees nothing else, so that their databases grow alike.
     "FULL @64": Cell("full"),
     "NORMAL @64": Cell("normal"),
@@ -133,6 +134,9 @@ ROWS = [
     ),
     rates("FULL @64", "NORMAL @64", "disk", ">= 0.9"),
     quotient("mixed @64", "sends @64", "p50", "mixed", "80 % reads: p50 of sends / sends only", "<= 1"),
+    rates("sends @64, all purged", "sends @64", "upkeep"),
+    quotient("sends @64, all purged", "sends @64", "p50", "upkeep", "while all is purged: p50 of sends / without"),
+    quotient("sends @64, all purged", "sends @64", "p99", "upkeep", "while all is purged: p99 of sends / without"),
     Row("reads", "page of 50: us of CPU", "<= 60", ("page of 50",), lambda found: found["page of 50"]["cpu"]),
     quotient("page of 50", "control", "cpu", "reads"),
     quotient("board of 200", "control", "cpu", "reads"),

@@ -1,7 +1,8 @@
 """`agentchat admin`: what an operator does, whether the relay of a data directory runs or not.
 
 If it runs, the commands go to it over HTTP, with the credential of the directory; else they open its store. The
-commands are those of `Administration`: `machine_add` is `agentchat admin machine add`.
+commands are those of `Administration`: `machine_add` is `agentchat admin machine add`. What reads the directory itself
+is in keeping.py.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from agentchat._arguments import check
 from agentchat._exchange import Options, Request, build_request, exchange
 from agentchat._operation import Operation, SyncCaller
 from agentchat._transport import StdlibTransport
-from agentchat.cli import Parser, add_argument
+from agentchat.cli import Parser, add_argument, typed
 from agentchat.client import drive
 from agentchat.text import word
 
 from ..administration import ADMINISTRATION, Administration
 from ..directory import Directory
+from ..keeping.progress import size
 from ..service import upkeep
 from ..service.operations import ADMIN_SERVICES
 from ..store.seam import Lane
 from ..store.sqlite import Sqlite
+from . import keeping
 from .serve import default_directory
 
 R = TypeVar("R")
@@ -38,6 +41,7 @@ _TIME = re.compile(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{6}\+00:00")
 _ABOUT = {
     "machine": "machines that register agents of their own",
     "agent": "agents and persons, their keys and roles",
+    "channel": "channels and how long they keep messages",
     "space": "spaces, which see nothing of each other",
     "credential": "the admin credential itself",
 }
@@ -45,6 +49,8 @@ _ABOUT = {
 
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
+    if (run := getattr(options, "run", None)) is not None:
+        return int(run(options))
     directory = Directory(options.data or default_directory())
     is_new = not directory.is_there()
     if options.operation is None:
@@ -54,9 +60,10 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({"admin_key_file": file}) if options.json else told)
         return 0
     operation: Operation[..., Any] = options.operation
-    given = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
+    words = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
+    given = {name: typed(operation.parameters[name], value) for name, value in words.items() if value is not None}
     with _administration(directory) as administration:
-        result = getattr(administration, operation.name)(**{k: v for k, v in given.items() if v is not None})
+        result = getattr(administration, operation.name)(**given)
     if is_new:  # on purpose, or because its name was mistyped
         print(f"Note: there was no relay in {directory.path}; its directory was made.", file=sys.stderr)
     print(json.dumps(result, indent=2) if options.json else _told(operation.name, result))
@@ -133,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--data", default=argparse.SUPPRESS, **data)
     parser = Parser("agentchat admin", description="Administer a relay, running or not.", allow_abbrev=False)
     parser.add_argument("--data", **data)
-    nouns = parser.add_subparsers(metavar="{" + ",".join(_ABOUT) + "}", required=True)
+    single = [name for name in ADMINISTRATION if "_" not in name]
+    nouns = parser.add_subparsers(metavar="{" + ",".join([*_ABOUT, *single, *keeping.ABOUT]) + "}", required=True)
     verbs = {
         noun: nouns.add_parser(noun, help=text, description=f"Administer {text}.").add_subparsers(
             metavar="command", required=True
@@ -143,12 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     for operation in ADMINISTRATION.values():
         noun, _, verb = operation.name.partition("_")
         text = operation.description
-        command = verbs[noun].add_parser(verb, parents=[common], help=text, description=text, allow_abbrev=False)
+        commands = verbs[noun] if verb else nouns
+        command = commands.add_parser(verb or noun, parents=[common], help=text, description=text, allow_abbrev=False)
         for parameter in operation.parameters.values():
             add_argument(command, parameter, operation)
         command.set_defaults(operation=operation)
     text = "Replace the admin credential in DIR/admin.key."
     verbs["credential"].add_parser("rotate", parents=[common], help=text, description=text).set_defaults(operation=None)
+    keeping.add_to(nouns, common)
     return parser
 
 
@@ -161,9 +171,16 @@ def _told(name: str, result: Any) -> str:
         return str(result["key"])
     if name == "agent_delete":
         return f"Deleted {result['name']}; its messages are now by {result['messages_now_by']}."
+    if name == "stats":
+        return f"{_table([_sized(result['relay'])])}\n\n{_table([_sized(row) for row in result['spaces']])}"
     if name.endswith("_list"):
         return _table(next(iter(result.values())))
     return _table([result])
+
+
+def _sized(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its bytes in a readable unit."""
+    return {name: size(n).replace(" ", "") if name.endswith("_bytes") else n for name, n in row.items()}
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

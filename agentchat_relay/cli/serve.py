@@ -1,4 +1,4 @@
-"""`agentchat serve`: run a relay on this machine."""
+"""`agentchat serve`: run a relay on this machine. `serve stop` and `serve status` are in control.py."""
 
 from __future__ import annotations
 
@@ -10,64 +10,109 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING
 
 from agentchat import __version__, errors, settings
 
+from .. import log
 from ..directory import Directory
-from ..process import listen, new_runner, settle, url_of
-from ..relay import Relay, serve
+from ..process import listen, new_runner, notify, settle, url_of
 from ..settings import MIB, Settings
+from . import config
+from .options import Values, add_to, seconds
 
-PORT = 8790
-_DEFAULTS = Settings()
+if TYPE_CHECKING:
+    from ..relay import Relay
+
+_WAIT = 120.0
+_log = logging.getLogger("agentchat.relay")
 
 
 def main(argv: Sequence[str]) -> int:
-    options = _parser().parse_args(list(argv))
-    chosen = _settings(options)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it tells of every stranger's broken request
-    directory = Directory(options.data or default_directory())
-    directory.hold("a relay")
-    try:
-        listener = listen(options.host, options.port)
-        _run(directory, chosen, listener, options.host)
-    finally:
-        directory.release()
-    return 0
+    words = list(argv)
+    if words and words[0] in ("stop", "status"):
+        from .control import control
+
+        return control(words, default_directory())
+    options = _parser().parse_args(words)
+    chosen = config.in_force(vars(options), options.config, default_directory())
+    if options.daemon and not chosen["log-file"]:
+        chosen["log-file"] = os.path.join(chosen["data"], "relay.log")
+    if options.print_config:
+        print(config.written(chosen), end="")
+        return 0
+    directory = Directory(chosen["data"])
+    if not options.daemon:
+        if options.wait is not None:
+            raise errors.InvalidArguments("--wait goes with --daemon")
+        return _run(directory, chosen)
+    return _run_in_background(directory, chosen, _WAIT if options.wait is None else options.wait)
 
 
 def default_directory() -> str:
     return os.path.join(settings.home_directory(), "relay")
 
 
-def _run(directory: Directory, chosen: Settings, listener: socket.socket, host: str) -> None:
-    url = url_of(host, listener.getsockname()[1])
-    if not chosen.public_url:
-        chosen = chosen._replace(public_url=url)
-    if not settings.is_loopback(host) and not chosen.public_url.startswith("https:"):
-        print(
-            f"Warning: {host} can be reached from other machines, and keys would travel unencrypted. Put a TLS proxy "
-            "in front and name it: --public-url https://…",
-            file=sys.stderr,
-        )
+def _run_in_background(directory: Directory, chosen: Values, wait: float) -> int:
+    from .daemon import start
+
+    new = not directory.is_there()
+
+    def told(url: str) -> None:
+        if warning := _warning(chosen):
+            print(warning, file=sys.stderr)
+        print(_greeting(directory, url, new))
+
+    return start(lambda: _run(directory, chosen, background=True), directory, chosen["log-file"], wait, told)
+
+
+def _run(directory: Directory, chosen: Values, *, background: bool = False) -> int:
+    directory.hold("a relay")
+    try:
+        file = chosen["log-file"] or None
+        log.configure(format=chosen["log-format"], level=chosen["log-level"], file=file)
+        listener = listen(chosen["host"], chosen["port"])
+        _serve(directory, chosen, listener, background)
+    finally:
+        directory.release()
+    return 0
+
+
+def _serve(directory: Directory, chosen: Values, listener: socket.socket, background: bool) -> None:
+    from ..relay import serve
+
+    url = url_of(chosen["host"], listener.getsockname()[1])
+    if not background and (warning := _warning(chosen)):
+        print(warning, file=sys.stderr)
 
     def ready(relay: Relay) -> None:
         directory.announce(url)
-        with suppress(OSError):  # nobody may be listening to what we say
-            print(_greeting(directory, url, relay.is_new), flush=True)
+        if chosen["log-file"]:
+            _log.info("AgentChat relay %s is ready on %s, data in %s", __version__, url, directory.path)
+        if not background:
+            with suppress(OSError):  # nobody may be listening to what we say
+                print(_greeting(directory, url, relay.is_new), flush=True)
+        notify("READY=1", f"STATUS=Ready on {url}")
 
     try:
         settle()
         with new_runner() as runner:
-            runner.run(serve(directory, chosen, listener, ready))
+            runner.run(serve(directory, _settings(chosen, url), listener, ready))
     except KeyboardInterrupt:
         pass
     finally:
+        notify("STOPPING=1", "STATUS=Stopping")
         directory.retract()
         listener.close()
+
+
+def _warning(chosen: Values) -> str | None:
+    if settings.is_loopback(chosen["host"]) or chosen["public-url"].startswith("https:"):
+        return None
+    return (
+        f"Warning: {chosen['host']} can be reached from other machines, and keys would travel unencrypted. Put a TLS "
+        "proxy in front and name it: --public-url https://…"
+    )
 
 
 def _greeting(directory: Directory, url: str, new: bool) -> str:
@@ -85,64 +130,38 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = Parser(
         "agentchat serve",
+        usage="agentchat serve [OPTION ...]\n       agentchat serve stop|status [--data DIR]",
         description="Run a relay: one process, one directory. Ctrl-C or SIGTERM stops it; nothing accepted is lost.",
+        epilog="exit codes: 0 stopped as asked (--daemon: it runs), 2 wrong usage or settings, 5 directory or port is "
+        "taken, 1 anything else",
         allow_abbrev=False,
     )
-    add: Any = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=PORT, help="port, 0 for any (default: %(default)s)")
-    add("--data", metavar="DIR", help="data directory (default: ~/.agentchat/relay)")
-    add("--public-url", metavar="URL", default="", help="what links to files start with (default: the bound address)")
-    add(
-        "--trusted-proxy",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="believe its X-Forwarded-For; may be given several times",
+    group = parser.add_argument_group("starting")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings as TOML, under the names below (default: DIR/relay.toml if it is there)",
     )
-    limits = parser.add_argument_group("limits", "Rates are per second, bursts ten times that; 0 is no limit.")
-    for name, text in _RATES.items():
-        flag = "--" + name.replace("_", "-")
-        limits.add_argument(flag, type=float, default=getattr(_DEFAULTS, name), metavar="RATE", help=text)
-    limits.add_argument("--max-file-mib", type=float, default=10, help="largest file (default: %(default)s)")
-    limits.add_argument(
-        "--max-agents",
-        type=int,
-        default=_DEFAULTS.most_agents,
-        help="active agents of one machine (default: %(default)s)",
+    group.add_argument(
+        "--print-config", action="store_true", help="print the settings in force as such a file, and exit"
     )
-    limits.add_argument("--own-names", action="store_true", help="machines register only names starting with their own")
+    group.add_argument("--daemon", action="store_true", help="run in the background, with a log in DIR/relay.log")
+    group.add_argument(
+        "--wait",
+        type=seconds,
+        metavar="SECONDS",
+        help=f"with --daemon: how long to wait until it is ready (default: {_WAIT:g})",
+    )
+    add_to(parser)
     return parser
 
 
-_RATES = {
-    "agent_writes": "writes of one agent (default: %(default)s)",
-    "agent_reads": "reads of one agent (default: %(default)s)",
-    "all_writes": "writes of all agents (default: %(default)s)",
-    "all_reads": "reads of all agents (default: %(default)s)",
-}
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    rates = {name: getattr(options, name) for name in _RATES}
-    for name, rate in rates.items():
-        if not 0 <= rate < 1e9:
-            raise errors.InvalidArguments(f"--{name.replace('_', '-')} must be 0 or more, got {rate:g}")
-    if not 0 < options.max_file_mib <= 4096:
-        raise errors.InvalidArguments(f"--max-file-mib must be more than 0, at most 4096, got {options.max_file_mib:g}")
-    if options.max_agents < 0:
-        raise errors.InvalidArguments(f"--max-agents must be 0 or more, got {options.max_agents}")
-    for proxy in options.trusted_proxy:
-        try:
-            ip_address(proxy)
-        except ValueError:
-            raise errors.InvalidArguments(f"--trusted-proxy must be an IP address, got {proxy}") from None
-    public_url = settings.checked_url(options.public_url) if options.public_url else ""
+def _settings(chosen: Values, url: str) -> Settings:
+    same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "log-requests")
     return Settings(
-        public_url=public_url,
-        trusted_proxies=tuple(str(ip_address(proxy)) for proxy in options.trusted_proxy),
-        most_file_bytes=int(options.max_file_mib * MIB),
-        most_agents=options.max_agents,
-        own_names=options.own_names,
-        **rates,
+        public_url=chosen["public-url"] or url,
+        trusted_proxies=tuple(chosen["trusted-proxy"]),
+        most_file_bytes=int(chosen["max-file-mib"] * MIB),
+        most_agents=chosen["max-agents"],
+        **{name.replace("-", "_"): chosen[name] for name in same},
     )

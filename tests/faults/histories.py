@@ -128,6 +128,7 @@ class Told(NamedTuple):
     pins: list[Pin]
     followed: list[Followed]
     refused: list[str]  # calls that only read, with what they were refused with
+    excused: frozenset[str] = frozenset()  # codes of refusals that had their reason; they must have had no effect
 
 
 class Kept(NamedTuple):
@@ -155,7 +156,7 @@ def violations(told: Told, kept: Kept) -> list[str]:
     """What is wrong with a round."""
     found: list[str] = []
     for rule in (
-        refusals, acknowledged, once, order, real_time, keys, replies, followers, direct, mentions, positions, board,
+        refusals, excused, acknowledged, once, order, real_time, keys, replies, followers, direct, mentions, positions, board,
         files, pins, searches,
     ):  # fmt: skip
         found += rule(told, kept)
@@ -168,15 +169,29 @@ def refusals(told: Told, kept: Kept) -> Iterator[str]:
     for post in told.posts:
         if post.error == "idempotency_mismatch" and post.key and len(texts[post.author, post.key]) > 1:
             continue
-        if post.error is not None:
+        if post.error is not None and post.error not in told.excused:
             yield f"{brief(post.text)}: refused with {post.error}"
     others = [
         *((f"the upload of {upload.name}", upload.error) for upload in told.uploads),
         *((f"{mark.agent}, who marks mentions", mark.error) for mark in told.marks),
         *((f"a pin of {pin.message}", pin.error) for pin in told.pins),
     ]
-    yield from (f"{what}: refused with {error}" for what, error in others if error is not None)
+    yield from (
+        f"{what}: refused with {error}" for what, error in others if error is not None and error not in told.excused
+    )
     yield from told.refused
+
+
+def excused(told: Told, kept: Kept) -> Iterator[str]:
+    """What was refused, and by nothing else than refusals, is not there."""
+    calls = [(post.text, post.error) for post in told.posts] + [(upload.name, upload.error) for upload in told.uploads]
+    outcomes = defaultdict(set)
+    for what, error in calls:
+        outcomes[what].add(error)
+    stored = {row.text for row in kept.rows()} | {name for rows in kept.files.values() for name, _ in rows}
+    for what, errors in outcomes.items():
+        if errors <= told.excused and what in stored:
+            yield f"{brief(what)}: refused with {' and '.join(sorted(map(str, errors)))}, and it is there"
 
 
 def acknowledged(told: Told, kept: Kept) -> Iterator[str]:
@@ -272,9 +287,14 @@ def followers(told: Told, kept: Kept) -> Iterator[str]:
     for reader, channel, rows in told.followed:
         whole = kept.direct[reader] if channel == DIRECT else kept.channels[channel]
         seen, all_ids = [row.id for row in rows], [row.id for row in whole]
+        who, texts = f"the cursor of {reader} in #{channel}", {row.id: row.text for row in whole}
+        yield from (
+            f"{who} showed {brief(row.text)} for {brief(texts[row.id])}"
+            for row in rows
+            if row.text != texts.get(row.id, row.text)
+        )
         if seen == all_ids:
             continue
-        who = f"the cursor of {reader} in #{channel}"
         yield from (f"{who} showed {id} {times} times" for id, times in Counter(seen).items() if times > 1)
         yield from (f"{who} skipped {brief(row.text)}" for row in whole if row.id not in seen)
         yield from (f"{who} showed {brief(row.text)}, which is not there" for row in rows if row.id not in all_ids)

@@ -77,7 +77,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
     }
     if broken == "early":
         relay.Sqlite = EarlySqlite
-    serve.serve = functools.partial(relay.serve, **options[broken])
+    relay.serve = functools.partial(relay.serve, **options[broken])
     return serve.main(arguments)
 
 

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from agentchat import AgentChatError, Client, errors, types
+from agentchat.client import Transport
 from tests.faults import powercut, rounds
 from tests.faults.histories import (
     DIRECT,
@@ -82,28 +83,35 @@ class RelayProcess:
         port = self.url.rpartition(":")[2] or "0"
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [*self._command, port], cwd=ROOT, env=self.power.environment(), stdout=subprocess.PIPE, stderr=log,
-                text=True,
+                [*self._command, port], cwd=ROOT, env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
             )  # fmt: skip
         return self._process
 
+    def environment(self) -> dict[str, str]:
+        return self.power.environment()
+
     def start(self) -> None:
         """Returns when it is ready."""
-        process = self.launch()
+        if not self.is_ready(self.launch()):
+            raise RuntimeError(f"the relay did not start: {self.log()[-500:]}")
+
+    def is_ready(self, process: subprocess.Popen[str]) -> bool:
+        """Waits for that, or for its end."""
         assert process.stdout
         late = threading.Timer(LONGEST_START, process.kill)
         late.start()
         greeting = process.stdout.readline()
         late.cancel()
         if " is ready on " not in greeting:
-            raise RuntimeError(f"the relay did not start: {self.log()[-500:]}")
+            return False
         self.url = greeting.partition(" is ready on ")[2].partition(",")[0]
         self.up.set()
+        return True
 
-    def cut(self) -> None:
+    def cut(self, torn: random.Random | None = None) -> None:
         """The power goes: only what was synced remains."""
         process = self._struck(signal.SIGKILL)
-        self.power.cut(process)
+        self.power.cut(process, torn=torn)
         self._reap(process)
 
     def kill(self) -> None:
@@ -270,10 +278,20 @@ class Pace:
 class Sender:
     """A thread of one agent. Its choices come from its luck."""
 
-    def __init__(self, relay: RelayProcess, told: Told, luck: random.Random, number: int, name: str, key: str) -> None:
+    choices: Mapping[str, int] = {
+        "post": 5, "post_with_key": 6, "repeat": 4, "misuse_key": 1, "mention": 3, "tell": 3, "reply": 2,
+        "post_status": 1, "post_in_new_channel": 1, "mark": 3, "read": 3, "pin": 2, "upload": 2, "repeat_upload": 1,
+    }  # fmt: skip
+
+    def __init__(
+        self, relay: RelayProcess, told: Told, luck: random.Random, number: int, name: str, key: str,
+        transport: Transport | None = None,
+    ) -> None:  # fmt: skip
         self.told = told
         self._relay, self._luck, self._number, self._name = relay, luck, number, name
-        self._client = Client(relay.url, key, agent=name, retries=luck.choice([0, 0, 3, 8]), deadline=PATIENCE)
+        self._client = Client(
+            relay.url, key, agent=name, retries=luck.choice([0, 0, 3, 8]), deadline=PATIENCE, transport=transport
+        )
         self._keyed: list[tuple[Post, Callable[..., types.SentMessage]]] = []
         self._uploads: list[Upload] = []
         self._posted: list[Post] = []  # acknowledged, in shared channels
@@ -281,18 +299,13 @@ class Sender:
         self._words = 0
 
     def run(self, pace: Pace, over: threading.Event) -> None:
-        choices: dict[Callable[[], None], int] = {
-            self.post: 5, self.post_with_key: 6, self.repeat: 4, self.misuse_key: 1, self.mention: 3, self.tell: 3,
-            self.reply: 2, self.post_status: 1, self.post_in_new_channel: 1, self.mark: 3, self.read: 3, self.pin: 2,
-            self.upload: 2, self.repeat_upload: 1,
-        }  # fmt: skip
         with self._client:
             try:
-                for act in self._luck.choices([*choices], [*choices.values()], k=CALLS):
+                for act in self._luck.choices([*self.choices], [*self.choices.values()], k=CALLS):
                     self._relay.up.wait(LONGEST_START)
                     if over.is_set():
                         return
-                    act()
+                    getattr(self, act)()
                     pace.step()
             finally:
                 pace.end()

@@ -415,6 +415,29 @@ def _admin_status(url: str, secret: str) -> int:
         connection.close()
 
 
+def test_a_lost_admin_key_is_not_made_anew_by_a_stranger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(str(tmp_path)) as relay:
+
+        def ask(secret: str) -> tuple[int, str]:
+            connection = http.client.HTTPConnection(relay.url.removeprefix("http://"))
+            try:
+                connection.request("GET", "/api/v2/admin/agents", headers={"authorization": f"Bearer {secret}"})
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
+            finally:
+                connection.close()
+
+        secret = relay.directory.admin_secret()
+        assert ask(secret)[0] == 200
+        (tmp_path / "admin.key").unlink()
+        status, text = ask(secret)
+        assert (status, json.loads(text)["code"]) == (503, "unavailable")
+        assert str(tmp_path) not in text
+        assert not (tmp_path / "admin.key").exists()
+        assert "admin credential rotate" in caplog.text
+        assert ask(relay.directory.rotate_admin_secret())[0] == 200
+
+
 def test_credential_rotate_in_a_new_directory(stopped: Place) -> None:
     ran = stopped.admin("credential", "rotate")
     assert ran.code in (OK, USAGE)
@@ -488,7 +511,8 @@ COMMANDS = {**{name: operation.description for name, operation in ADMINISTRATION
 ARGUMENTS = {
     "machine_add": ("box", "0" * 64), "machine_revoke": ("box",), "agent_token": ("mac-ann",),
     "agent_grant": ("mac-ann", "reviewer"), "agent_deactivate": ("mac-ann",), "agent_update": ("mac-ann", "--active"),
-    "agent_delete": ("mac-ann",), "space_add": ("team",),
+    "agent_delete": ("mac-ann",), "space_add": ("team",), "space_update": ("main", "--retention", "30"),
+    "channel_update": ("general", "--retention", "7"),
 }  # fmt: skip
 
 
@@ -504,7 +528,7 @@ def test_every_command_explains_itself(stopped: Place, capsys: pytest.CaptureFix
             assert COMMANDS[name] in out
             operation = ADMINISTRATION.get(name)
             for parameter in operation.parameters.values() if operation else ():
-                assert (parameter.name if parameter.required else f"--{parameter.name}") in out
+                assert (parameter.name if parameter.required else f"--{parameter.name.replace('_', '-')}") in out
         else:
             assert (verb if words else noun) in out
     assert not stopped.path.exists(), "help makes nothing"
@@ -514,11 +538,11 @@ def test_every_command_explains_itself(stopped: Place, capsys: pytest.CaptureFix
 def test_every_command_prints_text_and_json(place: Place, name: str) -> None:
     place.key("mac-ann")
     place.done("machine", "add", "box", "0" * 64)
-    noun, _, verb = name.partition("_")
-    told = json.loads(place.done(noun, verb, *ARGUMENTS.get(name, ()), "--json").out)
+    words = (*name.split("_", 1), *ARGUMENTS.get(name, ()))
+    told = json.loads(place.done(*words, "--json").out)
     assert isinstance(told, dict)
     if name not in ("agent_delete", "space_add"):  # these can be done once
-        told_again = place.done(noun, verb, *ARGUMENTS.get(name, ()))
+        told_again = place.done(*words)
         assert told_again.out.strip()
         assert not told_again.out.startswith("{")
 
@@ -530,6 +554,9 @@ def test_running_or_not_the_answers_are_the_same(tmp_path: Path, capsys: pytest.
         "agent deactivate mac-ann", "agent token mac-ann", "agent update mac-ann --active --kind person",
         "agent list", "agent list --space team", "agent delete mac-anm", "agent delete mac-ann", "machine revoke box",
         "machine list", "space list", "space add team", "agent update mac-bob", "agent list --space nowhere",
+        "space update main --retention 30", "space update main", "space update mian --retention 1",
+        "channel update general --retention 7", "channel update general --retention seven", "channel list",
+        "channel update global --as-space", "channel update generel --as-space", "channel list --space team",
     ]  # fmt: skip
 
     def told(place: Place) -> list[tuple[int, str, str]]:

@@ -13,6 +13,10 @@
  * itself does not go down, so the shadow needs no fsync: it outlives a kill -9 in the page cache, which is exactly why
  * a kill alone cannot show that an fsync is missing.
  *
+ * An fsync that failed is a matter of its own (fail one with ../weather): the kernel tells of it once and takes the
+ * pages for clean. So `powercut_lose` notes which pages of the file were dirty, in <inode>.lost, a byte for each, and
+ * the fsyncs after it leave them out, until `powercut_written` says that they were written again.
+ *
  * This is strict. File systems often keep more: unsynced writes that happened to be flushed, or, in ext4, the name of
  * a new file when only the file was synced. Software that must not lose data may not rely on that.
  *
@@ -35,6 +39,9 @@
 
 static const char *data;   /* absolute, without symbolic links: compared with what the kernel calls a file */
 static const char *shadow; /* absolute, on any file system */
+static int lost;           /* whether a file has lost pages: every write is looked at then */
+
+enum { PAGE = 4096 };
 
 /* A simulator that cannot do its work must not look like one that found no fault. */
 static void die(const char *what)
@@ -58,6 +65,9 @@ __attribute__((constructor)) static void begin(void)
     errno = EINVAL;
     if (!data || !shadow)
         die("POWERCUT_DATA and POWERCUT_SHADOW must be set");
+    char mark[PATH_MAX];
+    snprintf(mark, sizeof mark, "%s/lost", shadow);
+    lost = !access(mark, F_OK); /* in the life of a process before this one */
 }
 
 /* False when the name is no longer there: somebody removed it since it was listed. */
@@ -81,30 +91,57 @@ static const char *inode(const struct statx *file, char text[64])
     return text;
 }
 
+static int opened_lost(const char *kept, int flags)
+{
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s.lost", kept);
+    return open(path, flags | O_CLOEXEC, 0600);
+}
+
+/* Not by the C library, which ../weather may make fail. */
+static ssize_t read_at(int fd, char *to, size_t size, off_t at)
+{
+    return syscall(SYS_pread64, fd, to, size, at);
+}
+
+static int is_lost(int map, off_t at)
+{
+    char mark = 0;
+    return map >= 0 && pread(map, &mark, 1, at / PAGE) == 1 && mark;
+}
+
+/* The caller's own descriptor is read wherever it can be: to open and close a file once more would drop every POSIX lock
+ * this process holds on it, which are the locks of SQLite. */
+static int readable(int fd)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY ? opened(path, O_RDONLY) : fd;
+}
+
 /* Compares first, so that a long file of which little changed costs reading only. */
 static void keep_content(int fd, const char *kept)
 {
     static char now[1 << 16], before[1 << 16]; /* guarded by the lock */
-    /* The caller's own descriptor is read wherever it can be: to open and close a file once more would drop every
-     * POSIX lock this process holds on it, which are the locks of SQLite. */
-    int write_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int from = write_only ? opened(path, O_RDONLY) : fd;
-    int to = opened(kept, O_RDWR | O_CREAT);
+    int from = readable(fd), to = opened(kept, O_RDWR | O_CREAT), map = lost ? opened_lost(kept, O_RDONLY) : -1;
 
     off_t at = 0;
     ssize_t size;
-    while ((size = pread(from, now, sizeof now, at)) > 0) {
+    while ((size = read_at(from, now, sizeof now, at)) > 0) {
         int same = pread(to, before, size, at) == size && !memcmp(now, before, size);
-        if (!same && pwrite(to, now, size, at) != size)
-            die(kept);
+        for (ssize_t done = 0; !same && done < size; done += PAGE) {
+            ssize_t part = size - done < PAGE ? size - done : PAGE;
+            if (!is_lost(map, at + done) && pwrite(to, now + done, part, at + done) != part)
+                die(kept);
+        }
         at += size;
     }
     if (size < 0 || ftruncate(to, at))
         die(kept);
     close(to);
-    if (write_only)
+    if (map >= 0)
+        close(map);
+    if (from != fd)
         close(from);
 }
 
@@ -145,27 +182,92 @@ static int within_data(int fd)
     return !strncmp(path, data, root) && (path[root] == '/' || !path[root]);
 }
 
-static void keep(int fd)
+/* One at a time, among the threads and among all processes that share the shadow: two copies of one file that
+ * overtook each other would leave an old content. Each call opens the lock anew, since flock belongs to what open
+ * returned; the kernel lifts it when the process is killed. */
+static int locked(void)
 {
-    struct statx file;
-    char text[64], path[PATH_MAX];
-    if (!within_data(fd) || !look_up(fd, "", &file))
-        return;
-
-    /* One at a time, among the threads and among all processes that share the shadow: two copies of one file that
-     * overtook each other would leave an old content. Each call opens the lock anew, since flock belongs to what open
-     * returned; the kernel lifts it when the process is killed. */
+    char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/lock", shadow);
     int lock = opened(path, O_RDWR | O_CREAT);
     while (flock(lock, LOCK_EX))
         if (errno != EINTR)
             die(path);
+    return lock;
+}
 
-    snprintf(path, sizeof path, "%s/%s", shadow, inode(&file, text));
-    if (S_ISREG(file.stx_mode))
-        keep_content(fd, path);
-    else if (S_ISDIR(file.stx_mode))
-        keep_names(fd, path);
+/* Where a file or directory of the data directory is kept; its mode, or 0 if it is elsewhere. */
+static mode_t find(int fd, char kept[PATH_MAX])
+{
+    struct statx file;
+    char text[64];
+    if (!within_data(fd) || !look_up(fd, "", &file))
+        return 0;
+    snprintf(kept, PATH_MAX, "%s/%s", shadow, inode(&file, text));
+    return file.stx_mode;
+}
+
+static void keep(int fd)
+{
+    char kept[PATH_MAX];
+    mode_t mode = find(fd, kept);
+    if (!mode)
+        return;
+    int lock = locked();
+    if (S_ISREG(mode))
+        keep_content(fd, kept);
+    else if (S_ISDIR(mode))
+        keep_names(fd, kept);
+    close(lock);
+}
+
+/* An fsync of this file is about to fail, and what is dirty in it counts as clean from here on. A directory is not
+ * lost: file systems keep their own books in a log, and stop altogether if they cannot. */
+void powercut_lose(int fd)
+{
+    char kept[PATH_MAX], mark[PATH_MAX], now[PAGE], before[PAGE];
+    if (!S_ISREG(find(fd, kept)))
+        return;
+    int lock = locked(), from = readable(fd);
+    int durable = opened(kept, O_RDWR | O_CREAT), map = opened_lost(kept, O_RDWR | O_CREAT);
+    if (map < 0)
+        die(kept);
+    ssize_t size;
+    for (off_t at = 0; (size = read_at(from, now, sizeof now, at)) > 0; at += size) {
+        int same = pread(durable, before, size, at) == size && !memcmp(now, before, size);
+        if (!same && pwrite(map, "1", 1, at / PAGE) != 1)
+            die(kept);
+    }
+    snprintf(mark, sizeof mark, "%s/lost", shadow);
+    close(opened(mark, O_RDWR | O_CREAT));
+    lost = 1;
+    close(map);
+    close(durable);
+    if (from != fd)
+        close(from);
+    close(lock);
+}
+
+/* These bytes of a file were written, or cut off: their pages are dirty, and can be synced, again. */
+void powercut_written(int fd, off_t at, size_t size)
+{
+    static const char none[PAGE];
+    char kept[PATH_MAX];
+    struct stat marks;
+    if (!lost || !S_ISREG(find(fd, kept)))
+        return;
+    int lock = locked(), map = opened_lost(kept, O_RDWR);
+    if (map >= 0) {
+        off_t first = at / PAGE, last = at + (off_t)size - 1;
+        if (fstat(map, &marks))
+            die(kept);
+        for (last = last / PAGE < marks.st_size ? last / PAGE : marks.st_size - 1; first <= last; first += PAGE) {
+            off_t some = last - first + 1 < PAGE ? last - first + 1 : PAGE;
+            if (pwrite(map, none, some, first) != some)
+                die(kept);
+        }
+        close(map);
+    }
     close(lock);
 }
 

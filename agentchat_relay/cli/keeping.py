@@ -1,0 +1,141 @@
+"""`agentchat admin backup`, `restore`, `doctor`, `export`: they read the data directory itself, relay or no relay."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agentchat import errors
+from agentchat._fence import clean
+
+from .serve import default_directory
+
+if TYPE_CHECKING:
+    from ..keeping.contents import Lost
+    from ..keeping.visit import Finding
+
+ABOUT = {
+    "backup": "Copy the relay's directory while it runs: one state of everything, files included.",
+    "restore": "Make a data directory from a backup.",
+    "doctor": "Look at the data directory, say what is wrong, and repair what is safe to repair.",
+    "export": "Write one space as JSON lines.",
+}
+_EPILOG = "exit codes: 0 fine, 1 something is wrong or was refused, 2 wrong usage, 4 not found, 5 in use"
+_MARKS = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
+
+
+def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The parsers of these commands."""
+    runs = {"backup": _backup, "restore": _restore, "doctor": _doctor, "export": _export}
+    made = {}
+    for name, text in ABOUT.items():
+        options: dict[str, Any] = {"parents": [common], "help": text, "description": text, "epilog": _EPILOG}
+        made[name] = commands.add_parser(name, allow_abbrev=False, **options)
+        made[name].set_defaults(run=runs[name])
+    made["backup"].add_argument("target", metavar="TARGET", help="a new or empty directory, outside of the relay's own")
+    made["restore"].add_argument("source", metavar="SOURCE", help="the directory of a backup; --data DIR is made of it")
+    made["doctor"].add_argument("--repair", action="store_true", help="repair what is safe; the relay must be stopped")
+    made["doctor"].add_argument("--quick", action="store_true", help="do not read every page and file")
+    made["export"].add_argument("space", metavar="SPACE", help="name of the space")
+    made["export"].add_argument("--out", metavar="FILE", help="a new file (default: standard output)")
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from ..keeping.backup import backup
+    from ..keeping.progress import Progress, number, size
+
+    made = backup(_directory(options), options.target, Progress(quiet=options.json))
+    if options.json:
+        print(json.dumps(made, indent=2))
+    else:
+        bytes = made["database_bytes"] + made["contents_bytes"]
+        counts = made["counts"]
+        print(
+            f"Backed up {number(counts['messages'])} messages and {number(counts['files'])} files, {size(bytes)}, "
+            f"as of {made['made_at'][:19]}Z."
+        )
+    return _tell_lost(made["lost"], "are not in the backup", "agentchat admin doctor says more.")
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from ..keeping.progress import Progress, number
+    from ..keeping.restore import restore
+
+    done = restore(options.source, _directory(options), Progress(quiet=options.json))
+    if options.json:
+        print(json.dumps(done, indent=2))
+    else:
+        counts, path = done["counts"], done["directory"]
+        if done["again"]:
+            print("An interrupted restore was begun again.")
+        print(
+            f"Restored {number(counts['messages'])} messages and {number(counts['files'])} files of "
+            f"{done['made_at'][:19]}Z to {path}."
+        )
+        print(f"Start the relay:  agentchat serve --data {shlex.quote(path)}")
+        print(
+            "Agents' keys work as before. The relay makes a new admin credential and the search index at its start; "
+            "links to files that were given out before are void."
+        )
+    return _tell_lost(done["lost"], "could not be restored", "Their names are kept; upload them again.")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ..keeping.doctor import examine
+    from ..keeping.progress import Progress, number
+
+    found = examine(
+        _directory(options),
+        Progress(quiet=options.json),
+        (lambda finding: None) if options.json else _tell_finding,
+        repair=options.repair,
+        quick=options.quick,
+    )
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        repaired = f", {number(found['repaired'])} repaired" if found["repaired"] else ""
+        print(f"{number(found['problems'])} problems, {number(found['warnings'])} warnings{repaired}.")
+    return int(found["problems"] > 0)
+
+
+def _tell_finding(finding: Finding) -> None:
+    mark = "repaired" if finding["repaired"] else _MARKS[finding["level"]]
+    print(f"{mark:<9} {finding['check']:<11} {clean(finding['text'])}", flush=True)
+    if finding["advice"]:
+        print(f"{'':<21} {clean(finding['advice'])}", flush=True)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ..keeping.export import export, export_to
+    from ..keeping.progress import Progress, number
+
+    progress = Progress(quiet=options.json)
+    if not options.out:
+        if sys.stdout is None:
+            raise errors.InvalidArguments("There is no standard output; name a file: --out FILE")
+        export(_directory(options), options.space, sys.stdout.buffer.write, progress)
+        return 0
+    counts = export_to(_directory(options), options.space, options.out, progress)
+    if options.json:
+        print(json.dumps({"file": options.out, "counts": counts}, indent=2))
+    else:
+        print(f"Exported {number(counts['message'])} messages and {number(counts['file'])} names of files.")
+    return 0
+
+
+def _directory(options: argparse.Namespace) -> str:
+    return options.data or default_directory()
+
+
+def _tell_lost(lost: list[Lost], what: str, advice: str) -> int:
+    """Name what is missing on stderr; the exit code."""
+    if not lost:
+        return 0
+    print(f"{len(lost)} contents of files {what}. {advice}", file=sys.stderr)
+    for one in lost:
+        print(clean(f"  {', '.join(one['files'])}: {one['why']} ({one['hash']})"), file=sys.stderr)
+    return 1

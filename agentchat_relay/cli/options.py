@@ -1,0 +1,170 @@
+"""The settings of `agentchat serve`, declared once: the command line, the configuration file and the documents follow.
+
+A check returns the value that counts, or raises ValueError with the words that follow the setting's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from agentchat import settings
+from agentchat.errors import InvalidArguments, NotConfigured
+
+from ..log import FORMATS, LEVELS
+from ..settings import Settings
+
+PORT = 8790
+_DEFAULTS = Settings()
+Values = dict[str, Any]
+
+
+class Option(NamedTuple):
+    """A setting; its default has its type. One whose default is a list may be given several times."""
+
+    name: str  # as on the command line, without the dashes in front
+    default: Any
+    text: str
+    metavar: str | None = None
+    check: Callable[[Any], Any] = lambda value: value
+    choices: tuple[str, ...] = ()
+    is_path: bool = False
+
+    @property
+    def help(self) -> str:
+        default = f"{self.default:g}" if isinstance(self.default, float) else self.default
+        return f"{self.text} (default: {default})" if default else self.text
+
+
+def _number(fits: Callable[[float], bool], wanted: str) -> Callable[[Any], Any]:
+    def check(value: float) -> float:
+        if not fits(value):
+            raise ValueError(f"must be {wanted}, got {value:g}")
+        return value
+
+    return check
+
+
+def _host(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must be an address or a name of this machine, got nothing")
+    return value
+
+
+def _public_url(value: str) -> str:
+    try:
+        return settings.checked_url(value) if value else ""
+    except NotConfigured as error:
+        raise ValueError(f"cannot be used: {error.message}") from None
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError(f"must be an IP address, got {value}") from None
+
+
+def _rate(name: str, text: str) -> Option:
+    return Option(
+        name,
+        getattr(_DEFAULTS, name.replace("-", "_")),
+        text,
+        "RATE",
+        _number(lambda rate: 0 <= rate < 1e9, "0 or more"),
+    )
+
+
+GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
+    "address and data": (
+        None,
+        (
+            Option("host", "127.0.0.1", "address to listen on", "ADDRESS", _host),
+            Option("port", PORT, "port, 0 for any", "PORT", _number(lambda port: 0 <= port < 65536, "from 0 to 65535")),
+            Option("data", "", "data directory (default: ~/.agentchat/relay)", "DIR", is_path=True),
+            Option("public-url", "", "what links to files start with (default: the bound address)", "URL", _public_url),
+            Option(
+                "trusted-proxy",
+                [],
+                "believe its X-Forwarded-For; may be given several times",
+                "ADDRESS",
+                lambda values: [_address(value) for value in values],
+            ),
+        ),
+    ),
+    "limits": (
+        "Rates are per second, bursts ten times that; 0 is no limit.",
+        (
+            _rate("agent-writes", "writes of one agent"),
+            _rate("agent-reads", "reads of one agent"),
+            _rate("all-writes", "writes of all agents"),
+            _rate("all-reads", "reads of all agents"),
+            Option(
+                "max-file-mib",
+                10.0,
+                "largest file",
+                "MIB",
+                _number(lambda size: 0 < size <= 4096, "more than 0, at most 4096"),
+            ),
+            Option(
+                "max-agents",
+                _DEFAULTS.most_agents,
+                "active agents of one machine",
+                "NUMBER",
+                _number(lambda most: 0 <= most < 1e9, "0 or more"),
+            ),
+            Option("own-names", False, "machines register only names starting with their own"),
+        ),
+    ),
+    "log": (
+        None,
+        (
+            Option("log-format", "text", "one line of text or of JSON for each event", choices=FORMATS),
+            Option("log-level", "info", "how much is told", choices=LEVELS),
+            Option("log-file", "", "append to this file (default: standard error)", "FILE", is_path=True),
+            Option("log-requests", False, "log every request; never keys or texts"),
+        ),
+    ),
+}
+OPTIONS = {option.name: option for _, options in GROUPS.values() for option in options}
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """All of them, in their groups. What is not given stays out of the result: other places may say it."""
+    for title, (text, options) in GROUPS.items():
+        group = parser.add_argument_group(title, text)
+        for option in options:
+            group.add_argument(f"--{option.name}", default=argparse.SUPPRESS, **_arguments(option))
+
+
+def _arguments(option: Option) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"dest": option.name, "help": option.help}
+    if option.choices:
+        return {**arguments, "choices": option.choices}
+    match option.default:
+        case bool():
+            return {**arguments, "action": argparse.BooleanOptionalAction}
+        case list():
+            return {**arguments, "action": "append", "metavar": option.metavar}
+    return {**arguments, "type": type(option.default), "metavar": option.metavar}
+
+
+def seconds(text: str) -> float:
+    """The value of an option that waits."""
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return value
+
+
+def checked(option: Option, value: Any, where: str, folder: str) -> Any:
+    """The value that counts. `where` names what was written and in which file; paths begin at `folder`."""
+    if option.is_path and value:
+        return os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
+    try:
+        return option.check(value)
+    except ValueError as error:
+        raise InvalidArguments(f"{where} {error}") from None
