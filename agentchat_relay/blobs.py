@@ -47,12 +47,12 @@ class Blobs:
             raise kind(f"Cannot use {self._root} for files: {error.strerror}.") from error
 
     def _prepare(self) -> None:
-        above = os.path.dirname(self._root)
-        if not os.path.isdir(self._root) and os.path.isfile(os.path.join(above, "agentchat.db")):
-            _log.warning("%s was missing, with the contents of all files; it is in your backups.", self._root)
+        self.is_new = not os.path.isdir(self._root)
         _make(self._root)
-        sync_directory(above)
+        sync_directory(os.path.dirname(self._root))
         _make(self.temporary)
+        with _locked(self._root, fcntl.LOCK_SH):
+            pass  # it is there now, and of this user, before a backup by root makes it
         for entry in os.scandir(self.temporary):
             os.unlink(entry.path)
 

@@ -31,6 +31,7 @@ from .durable import sync_directory
 from .wire import iso
 
 _log = logging.getLogger("agentchat.relay")
+_OURS = ("agentchat.db", "search.db", "blobs", "admin.key", "link.key", "relay.", "lock")
 _GLANCE = 0.1  # seconds for which `holder` may be in the way of `hold`, or the text of the lock behind the lock
 
 
@@ -94,7 +95,7 @@ class Directory:
             if not os.path.isdir(self.path):
                 os.makedirs(self.path, mode=0o700)
                 sync_directory(os.path.dirname(self.path))
-            if "lock" in (found := os.listdir(self.path)) or all(name.startswith("relay.") for name in found):
+            if all(name.startswith(_OURS) for name in os.listdir(self.path)):
                 os.chmod(self.path, 0o700)
         except OSError as error:
             raise self._unusable(error) from error

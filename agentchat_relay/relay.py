@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -15,12 +16,13 @@ from .directory import Directory
 from .http.app import App, Handler, routes
 from .http.parts import Parts
 from .http.server import run
-from .service import upkeep
+from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
 from .store.seam import Lane, Outcome, Store
 from .store.sqlite import Sqlite
 
+_log = logging.getLogger("agentchat.relay")
 MakeRoutes = Callable[[Parts], dict[tuple[str, str], Handler]]
 
 
@@ -48,6 +50,8 @@ class Relay:
     async def open(self) -> None:
         """Make what a new relay has."""
         self.is_new = await self.parts.ask(Lane.WRITE, upkeep.seed)
+        if self.parts.blobs.is_new and await self.parts.ask(Lane.READ, files.are_there):
+            _log.warning("The directory blobs was missing, with the contents of all files; it is in your backups.")
         self.directory.admin_secret()
         self._chores.start()
 

@@ -35,18 +35,25 @@ def in_force(given: Values, file: str | None, default_directory: str) -> Values:
         for name, value in given.items()
         if name in OPTIONS
     }
-    directory = here.get("data") or os.path.abspath(default_directory)
     if file is not None:
         found = read(file)
+        directory = here.get("data") or found.get("data") or os.path.abspath(default_directory)
     else:
-        found = read(os.path.join(directory, FILE), must_exist=False)
-        if found.get("data", directory) != directory:
-            raise InvalidArguments(
-                f"{os.path.join(directory, FILE)}: data is {found['data']}, but this file was found in {directory}; "
-                "take the line out, or name the file with --config"
-            )
-    defaults = {name: option.default for name, option in OPTIONS.items()}
-    return {**defaults, "data": directory, **found, **here}
+        directory = here.get("data") or os.path.abspath(default_directory)
+        found = _found_in(directory)
+    return {name: option.default for name, option in OPTIONS.items()} | found | here | {"data": directory}
+
+
+def _found_in(directory: str) -> Values:
+    """The settings of the file in the data directory, if there is one. It cannot say that the directory is another."""
+    path = os.path.join(directory, FILE)
+    found = read(path, must_exist=False)
+    if (named := found.get("data") or directory) != directory:
+        raise InvalidArguments(
+            f"{path}: data is {named}, but this file was found in {directory}; take the line out, or name the file "
+            "with --config"
+        )
+    return found
 
 
 def read(path: str, *, must_exist: bool = True) -> Values:

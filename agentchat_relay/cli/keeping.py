@@ -98,8 +98,12 @@ def _doctor(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     else:
         repaired = f", {number(found['repaired'])} repaired" if found["repaired"] else ""
-        print(f"{number(found['problems'])} problems, {number(found['warnings'])} warnings{repaired}.")
+        print(f"{_several(found['problems'], 'problem')}, {_several(found['warnings'], 'warning')}{repaired}.")
     return int(found["problems"] > 0)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _tell_finding(finding: Finding) -> None:

@@ -101,7 +101,6 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
     except KeyboardInterrupt:
         pass
     finally:
-        notify("STOPPING=1", "STATUS=Stopping")
         directory.retract()
         listener.close()
 

@@ -73,12 +73,12 @@ class Description:
     """The route that serves it."""
 
     def __init__(self, public_url: str) -> None:
-        self._public_url = public_url
+        self._url = public_url.rstrip("/") or "/"
         self._encoded: msgspec.Raw | None = None
 
     async def __call__(self, request: Request) -> Reply:
         if self._encoded is None:
-            self._encoded = msgspec.Raw(msgspec.json.encode(document(self._public_url)))
+            self._encoded = msgspec.Raw(msgspec.json.encode(document(self._url)))
         return json_reply(self._encoded)
 
 

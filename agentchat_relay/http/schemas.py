@@ -6,8 +6,6 @@ forgives more (`Arguments`), and its answers may hold more members than are decl
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -129,7 +127,7 @@ def results(operations: Iterable[Operation[..., Any]]) -> tuple[dict[Any, Schema
         for inner in _references(schema):
             texts.setdefault(inner, f"Part of `{name}`.")
     described = {
-        name: {**schema, "description": _on_one_line(schema.get("description") or texts[name])}
+        name: {**schema, "description": " ".join((schema.get("description") or texts[name]).split())}
         for name, schema in sorted(found.items())
     }
     return dict(zip(answered, places, strict=True)), described
@@ -145,10 +143,6 @@ def _references(schema: Any) -> Iterator[str]:
         return
     for inner in schema:
         yield from _references(inner)
-
-
-def _on_one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", inspect.cleandoc(text))
 
 
 def envelope() -> Schema:

@@ -8,10 +8,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..process import notify
 
 from .app import App
 
@@ -115,7 +118,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
-            self._ready()
+            try:
+                self._ready()
+            except BaseException:
+                for server in self.servers:  # the loop would wait for them for ever
+                    server.close()
+                raise
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -132,6 +140,10 @@ class _Server(uvicorn.Server):
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        notify("STOPPING=1", "STATUS=Stopping")
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()

@@ -78,7 +78,7 @@ def _introduce(visit: Visit, holder: Holder | None, url: str | None, repair: boo
 def _examine_database(visit: Visit) -> None:
     file = visit.file(snapshot.DATABASE)
     try:
-        with closing(connect_to_write(file) if visit.repairing else snapshot.connect(file)) as database:
+        with closing(connect_to_write(file) if visit.repairing else snapshot.connect_in(visit.path)) as database:
             if not rows.check_integrity(visit, database) or not rows.check_form(visit, database):
                 return
             with _transaction(database, visit.repairing):
@@ -86,7 +86,7 @@ def _examine_database(visit: Visit) -> None:
                     check(visit, database)
             inventory.check_contents(visit, database)
             inventory.check_strays(visit, database)
-        with closing(snapshot.connect(file)) as database:
+        with closing(snapshot.connect_in(visit.path)) as database:
             index.check_index(visit, database)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):

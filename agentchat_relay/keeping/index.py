@@ -32,7 +32,7 @@ def check_index(visit: Visit, database: sqlite3.Connection) -> bool:
     if not os.path.exists(path):
         return _broken(visit, "There is no search.db.")
     try:
-        with closing(snapshot.connect(path)) as index:
+        with closing(snapshot.connect_in(visit.path, _NAME)) as index:
             behind = _behind(index, database)
             with visit.progress.part("Checking the search index") as at, snapshot.watched(index, lambda: at(0)):
                 errors = [row[0] for row in index.execute("PRAGMA quick_check(1)")]

@@ -18,6 +18,7 @@ from .refusal import Refused, database_faults
 
 DATABASE = "agentchat.db"
 NEWEST = max(number for number, _, _ in migrations("sqlite"))
+_NO_LOG = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY")
 _STEPS = 200_000  # of SQLite's machine between two looks at how far it is: a few milliseconds
 
 
@@ -29,6 +30,31 @@ def connect(file: str, *, still: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def connect_in(directory: str, name: str = DATABASE) -> sqlite3.Connection:
+    """The same for a file of a data directory. On a full or read-only disk SQLite cannot make its log; then the file is
+    read as it lies, if nobody has the directory and everything is in the file."""
+    file = os.path.join(directory, name)
+    connection = connect(file)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which opens the log
+    except sqlite3.Error as error:
+        connection.close()
+        code = getattr(error, "sqlite_errorname", "")
+        if not code.startswith(_NO_LOG):
+            raise
+        if _has_log(file) or Directory(directory).holder() is not None:
+            raise Refused(
+                f"{file} cannot be read where it lies: its disk is full, read-only or broken ({error}). Make room, or "
+                "copy the stopped relay's directory to another disk and name that."
+            ) from error
+        return connect(file, still=True)
+    return connection
+
+
+def _has_log(file: str) -> bool:
+    return os.path.exists(f"{file}-wal") and os.path.getsize(f"{file}-wal") > 0
+
+
 @contextmanager
 def opened(directory: str) -> Iterator[sqlite3.Connection]:
     """The database of a data directory; each statement sees the state at its own beginning."""
@@ -37,7 +63,7 @@ def opened(directory: str) -> Iterator[sqlite3.Connection]:
         raise Refused(f"Cannot read {path}: permission denied. Run this as the user that owns it.")
     if not Directory(directory).is_there():
         raise Refused(f"There is no relay in {path}. Name the data directory of one: --data DIR.")
-    with database_faults(f"Reading {path}"), closing(connect(os.path.join(path, DATABASE))) as connection:
+    with database_faults(f"Reading {path}"), closing(connect_in(path)) as connection:
         refuse_newer(migration_of(connection), f"The database in {path}")
         yield connection
 

@@ -118,6 +118,11 @@ def find_linked(tx: Reading, id: int) -> Found:
     return Found(row["id"], row["space_id"], row["name"], row["type"], row["size"], row["hash"])
 
 
+def are_there(tx: Reading) -> bool:
+    """Whether there is any file."""
+    return tx.one("any_file") is not None
+
+
 def list_files(tx: Reading, call: Call, *, folder: str) -> types.FileList:
     found = channels.look_up(tx, call.agent.space_id, folder.strip("/"))
     rows = [] if found is None else tx.all("files_in_channel", channel_id=found.id, limit=_MOST_LISTED + 1)

@@ -11,6 +11,7 @@ from . import channels
 from .call import Call
 
 _NEWEST = 200  # hits that are ranked; ranking all would cost more with every message that was ever sent
+_NEWEST_OF_CHANNEL = 100
 _BEST = 50
 _LOOKED_AT = 4000  # characters of a message that count
 _USUAL_LENGTH = 250
@@ -19,10 +20,11 @@ _USUAL_LENGTH = 250
 def search_messages(tx: Reading, call: Call, *, query: str, channel: str | None = None) -> types.SearchResults:
     wanted = read_query(query)
     places = _places(tx, call, channel)
-    rows = tx.search(wanted, places=places, limit=_NEWEST) if wanted and places else []
+    limit = _NEWEST if channel is None else _NEWEST_OF_CHANNEL
+    rows, is_complete = tx.search(wanted, places=places, limit=limit) if wanted and places else ([], True)
     ranked = sorted(((_rank(row["content"], wanted), row["id"], row) for row in rows), key=lambda hit: hit[:2])
     best = [_row(row, rank) for rank, _, row in ranked[: -_BEST - 1 : -1]]
-    return {"query": query, "results": best, "has_more": len(ranked) > len(best)}
+    return {"query": query, "results": best, "has_more": not is_complete or len(ranked) > len(best)}
 
 
 def _places(tx: Reading, call: Call, channel: str | None) -> list[str]:

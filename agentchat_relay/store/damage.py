@@ -86,7 +86,7 @@ def _refuse_to_begin_anew(database: str, state: str) -> None:
 
 def _left(directory: str) -> str | None:
     """Something that exists only once a database did, and not only at its very beginning."""
-    for name in ("agentchat.db-wal", "search.db"):
+    for name in ("agentchat.db-wal", "search.db", "agentchat.db.partial"):
         if _size(os.path.join(directory, name)):
             return name
     blobs = os.path.join(directory, "blobs")

@@ -37,6 +37,13 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
+class Hits(NamedTuple):
+    """What a search found. One that took too long is not complete."""
+
+    rows: list[Any]
+    is_complete: bool
+
+
 class Place(NamedTuple):
     """A new message's place: its internal id, its numbers in the channel, its time."""
 
@@ -79,8 +86,8 @@ class Reading(Protocol):
         ...
 
     def all(self, statement: str, /, **values: Any) -> list[Row]: ...
-    def search(self, query: Query, *, places: list[str], limit: int) -> list[Row]:
-        """The newest messages that match in any of the places (see `place_of`), the newest first."""
+    def search(self, query: Query, *, places: list[str], limit: int) -> Hits:
+        """The newest messages that match in any of the places (see `place_of`), in no order."""
         ...
 
     def sizes(self) -> Sizes: ...

@@ -27,6 +27,7 @@ from . import damage
 from .cache import Shared
 from .faults import as_ours
 from .fulltext import FullText
+from .index import Index
 from .lane import LaneThread, Waiting, tell
 from .migrate import migrate
 from .seam import Call, Done, Lane, Measures, Outcome
@@ -35,7 +36,8 @@ from .sqlite_tx import WriteTransaction, read_group
 T = TypeVar("T")
 Connect = Callable[[str], Any]
 _LONGEST_WAIT = 60.0
-_BETWEEN_CHECKPOINTS = 2.0  # twice as often would cost sends, half as often disk
+_BETWEEN_CHECKPOINTS = 2.0  # seconds
+_CHECKPOINT_STEPS = 20_000  # statements that wrote: about 40 MB of log. More is slower, for it leaves the cache
 _log = logging.getLogger("agentchat.relay")
 
 
@@ -90,17 +92,15 @@ class Sqlite:
         self._synchronous = synchronous
         self._connect = connect
         self._give_up = give_up
-        self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
+        self._checkpoint_at, self._checkpoint_step = monotonic() + _BETWEEN_CHECKPOINTS, _CHECKPOINT_STEPS
         self._cut_short = False
         damage.check(self.path)
         damage.make_files(str(directory))
         self._shared = Shared()
         self._messages = 0
         self._group_calls, self._commit_seconds = Histogram(GROUP_CALLS), Histogram(COMMIT_SECONDS)
-        search = os.path.join(directory, "search.db")
-        self._fulltext = FullText(
-            search, self.path, connect, self._shared, self._again, deliver, self._forget, index_pause
-        )  # fmt: skip
+        self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget)
+        self._fulltext = FullText(self._index, self._shared, self._again, deliver, index_pause)
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
         self._reader = LaneThread("reader", self._read, start=self._open_reader, stop=self._close_reader)
         self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer)
@@ -135,14 +135,14 @@ class Sqlite:
 
     def measures(self) -> Measures:
         lanes = {"read": self._reader, "search": self._fulltext.lane, "write": self._writer}
-        files = {os.path.basename(path): path for path in (self.path, self._fulltext.path)}
+        files = {os.path.basename(path): path for path in (self.path, self._index.path)}
         return Measures(
             calls={name: lane.calls for name, lane in lanes.items()},
             waiting={name: lane.waiting for name, lane in lanes.items()},
             group_calls=self._group_calls,
             commit_seconds=self._commit_seconds,
             messages=self._messages,
-            index_lag=self._fulltext.lag,
+            index_lag=self._index.lag,
             database_bytes={name: _size(path) + _size(f"{path}-wal") for name, path in files.items()},
             disk_free=_free(os.path.dirname(self.path)),
         )
@@ -201,7 +201,7 @@ class Sqlite:
             return
         self._deliver(self._commit(group))
         self._fulltext.written()
-        if monotonic() >= self._checkpoint_at:
+        if monotonic() >= self._checkpoint_at or self._transaction.steps >= self._checkpoint_step:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -214,6 +214,7 @@ class Sqlite:
         again. Without a cut the whole part is written again.)
         """
         self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
+        self._checkpoint_step = self._transaction.steps + _CHECKPOINT_STEPS
         try:
             self._bring_up_to_date("PASSIVE")
         except sqlite3.Error as error:
@@ -242,7 +243,8 @@ class Sqlite:
             return [outcome for waiting in group for outcome in self._commit([waiting])]
         self._commit_seconds.observe(perf_counter() - began)
         self._group_calls.observe(len(group))
-        self._messages = transaction.newest
+        with suppress(sqlite3.Error):  # whoever waits for an outcome must get it, whatever becomes of a figure
+            self._messages = transaction.newest
         if forgot:
             self.epoch += 1
         return outcomes

@@ -13,7 +13,7 @@ from .cache import Encoded, Shared
 from .faults import as_ours
 from .lane import Waiting
 from .query import Query
-from .seam import NeedsWrite, Outcome, Place, Sizes, Standing
+from .seam import Hits, NeedsWrite, Outcome, Place, Sizes, Standing
 from .statements import statements
 
 _LARGEST_MEMO = 50_000
@@ -33,7 +33,7 @@ class ReadTransaction:
         connection: Any,
         encoded: Encoded,
         now: int,
-        search: Callable[[Query, list[str], int], list[Any]] | None = None,
+        search: Callable[[Query, list[str], int], Hits] | None = None,
     ) -> None:
         self.now = now
         self.encoded = encoded
@@ -56,7 +56,7 @@ class ReadTransaction:
         rows: list[Any] = self._execute(found.sql, found.bind(values)).fetchall()
         return rows
 
-    def search(self, query: Query, *, places: list[str], limit: int) -> list[Any]:
+    def search(self, query: Query, *, places: list[str], limit: int) -> Hits:
         if self._search is None:
             raise RuntimeError("searches run in the SEARCH lane")
         return self._search(query, places, limit)
@@ -274,7 +274,7 @@ def read_group(
     encoded: Shared,
     group: Sequence[Waiting],
     again: Callable[[Waiting], None],
-    search: Callable[[Query, list[str], int], list[Any]] | None = None,
+    search: Callable[[Query, list[str], int], Hits] | None = None,
 ) -> list[Outcome]:
     """All calls of the group on one snapshot. Calls that turn out to write are handed to `again`."""
     outcomes: list[Outcome] = []

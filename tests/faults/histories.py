@@ -156,8 +156,8 @@ def violations(told: Told, kept: Kept) -> list[str]:
     """What is wrong with a round."""
     found: list[str] = []
     for rule in (
-        refusals, excused, acknowledged, once, order, real_time, keys, replies, followers, direct, mentions, positions, board,
-        files, pins, searches,
+        refusals, excused, acknowledged, once, order, real_time, keys, replies, followers, direct, mentions, positions,
+        board, files, pins, searches,
     ):  # fmt: skip
         found += rule(told, kept)
     return found

@@ -1,10 +1,16 @@
-"""A build of the relay that breaks one promise, so that the campaign can show that it would notice.
+"""A build of the relay that breaks one promise, so that a campaign can show that it would notice.
 
 python -m tests.faults.relay_build BROKEN --data DIR --port PORT …    # otherwise like agentchat serve
 
-    fsync    the store does not sync its commits
-    dedupe   idempotency keys are not looked at
-    early    posts are answered before their commit, which a slow disk delays
+    fsync     the store does not sync its commits
+    dedupe    idempotency keys are not looked at
+    early     posts are answered before their commit, which a slow disk delays
+    eio       a commit whose fsync failed counts as done
+    enospc    a commit that the disk had no room for counts as done
+    clock     a message gets the clock's time, whatever the one before it has
+    onward    the store goes on after a checkpoint that could not be synced
+
+    hurried   breaks nothing, but brings the database up to date twenty times a second
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import functools
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentchat_relay import relay
@@ -22,9 +28,11 @@ from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
+from agentchat_relay.store import sqlite
 from agentchat_relay.store.lane import Waiting
-from agentchat_relay.store.seam import Lane, Outcome
+from agentchat_relay.store.seam import Lane, Outcome, Place
 from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite_tx import WriteTransaction
 
 SLOW = 0.02  # seconds that a commit takes longer
 
@@ -54,6 +62,31 @@ def slow(path: str) -> sqlite3.Connection:
     return connection
 
 
+class Careless(sqlite3.Connection):
+    """Takes a commit that failed in a certain way for one that did not."""
+
+    ignored = ""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, *values)
+        except sqlite3.OperationalError as error:
+            if sql != "COMMIT" or error.sqlite_errorname != self.ignored:
+                raise
+            return super().execute("ROLLBACK" if self.in_transaction else "SELECT 1")
+
+
+def careless(error: str) -> Callable[[str], sqlite3.Connection]:
+    factory = type("Careless", (Careless,), {"ignored": error})
+
+    def connect(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, factory=factory)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    return connect
+
+
 class EarlySqlite(Sqlite):
     """Delivers the outcome of a post as soon as there is one."""
 
@@ -69,15 +102,32 @@ def _nobody(result: Any, error: BaseException | None) -> None:
     """Whom the outcome is delivered to a second time."""
 
 
+def place_by_the_clock(self: WriteTransaction, channel_id: int, *, chat: bool) -> Place:
+    self.standing(channel_id)
+    self._channels[channel_id].at = 0
+    return _place(self, channel_id, chat=chat)
+
+
+_place = WriteTransaction.place
+HURRY = 0.05  # seconds between two checkpoints
+
+
 def main(broken: str, arguments: Sequence[str]) -> int:
     options: dict[str, dict[str, Any]] = {
         "fsync": {"synchronous": "OFF"},
         "dedupe": {"make_routes": routes_without_keys},
         "early": {"connect": slow},
+        "eio": {"connect": careless("SQLITE_IOERR_FSYNC")},
+        "enospc": {"connect": careless("SQLITE_FULL")},
+        "onward": {"give_up": lambda error: None},
     }
     if broken == "early":
         relay.Sqlite = EarlySqlite
-    relay.serve = functools.partial(relay.serve, **options[broken])
+    if broken == "clock":
+        WriteTransaction.place = place_by_the_clock
+    if broken in ("onward", "hurried"):
+        sqlite._BETWEEN_CHECKPOINTS = HURRY
+    relay.serve = functools.partial(relay.serve, **options.get(broken, {}))
     return serve.main(arguments)
 
 

@@ -70,13 +70,15 @@ Call = Post | Upload | Mark | Pin
 class RelayProcess:
     """A relay on one directory and one port, through all its crashes."""
 
+    limits: Sequence[str] = NO_LIMITS
+
     def __init__(self, data: Path, scratch: Path, broken: str | None = None) -> None:
         self.power = PowerCut(data, scratch)
         self.url = ""
         self.up = threading.Event()
         self._log = scratch / "relay.log"
         build = ["tests.faults.relay_build", broken] if broken else ["agentchat", "serve"]
-        self._command = [sys.executable, "-m", *build, "--data", str(data), *NO_LIMITS, "--port"]
+        self._command = [sys.executable, "-m", *build, "--data", str(data), *self.limits, "--port"]
         self._process: subprocess.Popen[str] | None = None
 
     def launch(self) -> subprocess.Popen[str]:
@@ -270,9 +272,11 @@ class Pace:
             self._running -= 1
             self._changed.notify_all()
 
-    def wait(self, calls: int) -> None:
+    def wait(self, calls: int, unless: Callable[[], bool] = lambda: False) -> None:
+        """Until so many calls were made, or nobody makes any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._calls >= calls or not self._running)
+            while self._calls < calls and self._running and not unless():
+                self._changed.wait(0.1)
 
 
 class Sender:

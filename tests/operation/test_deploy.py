@@ -210,23 +210,28 @@ def context(target: Path) -> None:
 def test_the_container_s_commands_do_what_they_are_for(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     replaced = {"/opt/agentchat": f"{tmp_path}/agentchat", "/data": f"{tmp_path}/data", "/src": f"{tmp_path}/src"}
-    replaced["10001"] = str(os.geteuid())
+    replaced |= {"-o 10001": f"-o {os.geteuid()}", "-g 10001": f"-g {os.getegid()}"}
     environ = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def says(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=600, check=False)
+
     entry: list[str] = []
     check: list[str] = []
     for step in steps():
         text = step.text
         for old, new in replaced.items():
             text = text.replace(old, new)
-        match step.instruction, step.text.split():
+        match step.instruction, text.split():
             case "FROM", [image, *_]:
                 assert re.fullmatch(r"python:3\.\d+-slim", image)
-            case "COPY", [".", "/src"]:
-                context(tmp_path / "src")
+            case "COPY", [".", target]:
+                context(Path(target))
             case "COPY", ["--from=build", source, target]:
                 assert source == target
             case "RUN", _:
-                subprocess.run(["sh", "-c", text], check=True, env=environ, cwd=tmp_path, timeout=600)
+                done = says("sh", "-c", text)
+                assert done.returncode == 0, done
             case "ENV", [setting]:
                 name, _, value = setting.partition("=")
                 environ[name] = value.replace("$PATH", environ["PATH"])
@@ -243,10 +248,9 @@ def test_the_container_s_commands_do_what_they_are_for(tmp_path: Path) -> None:
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
     shutil.rmtree(tmp_path / "src")  # the second stage has none of it
 
-    def says(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
-
     assert entry[:4] == ["agentchat", "serve", "--host", "0.0.0.0"]
+    assert shutil.which("agentchat", path=environ["PATH"]) == f"{tmp_path}/agentchat/bin/agentchat"
+    assert environ["AGENTCHAT_HOME"] == f"{tmp_path}/data"
     assert says(*check).returncode == 3, "unhealthy before it runs"
     command = [*entry, "--port", "0", "--public-url", "https://relay.example"]
     with subprocess.Popen(command, env=environ, cwd="/", stdout=subprocess.PIPE, text=True) as container:
@@ -300,7 +304,7 @@ def test_the_image_is_built_and_runs_where_there_is_an_engine() -> None:
             until(lambda address=address: answers(f"http://{address}"))
             with Client(f"http://{address}", key) as client:
                 assert client.get_message(sent)
-            ask("stop", "--time", "60", name)
+            ask("stop", "-t", "60", name)
             assert ask("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
         finally:
             for words in (["rm", "-f", name], ["volume", "rm", "-f", name], ["rmi", "-f", name]):

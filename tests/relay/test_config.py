@@ -101,6 +101,18 @@ def test_without_a_file_the_defaults_are_in_force(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "relay").exists(), "nothing is made"
 
 
+def test_a_blank_directory_is_the_default_one_and_not_this_one(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a variable of a script that is not set."""
+    monkeypatch.setenv("AGENTCHAT_HOME", str(tmp_path))
+    file.write_text('data = ""\n')
+    for words in (["--data", ""], ["--config", str(file)], ["--config", str(file), "--data", ""]):
+        assert in_force(*words)["data"] == str(tmp_path / "relay")
+    file.write_text('data = "/its/own"\n')
+    assert in_force("--config", str(file), "--data", "")["data"] == "/its/own"
+
+
 def test_an_empty_file_is_a_file(file: Path) -> None:
     file.write_text("# nothing yet\n")
     assert in_force("--config", str(file)) == in_force()
@@ -287,6 +299,15 @@ def test_the_example_is_a_file_to_start_with_and_so_are_its_lines(file: Path) ->
         if " = " in line:
             file.write_text(line.removeprefix("# "))
             assert list(config.read(str(file))) == [line.removeprefix("# ").partition(" = ")[0]]
+
+
+def test_the_page_s_table_is_that_of_the_options() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text("utf-8")
+    rows = []
+    for option in OPTIONS.values():
+        default = {str: option.default, bool: "off", list: ""}.get(type(option.default), f"{option.default}")
+        rows.append(f"| `--{option.name}` | {default.removesuffix('.0')} | {option.text} |".replace("|  |", "| |"))
+    assert "\n".join(["| option | default | |", "|---|---|---|", *rows, "\n"]) in page
 
 
 # For real

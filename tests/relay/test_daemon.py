@@ -124,6 +124,7 @@ def test_back_means_ready_and_the_lines_say_where(data: Path) -> None:
         assert relay.lines[1].startswith("Give an agent a key:")
         assert f"as process {relay.pid} and logs to {data / 'relay.log'}" in relay.lines[3]
         assert relay.errors == ""
+        assert f"is ready on {relay.url}" in (data / "relay.log").read_text()
         code, found = status(data)
         assert code == 0
         since = found.pop("since")
@@ -211,8 +212,9 @@ def test_a_closed_terminal_and_a_hangup_leave_it_alone(data: Path) -> None:
             assert shell.wait(PATIENCE) == -signal.SIGHUP
         code, found = status(data)
         assert code == 0, seen
-        os.kill(found["pid"], signal.SIGHUP)
-        assert status(data) == (code, found)
+        told = Path(f"/proc/{found['pid']}/status").read_text()
+        ignored = int(told.partition("SigIgn:")[2].split()[0], 16)
+        assert ignored & 1 << signal.SIGHUP - 1, "nor does one that somebody sends"
 
 
 # Starting in vain

@@ -16,6 +16,7 @@ import pytest
 
 from agentchat.errors import AgentChatError, Conflict, NotConfigured
 from agentchat_relay.directory import Directory
+from agentchat_relay.embedded import running
 
 URL = "http://127.0.0.1:8791"
 HOLD = """
@@ -83,6 +84,21 @@ def mode(path: str | Path) -> int:
 
 def modes(directory: Directory) -> dict[str, int]:
     return {entry.name: mode(entry.path) for entry in os.scandir(directory.path)}
+
+
+def test_a_directory_with_other_things_in_it_keeps_its_mode(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+    for _ in range(2):
+        with held(Directory(tmp_path)):
+            assert mode(tmp_path) == 0o755
+
+
+def test_a_directory_that_is_half_restored_is_no_relays(tmp_path: Path):
+    (tmp_path / "agentchat.db.partial").write_bytes(b"x" * 5000)
+    with pytest.raises(NotConfigured, match="agentchat admin restore"), running(str(tmp_path)):
+        pass
+    assert not (tmp_path / "agentchat.db").exists()
 
 
 def refusal(path: Path) -> str:

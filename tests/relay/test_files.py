@@ -117,7 +117,7 @@ def fresh() -> str:
 
 def blobs(directory: str) -> set[str]:
     """Everything below the directory of contents."""
-    return {str(path) for path in (Path(directory) / "blobs").rglob("*") if path.is_file()}
+    return {str(path) for path in (Path(directory) / "blobs").rglob("*") if path.is_file() and path.name != "lock"}
 
 
 # Both clients

@@ -381,7 +381,7 @@ def test_it_is_served_to_anybody_and_says_where_the_relay_is(live: Embedded) -> 
 
 
 def test_behind_a_proxy_it_names_the_public_address() -> None:
-    with running(settings=Settings(public_url="https://chat.example/relay")) as relay:
+    with running(settings=Settings(public_url="https://chat.example/relay/")) as relay:
         wire = Wire(relay.url)
         assert wire.send("GET", "/openapi.json").json()["servers"] == [{"url": "https://chat.example/relay"}]
         wire.close()

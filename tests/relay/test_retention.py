@@ -21,7 +21,7 @@ from agentchat_relay import chores
 from agentchat_relay.blobs import Blobs, kept
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, retention
-from agentchat_relay.store import fulltext
+from agentchat_relay.store import index as search_index
 from agentchat_relay.store.seam import Lane
 from tests.relay.conftest import UNLIMITED, Clock, until
 
@@ -276,7 +276,7 @@ def test_the_index_is_not_made_again_for_what_is_gone(clock: Clock, tmp_path: Pa
         clock.ahead = 2 * DAY
         place.purge()
         assert found(ann, "giraffe") == ["the giraffe stays"]
-    monkeypatch.setattr(fulltext, "_INDEX", "SELECT 'nothing is to be indexed', ?, ?")
+    monkeypatch.setattr(search_index, "_ADD", "SELECT 'nothing is to be indexed', ?, ?")
     with place_at(tmp_path) as place:
         assert found(place.agent("ann"), "giraffe") == ["the giraffe stays"]
 

@@ -45,13 +45,14 @@ class Served:
         for thread in self._threads:
             thread.start()
         try:
-            first = self._lines.get(timeout=PATIENCE) or ""
-            ready = READY.fullmatch(first)
+            if (first := self._lines.get(timeout=PATIENCE)) is None:
+                self._lines.put(None)  # it died; `wait` looks for the end as well
+            ready = READY.fullmatch(first or "")
             assert ready, f"{first!r} {''.join(self.errors)!r}"
         except BaseException:
             self.kill()
             raise
-        self.greeting = [first]
+        self.greeting = [ready[0]]
         self.version, self.url, self.shown_path = ready.groups()
 
     def _read(self) -> None:

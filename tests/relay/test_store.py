@@ -25,7 +25,7 @@ from agentchat_relay.embedded import running
 from agentchat_relay.service import administration, agents, messages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.settings import Settings
-from agentchat_relay.store.fulltext import match
+from agentchat_relay.store.index import match
 from agentchat_relay.store.query import read_query
 from agentchat_relay.store.seam import Lane, NeedsWrite, Store, place_of
 from agentchat_relay.store.sqlite import Sqlite, connect

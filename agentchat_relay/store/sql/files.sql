@@ -10,3 +10,6 @@ SELECT id, space_id, path, name, type, size, hash, created_at FROM files WHERE i
 
 -- files_in_channel: newest first
 SELECT path, name, type, size, created_at FROM files WHERE channel_id = :channel_id ORDER BY id DESC LIMIT :limit
+
+-- any_file: of any space
+SELECT id FROM files LIMIT 1

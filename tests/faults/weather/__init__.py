@@ -76,6 +76,11 @@ class Weather:
         """How far the clock is ahead of the true one: `hours=2`, `days=-400`."""
         self._put(_CLOCK, round(timedelta(**ahead) / timedelta(microseconds=1)) * 1000)
 
+    @property
+    def ahead(self) -> float:
+        """Seconds that the clock is ahead."""
+        return self._get(_CLOCK) / 1e9
+
     def times(self) -> Counter[str]:
         """How many calls failed so far, by kind."""
         counted = {kind: self._rule_of(kind)[3] for kind in KINDS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,9 @@ from tests.relay.keeping.conftest import (
     check_consistent,
     clients,
     database,
+    finish,
     rows,
+    start,
     upload,
 )
 
@@ -451,6 +454,25 @@ def test_a_full_disk_is_told(board: Board, admin: Admin, monkeypatch: pytest.Mon
     assert (ran.code, bad(ran)) == (WRONG, ["disk"])
 
 
+def test_a_stopped_relay_can_be_looked_at_and_saved_though_its_disk_is_full(board: Board):
+    """SQLite cannot make the files it needs beside the database."""
+    assert not (board.path / "agentchat.db-shm").exists()
+
+    def tighten() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    words = ("--data", board.path)
+    ran = finish(start("doctor", *words, "--json", preexec_fn=tighten))
+    assert (ran.code, bad(ran)) == (OK, [])
+    ran = finish(start("export", "main", *words, preexec_fn=tighten))
+    assert ran.code == OK
+    assert '"kind":"end"' in ran.out.splitlines()[-1]
+    (board.path / "agentchat.db-wal").write_bytes(bytes(5000))  # a killed relay may have left something in its log
+    ran = finish(start("export", "main", *words, preexec_fn=tighten))
+    assert (ran.code, ran.out) == (WRONG, "")
+    assert "another disk" in ran.err
+
+
 def test_a_foreign_owner(board: Board):
     """Somebody administered as root what belongs to the relay's own user."""
     file, mine = str(board.path / "admin.key"), os.geteuid()
@@ -505,5 +527,5 @@ def test_what_comes_meanwhile_is_not_wrong(board: Board):
             cat.send_message("general", "@bob busy")
             upload(cat, "general", "new.txt", os.urandom(10))
 
-        found = examine(str(board.path), Interrupting(busy), lambda finding: None)
-    assert [finding for finding in found["findings"] if finding["level"] != "ok"] == []
+        seen = examine(str(board.path), Interrupting(busy), lambda finding: None)
+    assert [finding for finding in seen["findings"] if finding["level"] != "ok"] == []
