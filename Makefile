@@ -6,7 +6,9 @@ SEED ?= 1
 BIN := .venv/bin
 REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environment.sh
 MARKS := not vendors and not packaging and not operation
-SUITE := -m pytest -m "$(MARKS)"
+WORKERS ?= auto
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
+SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
@@ -42,7 +44,7 @@ test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/
 		.venv-newest/ready
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
 	.venv-operation/bin/python -m pytest -m operation tests/operation
-	.venv-oldest/bin/python -m pytest -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) \
+	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) \
 		--ignore tests/hostile --ignore tests/faults  # texts and disks know no versions
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
 	.venv-newest/bin/python $(SUITE) $(LANGCHAIN) tests/hostile tests/packaging  # differs from .venv in LangChain only

@@ -55,7 +55,7 @@ PROVEN = """\
 schemathesis make up requests and chains of requests from it for a minute. For longer, after that:
 
 ```sh
-AGENTCHAT_EXAMPLES=1000 .venv-operation/bin/python -m pytest -m operation tests/operation
+AGENTCHAT_EXAMPLES=1000 AGENTCHAT_SECONDS=600 .venv-operation/bin/python -m pytest -m operation tests/operation
 ```
 """
 

@@ -15,7 +15,6 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..process import notify
-
 from .app import App
 
 _KEEP_ALIVE = 75

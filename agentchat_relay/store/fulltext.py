@@ -10,7 +10,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from agentchat.errors import Unavailable
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from . import damage
 from .query import Query, Term
 from .seam import Hits
 
@@ -82,7 +83,10 @@ class Index:
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # the file is good
                 raise
-            self.begin_anew()
+            try:
+                self.begin_anew()
+            except sqlite3.Error as error_of_new:  # then it is not this file that is wrong
+                raise damage.unusable(self._main, error_of_new) from error
         self._forget(self._one("SELECT taken_out FROM progress")[0])  # a crash may have come between
 
     def close(self) -> None:
@@ -141,6 +145,7 @@ class Index:
         with self._transaction():
             done, taken_out = self._one("SELECT id, taken_out FROM progress")
             newest: int = self._one("SELECT coalesce(max(id), 0) FROM relay.messages")[0]
+            self.lag = max(newest - done, 0)  # told even if this fails
             gone: int = self.connection.execute(_GONE, (taken_out, _CHUNK)).fetchone()[0]
             if gone:
                 self.connection.execute(_TAKE_OUT, (taken_out, gone, done))

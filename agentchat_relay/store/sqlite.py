@@ -243,7 +243,7 @@ class Sqlite:
             return [outcome for waiting in group for outcome in self._commit([waiting])]
         self._commit_seconds.observe(perf_counter() - began)
         self._group_calls.observe(len(group))
-        with suppress(sqlite3.Error):  # whoever waits for an outcome must get it, whatever becomes of a figure
+        with suppress(Exception):  # whoever waits for an outcome must get it, whatever becomes of a figure
             self._messages = transaction.newest
         if forgot:
             self.epoch += 1

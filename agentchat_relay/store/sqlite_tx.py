@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..wire import now
@@ -292,5 +292,6 @@ def read_group(
     except Exception as error:  # the connection itself fails: who has no outcome yet gets this one
         told = {id(done) for done, _, _ in outcomes}
         outcomes += [(waiting.done, None, as_ours(error)) for waiting in group if id(waiting.done) not in told]
-        connection.rollback()
+        with suppress(Exception):  # everybody gets an outcome
+            connection.rollback()
     return outcomes

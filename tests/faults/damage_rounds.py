@@ -120,11 +120,11 @@ def start(origin: World, killed: World, path: Path, luck: random.Random) -> Star
     what = luck.choice([*KINDS[kind]])
     world = (killed if kind == "log" or (kind != "database" and luck.random() < 0.3) else origin).copied(path)
     KINDS[kind][what](world.path, luck)
-    before = {file.name: file.read_bytes() for file in world.path.glob("agentchat.db*")}
+    before = content_of(database := world.path / "agentchat.db")
     with served(world.path) as end:
         if end.url is None:
             complaints = [*refusal(kind, end.code, end.said)]
-            if kind != "log" and before != {name: (world.path / name).read_bytes() for name in before}:
+            if kind == "database" and before != content_of(database):
                 complaints.append("it refused to start, and changed the database all the same")
             return told(what, "refused", complaints)
         with closing(Client(end.url, world.key, retries=0)) as client:
@@ -132,6 +132,10 @@ def start(origin: World, killed: World, path: Path, luck: random.Random) -> Star
         if "Traceback" in end.said or "ends by a fault" in end.said:
             complaints.append(f"its log: {end.said[-300:]}")
     return told(what, "served", complaints)
+
+
+def content_of(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def told(what: str, outcome: str, complaints: list[str]) -> Start:

@@ -18,49 +18,61 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentchat import AgentChatError, Client, errors
-from tests.faults import spells
-from tests.faults.histories import Post, Told, Upload, violations
+from agentchat_relay.keeping.doctor import examine
+from agentchat_relay.keeping.progress import Progress
+from agentchat_relay.keeping.visit import Finding
+from tests.faults import damage_rounds, damaged, powercut, rounds, spells, weather
+from tests.faults.damaged import World
+from tests.faults.histories import DIRECT, Post, Told, Upload, violations
 from tests.faults.machine import Machine
 from tests.faults.relay_campaign import (
     AGENTS,
+    AT_A_TIME,
     AUDITOR,
     CALLS,
-    DIRECT,
     LONGEST_START,
     NEWCOMER,
     PATIENCE,
     SENDERS,
     SHARED,
     Beginning,
+    Call,
     Pace,
     RelayProcess,
     Sender,
+    answered,
+    begin,
     collect,
     follow,
+    is_acknowledged,
     join,
     token,
     unknown,
 )
-from tests.faults.spells import CLOCK, DOWN, Answer, Spell, Times, Witness
+from tests.faults.spells import CLOCK, DOWN, FSYNC, FULL, Answer, Spell, Times, Witness
 from tests.faults.weather import Weather
 
 PROBER = "mac-prober"  # asks whether the relay is well again
-CONTROLS = ("eio", "enospc", "clock", "onward")
+CONTROLS = {"eio": FSYNC, "enospc": FULL, "clock": CLOCK, "onward": FSYNC}  # builds, and the weather that shows them
 GAVE_UP = "nothing acknowledged gets lost"
+STARTS = 4  # in a round of damaged starts
 # What the log says where nobody caught a fault.
 UNCAUGHT = ("Traceback", "ends by a fault", "none can be raised", "Exception in thread")
 
@@ -68,7 +80,7 @@ UNCAUGHT = ("Traceback", "ends by a fault", "none can be raised", "Exception in 
 class ManagedRelay(RelayProcess):
     """A relay in the weather, under a service manager: if it ends by itself it is started again."""
 
-    options: tuple[str, ...] = ()
+    limits = ("--agent-reads", "500")  # otherwise those of everybody: a clock that jumps must not use them up
 
     def __init__(self, data: Path, scratch: Path, build: str | None) -> None:
         super().__init__(data, scratch, build)
@@ -86,6 +98,8 @@ class ManagedRelay(RelayProcess):
     def try_to_start(self) -> bool:
         """It may refuse, cleanly."""
         with self._turn:
+            if self._process is not None:  # the service manager was faster
+                return True
             before = len(self.log())
             process = self.launch()
             if self.is_ready(process):
@@ -98,6 +112,10 @@ class ManagedRelay(RelayProcess):
             self.ends["refused to start"] += 1
             return False
 
+    def is_stuck(self) -> bool:
+        """Whether it waits for fair weather."""
+        return self._process is None
+
     def must_start(self) -> None:
         if not self.try_to_start():
             raise RuntimeError(f"the relay did not start in fair weather: {self.log()[-500:]}")
@@ -105,11 +123,21 @@ class ManagedRelay(RelayProcess):
     def strike(self, kind: str, luck: random.Random) -> bool:
         """Whether there was a relay to be struck."""
         with self._turn:
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
                 return False
             self._is_down()
             {"cut": self.cut, "torn cut": partial(self.cut, luck), "kill": self.kill, "stop": self.stop}[kind]()
             return True
+
+    def stop(self) -> None:
+        """A disk that fails while the relay stops may make it give up."""
+        process = self._struck(signal.SIGTERM)
+        late = threading.Timer(PATIENCE, process.kill)
+        late.start()
+        code = self._reap(process)
+        late.cancel()
+        if code != 0 and not (code == 1 and GAVE_UP in self.log()):
+            self.complaints.append(f"it ended with {code} after SIGTERM: {self.log()[-500:]}")
 
     def storms(self) -> None:
         self._fair.clear()
@@ -153,21 +181,22 @@ class ManagedRelay(RelayProcess):
 class WeatherSender(Sender):
     """Also searches and downloads, and knows what a full disk may answer."""
 
-    choices = {**Sender.choices, "search": 3, "download": 2}
+    choices: Mapping[str, int] = {**Sender.choices, "search": 3, "download": 2}
 
     def __init__(self, relay: ManagedRelay, *arguments: Any, witness: Witness) -> None:
         super().__init__(relay, *arguments, transport=witness)
-        self._witness = witness
+        self._witness, self._times = witness, relay.times
         self._began = 0.0
         self._stored: list[tuple[str, bytes]] = []
 
     def search(self) -> None:
-        """What was acknowledged before can be found."""
+        """What was acknowledged before can be found; of what the index has no room for, as much as it has."""
         if self._posted:
-            post = self._luck.choice(self._posted)
+            post, began = self._luck.choice(self._posted), time.monotonic()
             with self._reading():
                 found = [hit["id"] for hit in self._client.search_messages(post.text.split()[-1])["results"]]
-                if found != [post.id]:
+                weather = self._times.meeting(began, time.monotonic())
+                if found != [post.id] and (found or not weather & spells.DISK.keys()):
                     self.told.refused.append(f"a search for {post.text.split()[-1]} found {found}, not {post.id}")
 
     def download(self) -> None:
@@ -211,24 +240,31 @@ class WeatherSender(Sender):
                 self.told.refused.append(f"{self._name} reads: refused with {error.code}")
 
 
+def read_long(data: Path, luck: random.Random, over: threading.Event) -> None:
+    """As a backup reads: one snapshot for a while, again and again, in the way of the checkpoints."""
+    while not over.is_set():
+        try:
+            with closing(
+                sqlite3.connect(f"file:{data}/agentchat.db?mode=ro", uri=True, isolation_level=None)
+            ) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                over.wait(luck.uniform(0.0, 0.1))
+        except sqlite3.Error:  # there is no database right now
+            pass
+        over.wait(luck.uniform(0.0, 0.1))
+
+
 class Round(NamedTuple):
     kind: str
-    calls: int
-    acknowledged: int
-    unanswered: int
-    refused: int  # for want of room
-    messages: int
-    spells: Counter[str]
-    strikes: Counter[str]
-    ends: Counter[str]
-    faults: Counter[str]
-    starts: Counter[str]  # damaged ones
-    recovery: float  # seconds, the slowest
     violations: list[str]
-
-
-def nothing(kind: str) -> Round:
-    return Round(kind, 0, 0, 0, 0, 0, Counter(), Counter(), Counter(), Counter(), Counter(), 0.0, [])
+    counts: Mapping[str, int] = {}
+    spells: Mapping[str, int] = {}
+    strikes: Mapping[str, int] = {}
+    ends: Mapping[str, int] = {}  # of relays that nobody struck
+    faults: Mapping[str, int] = {}  # calls of the system that failed
+    starts: Mapping[str, int] = {}  # on damaged directories
+    recovery: float = 0.0  # seconds, the slowest
 
 
 # Storms
@@ -237,7 +273,8 @@ def nothing(kind: str) -> Round:
 class Storm:
     """One round."""
 
-    def __init__(self, relay: ManagedRelay, beginning: Beginning, luck: random.Random) -> None:
+    def __init__(self, relay: ManagedRelay, beginning: Beginning, luck: random.Random, only: str | None = None) -> None:
+        self._only = only
         self._relay, self._beginning, self._luck = relay, beginning, luck
         self.told = Told([*beginning.posts], [], [], [], [], [], [], frozenset({"storage_full"}))
         self.keys: dict[str, str] = {}
@@ -280,15 +317,16 @@ class Storm:
             )
             for number in range(SENDERS)
         ]  # fmt: skip
-        plan, limits = spells.planned(luck, SENDERS * CALLS), [luck.randint(1, 50) for _ in range(3)]
+        plan, limits = spells.planned(luck, SENDERS * CALLS, self._only), [luck.randint(1, 50) for _ in range(3)]
         over, pace = threading.Event(), Pace()
-        with ThreadPoolExecutor(SENDERS + 3) as pool:
+        with ThreadPoolExecutor(SENDERS + 4) as pool:
             lists = [(AUDITOR, SHARED[0]), (AUDITOR, SHARED[1]), (AGENTS[0], DIRECT)]
             following = [
                 pool.submit(follow, relay, name, self.keys[name], channel, limit, over)
                 for (name, channel), limit in zip(lists, limits, strict=True)
             ]
             acting = [pool.submit(sender.run, pace, over) for sender in senders]
+            reading = pool.submit(read_long, relay.power.data, random.Random(luck.random()), over)
             try:
                 for spell in plan:
                     pace.wait(spell.after)
@@ -302,6 +340,7 @@ class Storm:
                 relay.clears()
                 relay.up.set()  # whoever still waits finds out what is the matter
             self.told.followed.extend(follower.result() for follower in following)
+            reading.result()
 
     def _cast(self, spell: Spell, pace: Pace, machine: Machine) -> None:
         relay, luck = self._relay, random.Random(spell.seed)
@@ -311,13 +350,13 @@ class Storm:
             spells.begin(relay.weather, spell.kind, luck)
             if spell.kind == CLOCK:
                 machine.register(relay.weather.ahead)
-            pace.wait((spell.after + spell.through) // 2)
+            pace.wait((spell.after + spell.through) // 2, unless=relay.is_stuck)
             if spell.strike:
                 self._strike(spell.strike)
                 if not (spell.in_it and relay.try_to_start()):
                     relay.clears()
                     relay.must_start()
-            pace.wait(spell.through)
+            pace.wait(spell.through, unless=relay.is_stuck)
             if spell.kind == CLOCK and luck.random() < 0.7:
                 relay.weather.clock()
             relay.clears()
@@ -342,16 +381,18 @@ class Storm:
                     hit["id"] == message["id"] for hit in client.search_messages(f"probe{self._probes}")["results"]
                 )
             except AgentChatError as error:
-                self.told.posts.append(post._replace(error=None if unknown(error) else error.code))
+                if post.id is None:
+                    self.told.posts.append(post._replace(error=None if unknown(error) else error.code))
                 time.sleep(0.02)
                 return False
 
     def _presence(self) -> Iterator[str]:
-        """Whoever calls now is seen now, by the clock of now."""
+        """Whoever posts now is seen now, by the clock of now."""
         relay = self._relay
         for name, key in self.keys.items():
+            post = Post(name, "roll-call", f"{name} is here", time.monotonic(), kind="status")
             with closing(Client(relay.url, key, agent=name)) as client:
-                client.check_board()
+                self.told.posts.append(answered(post, partial(client.send_message, kind="status")))
         now = time.time() + relay.weather.ahead
         with closing(Client(relay.url, self.keys[AUDITOR])) as auditor:
             listed = {
@@ -360,7 +401,7 @@ class Storm:
         for name in self.keys:
             seen = listed.get(name)
             if seen is None or abs(seconds(seen) - now) > 600:
-                yield f"{name} called just now and was seen at {seen}, {relay.weather.ahead:+.0f} s from the true time"
+                yield f"{name} posted just now and was seen at {seen}, {relay.weather.ahead:+.0f} s from the true time"
 
 
 def seconds(text: str) -> float:
@@ -378,8 +419,7 @@ def whole(data: Path) -> Iterator[str]:
     yield from (f"the doctor: {finding['text']}" for finding in found if finding["level"] == "problem")
 
 
-def storm(seed: str, home: Path, beginning: Beginning, broken: str | None) -> Round:
-    luck = random.Random(seed)
+def storm(luck: random.Random, home: Path, beginning: Beginning, broken: str | None) -> Round:
     with tempfile.TemporaryDirectory(prefix="round-", dir=home) as place:
         data, scratch = Path(place, "data"), Path(place, "scratch")
         shutil.copytree(beginning.data, data)
@@ -387,14 +427,110 @@ def storm(seed: str, home: Path, beginning: Beginning, broken: str | None) -> Ro
         for library in beginning.library.parent.glob("*.so"):
             shutil.copy(library, scratch)
         relay = ManagedRelay(data, scratch, broken or luck.choice([None, "hurried"]))
-        round_ = Storm(relay, beginning, luck)
+        played = Storm(relay, beginning, luck, CONTROLS.get(broken or ""))
         found: list[str] = []
         try:
-            found += round_.run()
+            for complaint in played.run():
+                found.append(complaint)
         except (AgentChatError, RuntimeError) as error:
-            found.append(f"the round ended early: {type(error).__name__} {error}")
+            found += [f"the round ended early: {type(error).__name__} {error}", *relay.complaints]
         finally:
             relay.close()
             faults = relay.weather.times()
             relay.weather.close()
-    return judged(round_, relay, faults, found)
+    return judged(played, relay, faults, found)
+
+
+def judged(played: Storm, relay: ManagedRelay, faults: Counter[str], found: list[str]) -> Round:
+    calls: list[Call] = [*played.told.posts, *played.told.uploads, *played.told.marks, *played.told.pins]
+    acknowledged = sum(map(is_acknowledged, calls))
+    if not (acknowledged and played.spells):
+        found.append("nothing was acknowledged, or there was no weather: the round proves nothing")
+    return Round(
+        "storm",
+        found,
+        counts={
+            "writes": len(calls),
+            "acknowledged": acknowledged,
+            "unanswered": sum(not is_acknowledged(call) and call.error is None for call in calls),
+            "refused for want of room": sum(call.error == "storage_full" for call in calls),
+        },
+        spells=played.spells,
+        strikes=played.strikes,
+        ends=relay.ends,
+        faults=faults,
+        recovery=played.recovery,
+    )
+
+
+# The campaign
+
+
+class Ground(NamedTuple):
+    """What all rounds of a campaign begin with."""
+
+    home: Path
+    beginning: Beginning
+    stopped: World
+    killed: World
+
+
+def prepared(home: Path) -> Ground:
+    beginning = begin(home)
+    powercut.build(beginning.library.parent, weather.SOURCE)
+    for name in ("stopped", "killed"):
+        (home / name).mkdir()
+    return Ground(home, beginning, damaged.stopped(home / "stopped"), damaged.killed(home / "killed"))
+
+
+def run_round(seed: int, number: int, ground: Ground, broken: str | None = None) -> Round:
+    """Two of three are storms; a broken relay has nothing else, since starts are not what it breaks."""
+    luck = random.Random(f"{seed}/{number}")
+    if luck.random() < 2 / 3 or broken:
+        return storm(luck, ground.home, ground.beginning, broken)
+    starts: Counter[str] = Counter()
+    complaints: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="round-", dir=ground.home) as place:
+        for number in range(STARTS):
+            start = damage_rounds.start(ground.stopped, ground.killed, Path(place, str(number)), luck)
+            starts[start.outcome] += 1
+            complaints += start.complaints
+    return Round("damaged starts", complaints, starts=starts)
+
+
+def campaign(seed: int, numbers: Sequence[int], broken: str | None) -> Iterator[Round]:
+    """The rounds, each failed one told in one line."""
+    with tempfile.TemporaryDirectory(prefix="agentchat-faults-") as place:
+        ground = prepared(Path(place))
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            results = pool.map(lambda number: run_round(seed, number, ground, broken), numbers)
+            yield from rounds.told(seed, numbers, results)
+
+
+def summary_of(seed: int, numbers: Sequence[int], results: Sequence[Round]) -> dict[str, Any]:
+    def total(member: str) -> dict[str, int]:
+        return dict(sorted(sum((Counter(getattr(result, member)) for result in results), Counter[str]()).items()))
+
+    return {
+        "seed": seed,
+        "rounds": len(results),
+        "failed rounds": rounds.failed(numbers, results),
+        **total("counts"),
+        "spells of weather": total("spells"),
+        "calls of the system that failed": total("faults"),
+        "strikes": total("strikes"),
+        "ends by itself": total("ends"),
+        "damaged starts": total("starts"),
+        "slowest recovery, ms": round(1000 * max((result.recovery for result in results), default=0.0)),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    def run(seed: int, numbers: Sequence[int], broken: str | None) -> dict[str, Any]:
+        return summary_of(seed, numbers, list(campaign(seed, numbers, broken)))
+
+    return rounds.main("tests.faults.disk_campaign", __doc__ or "", [*CONTROLS], run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentchat import cli
 from agentchat_relay import relay
-from agentchat_relay.cli import serve
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
@@ -128,7 +128,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
     if broken in ("onward", "hurried"):
         sqlite._BETWEEN_CHECKPOINTS = HURRY
     relay.serve = functools.partial(relay.serve, **options.get(broken, {}))
-    return serve.main(arguments)
+    return cli.main(["serve", *arguments])
 
 
 if __name__ == "__main__":

@@ -217,13 +217,11 @@ def begin(home: Path) -> Beginning:
         keys = {name: token(relay.url, data, name) for name in (*AGENTS, AUDITOR)}
         with Client(relay.url, keys[AUDITOR]) as auditor:
             posts = [
-                _answered(Post(AUDITOR, channel, f"the first message of {channel}", 0.0), auditor.send_message)
+                answered(Post(AUDITOR, channel, f"the first message of {channel}", 0.0), auditor.send_message)
                 for channel in SHARED
             ]
             first = Post(AUDITOR, DIRECT, f"@{AGENTS[0]} the first of all", 0.0, notifies=(AGENTS[0],))
-            posts.append(
-                _answered(first, lambda _, text: auditor.send_direct_message(AGENTS[0], text.split(" ", 1)[1]))
-            )
+            posts.append(answered(first, lambda _, text: auditor.send_direct_message(AGENTS[0], text.split(" ", 1)[1])))
         for name in AGENTS:
             join(relay.url, keys[name])
         relay.stop()
@@ -246,7 +244,7 @@ def unknown(error: AgentChatError) -> bool:
     return isinstance(error, errors.NetworkError | errors.Unavailable)
 
 
-def _answered(post: Post, call: Callable[[str, str], types.SentMessage]) -> Post:
+def answered(post: Post, call: Callable[[str, str], types.SentMessage]) -> Post:
     """The post with what came of it."""
     try:
         message = call(post.channel, post.text)["message"]
@@ -362,7 +360,7 @@ class Sender:
         mine = {post.key for post in self._keyed_and_acknowledged()}
         if mine:
             post = self._new()._replace(key=self._luck.choice(sorted(filter(None, mine))))
-            self._record(_answered(post, self._client.with_options(idempotency_key=post.key).send_message))
+            self._record(answered(post, self._client.with_options(idempotency_key=post.key).send_message))
 
     def _keyed_and_acknowledged(self) -> list[Post]:
         keys = {post.key for post, _ in self._keyed}
@@ -370,7 +368,7 @@ class Sender:
 
     def _send(self, post: Post, call: Callable[..., types.SentMessage] | None = None) -> None:
         call = call or self._client.send_message
-        post = _answered(post._replace(began=time.monotonic()), call)
+        post = answered(post._replace(began=time.monotonic()), call)
         self._record(post)
         if post.key:
             self._keyed.append((post._replace(id=None, at=None, error=None, ended=Post._field_defaults["ended"]), call))
@@ -639,13 +637,13 @@ def _round(relay: RelayProcess, beginning: Beginning, luck: random.Random) -> Ro
     if "Traceback" in relay.log():
         found.append(f"the relay's log: {relay.log()[-300:]}")
     calls = _calls(told)
-    acknowledged = sum(map(_is_acknowledged, calls))
+    acknowledged = sum(map(is_acknowledged, calls))
     if not (acknowledged and strikes):
         found.append("nothing was acknowledged, or nothing was struck: the round proves nothing")
     return Round(
         calls=len(calls),
         acknowledged=acknowledged,
-        unanswered=sum(not _is_acknowledged(call) and call.error is None for call in calls),
+        unanswered=sum(not is_acknowledged(call) and call.error is None for call in calls),
         messages=stored,
         strikes=strikes,
         violations=found,
@@ -667,7 +665,7 @@ def _calls(told: Told) -> list[Call]:
     return [*told.posts, *told.uploads, *told.marks, *told.pins]
 
 
-def _is_acknowledged(call: Call) -> bool:
+def is_acknowledged(call: Call) -> bool:
     match call:
         case Post():
             return call.id is not None

@@ -42,7 +42,7 @@ def print_table(summary: dict[str, Any]) -> None:
         rows[name] = sum(summary[name].values())
         rows.update({f"  {kind}": times for kind, times in summary[name].items()})
     for name, value in rows.items():
-        print(f"{name:<28}{value:>8}")
+        print(f"{name:<32}{value:>8}")
 
 
 def main(

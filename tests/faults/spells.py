@@ -20,8 +20,8 @@ from tests.faults.weather import ALWAYS, BLOBS, DATABASE, EVERYWHERE, FOLDERS, L
 
 LONGEST_ANSWER = 15.0  # seconds; anything near it is a hang
 LONGEST_RECOVERY = 10.0
-FULL, CLOCK = "full disk", "clock"
-DISK = {FULL: 4, "failing fsync": 5, "failing writes": 2, "failing reads": 2, "read-only disk": 2, "no permission": 1}
+FULL, FSYNC, CLOCK = "full disk", "failing fsync", "clock"
+DISK = {FULL: 4, FSYNC: 5, "failing writes": 2, "failing reads": 2, "read-only disk": 2, "no permission": 1}
 KINDS = {**DISK, CLOCK: 5}
 
 
@@ -36,15 +36,15 @@ class Spell(NamedTuple):
     in_it: bool  # whether the relay is started while it lasts
 
 
-def planned(luck: random.Random, calls: int) -> list[Spell]:
-    """Two to four spells, with fair weather between them."""
+def planned(luck: random.Random, calls: int, only: str | None = None) -> list[Spell]:
+    """Two to four spells, with fair weather between them; for a control of the kind that it needs."""
     number = luck.randint(2, 4)
     marks = sorted(luck.sample(range(calls // 20, calls * 9 // 10), 2 * number))
     return [
         Spell(
             after=after,
             through=through,
-            kind=luck.choices([*KINDS], [*KINDS.values()])[0],
+            kind=only or luck.choices([*KINDS], [*KINDS.values()])[0],
             seed=luck.random(),
             strike=luck.choice(["cut", "torn cut", "kill", "stop"]) if luck.random() < 0.5 else None,
             in_it=luck.random() < 0.5,

@@ -1,7 +1,7 @@
 """schemathesis tries the relay out against its own description, call by call and in chains of calls.
 
-It finds nothing. `make test-matrix` gives it a minute; for longer, in the same environment:
-AGENTCHAT_EXAMPLES=1000 .venv-operation/bin/python -m pytest -m operation tests/operation
+It finds nothing. `make test-matrix` gives it a minute; for longer, after that:
+AGENTCHAT_EXAMPLES=1000 AGENTCHAT_SECONDS=600 .venv-operation/bin/python -m pytest -m operation tests/operation
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any
 import pytest
 
 from agentchat import Client
+from agentchat.contract import OPERATIONS
 from agentchat.errors import NotFound
+from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.openapi import document
@@ -30,16 +33,13 @@ from agentchat_relay.settings import Settings
 
 pytestmark = pytest.mark.operation
 
-EXAMPLES = int(os.environ.get("AGENTCHAT_EXAMPLES", "40"))  # of each operation; the chains are five times as many
-# Of what is refused no chain is made, so that these send what is right, but for NUL.
-CHAINS = f"""
-[phases.stateful.generation]
-mode = "positive"
-allow-x00 = true
-max-examples = {5 * EXAMPLES}
-"""
+EXAMPLES = int(os.environ.get("AGENTCHAT_EXAMPLES", "30"))  # calls made up of each operation
+SECONDS = int(os.environ.get("AGENTCHAT_SECONDS", "15"))  # for chains of calls
+CALLS = ("--phases=examples,coverage,fuzzing",)
+CHAINS = ("--phases=stateful", f"--max-time={SECONDS}")
 HERE = Path(__file__).parent
 SETTINGS = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0, trusted_proxies=("127.0.0.1",))
+NAMES = [f"name-{n}" for n in range(15)]  # each of an agent, of a channel and of a space: some will be deleted
 OF_OPERATORS = "^/(metrics|api/v2/(admin|register))"
 
 
@@ -56,16 +56,21 @@ class Tried:
             messages = [client.send_message("general", f"@mac-ann number {n}")["message"]["id"] for n in range(3)]
             path = client.upload_file("general", "report.md", "text")["file"]["path"]
             link = client.get_file_url(path)["signed_url"]
+            for name in NAMES:
+                client.send_message(name, "Here.")
+                relay.space(name)
+                relay.token(name)
         self.known = {
             "agents": ["mac-ann", "mac-bob"],
             "channels": ["general", "project-demo", "tech-python"],
             "messages": messages,
-            "names": ["mac-ann", "mac-bob", "general", "main", "elsewhere"],
+            "names": NAMES,
             "paths": [path],
             "secrets": [secret],
-            "spaces": ["main", "elsewhere"],
+            "spaces": ["main"],
             "tokens": [link.rpartition("/")[2]],
         }
+        self._as_operator = {"authorization": f"Bearer {secret}"}
         self.as_operator = f"[auth.openapi]\nadminCredential = {{ bearer = {json.dumps(secret)} }}\n"
 
     def as_agents(self) -> str:
@@ -81,7 +86,7 @@ class Tried:
     def run(self, credentials: str, *options: str) -> subprocess.CompletedProcess[str]:
         known = "".join(f"[dictionaries.{name}]\nvalues = {json.dumps(them)}\n" for name, them in self.known.items())
         settings = self.directory / "schemathesis.toml"
-        settings.write_text((HERE / "schemathesis.toml").read_text() + CHAINS + credentials + known)
+        settings.write_text((HERE / "schemathesis.toml").read_text() + credentials + known)
         command = [Path(sys.executable).with_name("schemathesis"), "--config-file", settings, "run", "--no-color"]
         command += ["--continue-on-failure", f"--max-examples={EXAMPLES}", *options, f"{self.relay.url}/openapi.json"]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "addresses.py")}
@@ -90,6 +95,13 @@ class Tried:
         )
         print(done.stdout, done.stderr)  # with how to repeat what was found
         return done
+
+    def succeeded(self) -> set[str]:
+        """The operations that did at least once what they are for."""
+        request = urllib.request.Request(f"{self.relay.url}/metrics", headers=self._as_operator)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            page = answer.read().decode()
+        return {*re.findall(r'^agentchat_requests_total\{operation="(\w+)",code="ok"\} [1-9]', page, re.M)}
 
 
 @pytest.fixture
@@ -108,15 +120,29 @@ def test_the_description_is_valid_by_the_specification() -> None:
         schemathesis.openapi.from_dict(wrong).validate()
 
 
-def test_operations_of_agents_do_what_the_description_says(tried: Tried) -> None:
-    done = tried.run(tried.as_agents(), "--exclude-path-regex", OF_OPERATORS)
+def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
+    done = tried.run(tried.as_agents(), *CALLS, "--exclude-path-regex", OF_OPERATORS)
     assert done.returncode == 0
+    assert tried.succeeded() >= {*OPERATIONS} - {"get_file_url"} | {"root", "health", "openapi", "linked_file"}
 
 
-def test_operations_of_operators_do_what_the_description_says(tried: Tried) -> None:
+def test_what_agents_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
+    done = tried.run(tried.as_agents(), *CHAINS, "--exclude-path-regex", OF_OPERATORS)
+    assert done.returncode == 0
+    assert tried.succeeded() >= {"get_message", "mark_mentions_read", "send_message", "download_file"}
+
+
+def test_what_operators_call_does_what_the_description_says(tried: Tried) -> None:
     """On a relay of its own: they delete agents and replace keys."""
-    done = tried.run(tried.as_operator, "--include-path-regex", OF_OPERATORS)
+    done = tried.run(tried.as_operator, *CALLS, "--include-path-regex", OF_OPERATORS)
     assert done.returncode == 0
+    assert tried.succeeded() >= {*ADMINISTRATION, "register_machine", "metrics"}
+
+
+def test_what_operators_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
+    done = tried.run(tried.as_operator, *CHAINS, "--include-path-regex", OF_OPERATORS)
+    assert done.returncode == 0
+    assert tried.succeeded() >= {"agent_token", "agent_grant", "agent_delete", "machine_revoke"}
 
 
 def mistaken(parts: Parts) -> dict[tuple[str, str], Handler]:
@@ -172,7 +198,7 @@ def test_a_relay_that_shows_what_is_in_another_space_is_found_out(tmp_path: Path
     with running(settings=SETTINGS, make_routes=leaking) as relay:
         tried = Tried(relay, tmp_path)
         chosen = only("send_message", "get_message")
-        done = tried.run(tried.as_agents(), "--phases=stateful", "--max-failures=1", "--no-shrink", *chosen)
+        done = tried.run(tried.as_agents(), *CHAINS, "--max-failures=1", "--no-shrink", *chosen)
     assert done.returncode == 1
     assert "`elsewhere` received" in done.stdout or "`main` received" in done.stdout
 

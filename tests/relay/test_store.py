@@ -324,7 +324,7 @@ def test_a_search_sees_what_was_acknowledged_before(peek: Peek):
 
 def found(peek: Peek, text: str) -> list[str]:
     places = [place_of(space_id=peek.agent.space_id)]
-    rows = peek.ask(Lane.SEARCH, lambda tx: tx.search(read_query(text), places=places, limit=1000))
+    rows = peek.ask(Lane.SEARCH, lambda tx: tx.search(read_query(text), places=places, limit=1000).rows)
     return [row["content"] for row in rows]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from agentchat_relay.keeping import progress, snapshot
 from agentchat_relay.keeping.progress import Progress, size
-from agentchat_relay.store import fulltext
+from agentchat_relay.store import fulltext, index
 from tests.relay.keeping.conftest import OK, WRONG, Admin, Board
 
 CLEAR = "\r\x1b[K"
@@ -110,7 +110,7 @@ def test_every_command_tells_how_far_it_is(
 def test_a_rebuilt_index_and_a_restore_tell_how_far_they_are(
     board: Board, admin: Admin, at_once: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fulltext, "_CHUNK", 2)
+    monkeypatch.setattr(index, "_CHUNK", 2)
     monkeypatch.setattr(fulltext, "_LONGEST_CATCH_UP", 0.0)
     (board.path / "search.db").unlink()
     assert "Making the search index: " in admin("doctor", "--repair", "--data", board.path).err

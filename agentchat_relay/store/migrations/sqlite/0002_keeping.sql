@@ -13,7 +13,7 @@ INSERT INTO marks VALUES ('purged_message', 0); -- the highest id among them, wh
 
 -- Contents that no file names any more, until they are removed.
 CREATE TABLE dropped_blobs (
-    space_id INTEGER NOT NULL,
+    space_id INTEGER NOT NULL REFERENCES spaces,
     hash TEXT NOT NULL,
     PRIMARY KEY (space_id, hash)
 ) WITHOUT ROWID;
