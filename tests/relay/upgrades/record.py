@@ -116,6 +116,7 @@ class Team:
         self._talk()
         self._files()
         self._read()
+        self._keep()
         self._leave()
 
     def _people(self) -> None:
@@ -197,6 +198,13 @@ class Team:
             done = [row["mention_id"] for row in found[::2]]
             self.do(who, "POST", "/api/v2/mentions", {"mention_ids": done})
 
+    def _keep(self) -> None:
+        """For so long that no test will live to see it purged."""
+        admin = "/api/v2/admin"
+        self.do("admin", "POST", f"{admin}/spaces/update", {"name": "team-b", "retention": 36_500})
+        self.do("admin", "POST", f"{admin}/channels/update", {"name": "tech-sql", "retention": 30_000})
+        self.do("admin", "POST", f"{admin}/channels/update", {"name": "notes", "retention": 0})
+
     def _leave(self) -> None:
         admin = "/api/v2/admin"
         self.do("admin", "POST", f"{admin}/machines/revoke", {"name": "old-box"})
@@ -216,7 +224,7 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
         request = Request(who, verb, path, body)
         yield request, ask(relay.url, credentials, request)
 
-    for path in ("agents", "agents?space=team-b", "machines", "spaces"):
+    for path in ("agents", "agents?space=team-b", "machines", "spaces", "channels", "channels?space=team-b"):
         yield from tell("admin", f"/api/v2/admin/{path}")
     for who in credentials:
         if who != "admin":
