@@ -53,6 +53,7 @@ test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/
 faults: .venv/ready
 	$(BIN)/python -m tests.faults.campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.relay_campaign --rounds $(ROUNDS) --seed $(SEED)
+	$(BIN)/python -m tests.faults.disk_campaign --rounds $(ROUNDS) --seed $(SEED)
 
 bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)

@@ -11,6 +11,8 @@ import os
 import re
 import sqlite3
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agentchat.errors import AgentChatError, NotConfigured, StorageFull, Unavailable
@@ -36,15 +38,24 @@ def check(database: str) -> None:
 
 def make_files(directory: str) -> None:
     """The other files of a database get the mode of the first."""
+    for name in ("agentchat.db", "search.db"):
+        os.close(os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT, 0o600))
+    sync_directory(directory)
+
+
+@contextmanager
+def disk_faults(directory: str) -> Iterator[None]:
+    """Faults of the disk at a start, in words."""
     try:
-        for name in ("agentchat.db", "search.db"):
-            os.close(os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT, 0o600))
-        sync_directory(directory)
+        yield
     except OSError as error:
+        where = error.filename or directory
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"The disk of {directory} is full. Make room, then start again.") from error
+        if error.errno == errno.EIO:
+            raise Unavailable(f"Cannot use {where}: {error.strerror}. Look at the disk, then start again.") from error
         raise NotConfigured(
-            f"Cannot use {error.filename or directory}: {error.strerror}. It must be of the user that runs the relay."
+            f"Cannot use {where}: {error.strerror}. It must be of the user that runs the relay."
         ) from error
 
 

@@ -94,8 +94,9 @@ class Sqlite:
         self._give_up = give_up
         self._checkpoint_at, self._checkpoint_step = monotonic() + _BETWEEN_CHECKPOINTS, _CHECKPOINT_STEPS
         self._cut_short = False
-        damage.check(self.path)
-        damage.make_files(str(directory))
+        with damage.disk_faults(str(directory)):
+            damage.check(self.path)
+            damage.make_files(str(directory))
         self._shared = Shared()
         self._messages = 0
         self._group_calls, self._commit_seconds = Histogram(GROUP_CALLS), Histogram(COMMIT_SECONDS)
@@ -106,9 +107,10 @@ class Sqlite:
         self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer)
         started: list[LaneThread] = []
         try:
-            for lane in (self._writer, self._reader, self._fulltext.lane):
-                lane.start()
-                started.append(lane)
+            with damage.disk_faults(str(directory)):
+                for lane in (self._writer, self._reader, self._fulltext.lane):
+                    lane.start()
+                    started.append(lane)
         except BaseException:
             for lane in started:
                 lane.close()

@@ -66,11 +66,16 @@ from tests.faults.relay_campaign import (
     token,
     unknown,
 )
-from tests.faults.spells import CLOCK, DOWN, FSYNC, FULL, Answer, Spell, Times, Witness
+from tests.faults.spells import CHECKPOINT, CLOCK, DOWN, FSYNC, FULL, Answer, Spell, Times, Witness
 from tests.faults.weather import Weather
 
 PROBER = "mac-prober"  # asks whether the relay is well again
-CONTROLS = {"eio": FSYNC, "enospc": FULL, "clock": CLOCK, "onward": FSYNC}  # builds, and the weather that shows them
+CONTROLS = {
+    "eio": FSYNC,
+    "enospc": FULL,
+    "clock": CLOCK,
+    "onward": CHECKPOINT,
+}  # builds, and the weather that shows them
 GAVE_UP = "nothing acknowledged gets lost"
 STARTS = 4  # in a round of damaged starts
 # What the log says where nobody caught a fault.

@@ -20,8 +20,16 @@ from tests.faults.weather import ALWAYS, BLOBS, DATABASE, EVERYWHERE, FOLDERS, L
 
 LONGEST_ANSWER = 15.0  # seconds; anything near it is a hang
 LONGEST_RECOVERY = 10.0
-FULL, FSYNC, CLOCK = "full disk", "failing fsync", "clock"
-DISK = {FULL: 4, FSYNC: 5, "failing writes": 2, "failing reads": 2, "read-only disk": 2, "no permission": 1}
+FULL, FSYNC, CHECKPOINT, CLOCK = "full disk", "failing fsync", "failing checkpoint", "clock"
+DISK = {
+    FULL: 4,
+    FSYNC: 4,
+    CHECKPOINT: 3,
+    "failing writes": 2,
+    "failing reads": 2,
+    "read-only disk": 2,
+    "no permission": 1,
+}
 KINDS = {**DISK, CLOCK: 5}
 
 
@@ -59,8 +67,10 @@ def begin(weather: Weather, kind: str, luck: random.Random) -> None:
         case "full disk":
             weather.full(luck.choice([0, 0, 5_000, 100_000]))
         case "failing fsync":
-            places = luck.choice([LOG, DATABASE, DATABASE, LOG | DATABASE, SEARCH, BLOBS | FOLDERS, EVERYWHERE])
+            places = luck.choice([LOG, LOG, LOG | DATABASE, SEARCH, BLOBS | FOLDERS, EVERYWHERE])
             weather.failing("syncs", errno.EIO, places, times=times)
+        case "failing checkpoint":
+            weather.failing("syncs", errno.EIO, DATABASE, times=luck.choice([1, 1, 3]))
         case "failing writes":
             places = luck.choice([LOG, DATABASE, SEARCH, BLOBS, EVERYWHERE])
             weather.failing("writes", errno.EIO, places, times=times)
