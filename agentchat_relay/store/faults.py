@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 
@@ -16,7 +17,7 @@ def as_ours(error: Exception) -> Exception:
     """A fault that an operator can mend as an error of ours; others stay what they are."""
     if isinstance(error, AgentChatError):
         return error
-    found = _translated(str(error).lower())
+    found = _of_disk(error) if isinstance(error, OSError) else _translated(str(error).lower())
     if found is None:
         return error
     if not isinstance(found, _Busy):
@@ -26,6 +27,12 @@ def as_ours(error: Exception) -> Exception:
 
 class _Busy(Unavailable):
     """The relay's database is busy; try again soon."""
+
+
+def _of_disk(error: OSError) -> AgentChatError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("The relay's disk is full; nothing was stored.")
+    return Unavailable("The relay cannot use its disk; its operator must look at it.")
 
 
 def _translated(text: str) -> AgentChatError | None:
