@@ -136,14 +136,16 @@ def test_what_operators_call_does_what_the_description_says(tried: Tried) -> Non
     """On a relay of its own: they delete agents and replace keys."""
     done = tried.run(tried.as_operator, *CALLS, "--include-path-regex", OF_OPERATORS)
     assert done.returncode == 0
-    # What wants one of two arguments, and not both, is hit by chance.
-    assert tried.succeeded() >= {*ADMINISTRATION, "register_machine", "metrics"} - {"channel_update"}
+    # What needs an agent is up to the chains, which make one: here they are deleted sooner or later. What wants one of
+    # two arguments, and not both, is hit by chance.
+    by_chance = {name for name in ADMINISTRATION if name.startswith("agent_")} - {"agent_token"} | {"channel_update"}
+    assert tried.succeeded() >= {*ADMINISTRATION, "register_machine", "metrics"} - by_chance
 
 
 def test_what_operators_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
     done = tried.run(tried.as_operator, *CHAINS, "--include-path-regex", OF_OPERATORS)
     assert done.returncode == 0
-    assert tried.succeeded() >= {"agent_token", "agent_grant", "agent_delete", "machine_revoke"}
+    assert tried.succeeded() >= {"agent_token", "agent_grant", "agent_update", "agent_delete", "machine_revoke"}
 
 
 def mistaken(parts: Parts) -> dict[tuple[str, str], Handler]:
