@@ -39,6 +39,7 @@ class Blobs:
         self.temporary = os.path.join(self._root, "tmp")
         self._durable = {self._root}
         self._awaited = Counter[tuple[int, str]]()  # contents whose files are not in the store yet
+        self._leaving: set[tuple[int, str]] = set()  # contents about to be removed, that nobody came for since
         self._guard = threading.Lock()
         try:
             self._prepare()
@@ -76,6 +77,7 @@ class Blobs:
         file calls `settled` after that."""
         with self._guard:
             self._awaited[space_id, sha256] += 1
+            self._leaving.discard((space_id, sha256))
         try:
             self._place(temporary, self._path(space_id, sha256))
         except BaseException:
@@ -101,12 +103,21 @@ class Blobs:
 
     def drop(self, space_id: int, sha256: str, is_named: Callable[[], bool]) -> bool:
         """Remove a content, unless a file names it. False: not now, because of an upload or a backup."""
-        with disk_faults(), _locked(self._root, fcntl.LOCK_EX) as alone, self._guard:
-            if not alone or (space_id, sha256) in self._awaited:
-                return False
-            if not is_named():  # asked in here, so that no upload finds the content and loses it
-                with suppress(FileNotFoundError):
-                    os.unlink(self._path(space_id, sha256))
+        content = space_id, sha256
+        with disk_faults(), _locked(self._root, fcntl.LOCK_EX) as alone:
+            with self._guard:
+                if not alone or content in self._awaited:
+                    return False
+                self._leaving.add(content)
+            # Not behind the guard: the answer may come by way of somebody who waits in `settled`.
+            named = is_named()
+            with self._guard:
+                if content not in self._leaving:  # an upload came for it meanwhile
+                    return False
+                self._leaving.remove(content)
+                if not named:
+                    with suppress(FileNotFoundError):
+                        os.unlink(self._path(space_id, sha256))
             return True
 
     def _path(self, space_id: int, sha256: str) -> str:

@@ -30,8 +30,8 @@ _log = logging.getLogger("agentchat.relay")
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class Doubt:
-    """Whether the clock can be believed: not while it differs by more than an hour from what a steady one says."""
+class DoubtedClock:
+    """A clock that is not believed while it differs by more than an hour from what a steady one says."""
 
     def __init__(
         self,
@@ -42,16 +42,18 @@ class Doubt:
         self._difference = clock() - steady()
         self._until = steady() + _AT_FIRST
 
-    def __bool__(self) -> bool:
-        at, difference = self._steady(), self._clock() - self._steady()
+    def believed(self) -> int | None:
+        """The time in microseconds, or None while it is in doubt. The very reading that was looked at is given."""
+        steady, clock = self._steady(), self._clock()
+        difference = clock - steady
         if abs(jump := difference - self._difference) > _HOUR:
             _log.warning(
                 "The clock jumped by %+.0f s. Nothing is purged by it in the next hour; set it right if it is wrong.",
                 jump,
             )
-            self._until = at + _HOUR
+            self._until = steady + _HOUR
         self._difference = difference
-        return at < self._until
+        return int(clock * 1e6) if steady >= self._until else None
 
 
 class Chores:
@@ -61,7 +63,7 @@ class Chores:
         self._ask = parts.ask
         self._store = parts.store
         self._blobs: Blobs = parts.blobs
-        self._doubt = Doubt()
+        self._clock = DoubtedClock()
         self._task: asyncio.Task[None] | None = None
         self._purged = self._failed = 0
         parts.metrics.counter(
@@ -81,8 +83,7 @@ class Chores:
 
     async def _run(self) -> None:
         while True:
-            doubt = bool(self._doubt)
-            for chore in (self._tidy,) if doubt else (self._sweep, self._purge, self._tidy):
+            for chore in (self._sweep, self._purge, self._tidy):
                 await self._try(chore)
             await asyncio.sleep(_BETWEEN)
 
@@ -98,14 +99,19 @@ class Chores:
             pass
 
     async def _purge(self) -> None:
-        for channel_id in await self._ask(Lane.READ, retention.due):
+        if (at := self._clock.believed()) is None:
+            return
+        for channel_id in await self._ask(Lane.READ, partial(retention.due, at=at)):
             while purged := await self._portion(partial(retention.purge, channel_id=channel_id)):
                 self._purged += purged
 
     async def _portion(self, call: Callable[..., int]) -> int:
-        """Have a portion deleted, then leave the writer to the others for a while."""
+        """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
+        portion goes by a time that was looked at for itself."""
+        if (at := self._clock.believed()) is None:
+            return 0
         began = time.monotonic()
-        deleted: int = await self._ask(Lane.WRITE, call)
+        deleted: int = await self._ask(Lane.WRITE, partial(call, at=at))
         await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
         return deleted
 

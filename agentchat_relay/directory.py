@@ -103,7 +103,8 @@ class Directory:
     def _unusable(self, error: OSError) -> AgentChatError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFull(f"The disk of {self.path} is full. Make room, then try again.")
-        return NotConfigured(f"Cannot use {self.path} as data directory: {error.strerror}.")
+        reason = "it is not a directory" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror
+        return NotConfigured(f"Cannot use {self.path} as data directory: {reason}.")
 
     def release(self) -> None:
         if self._lock is not None:

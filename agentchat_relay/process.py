@@ -25,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OverflowError:
         raise InvalidArguments(f"--port must be from 0 to 65535, got {port}") from None
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # the resolver's numbers are below 0
             raise InvalidArguments(f"--host {host} is no address of this machine") from error
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise Conflict(f"Cannot listen on {host} port {port}: {reason}. Another port: --port 0 takes any.") from error

@@ -32,6 +32,7 @@ from ..service.operations import ADMIN_SERVICES
 from ..store.seam import Lane
 from ..store.sqlite import Sqlite
 from . import keeping
+from .options import directory as named
 from .serve import default_directory
 
 R = TypeVar("R")
@@ -136,7 +137,11 @@ def _store(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict
 def _parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
-    data: dict[str, Any] = {"metavar": "DIR", "help": "the relay's data directory (default: ~/.agentchat/relay)"}
+    data: dict[str, Any] = {
+        "type": named,
+        "metavar": "DIR",
+        "help": "the relay's data directory (default: ~/.agentchat/relay)",
+    }
     common.add_argument("--data", default=argparse.SUPPRESS, **data)
     parser = Parser("agentchat admin", description="Administer a relay, running or not.", allow_abbrev=False)
     parser.add_argument("--data", **data)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..directory import Directory, Holder
+from .options import directory as named
 from .options import seconds
 
 _RELAY = "a relay"
@@ -39,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, text: str, codes: str, wait: float) -> argparse.ArgumentParser:
         codes = f"exit codes: {codes}, {_NOT_RUNNING} it does not run"
         command = commands.add_parser(name, description=text, epilog=codes, allow_abbrev=False)
-        command.add_argument("--data", metavar="DIR", help="the relay's data directory (default: ~/.agentchat/relay)")
+        command.add_argument(
+            "--data", type=named, metavar="DIR", help="the relay's data directory (default: ~/.agentchat/relay)"
+        )
         longest = f"the longest wait (default: {wait:g})"
         command.add_argument("--wait", type=seconds, default=wait, metavar="SECONDS", help=longest)
         return command

@@ -144,12 +144,21 @@ def _arguments(option: Option) -> dict[str, Any]:
     arguments: dict[str, Any] = {"dest": option.name, "help": option.help}
     if option.choices:
         return {**arguments, "choices": option.choices}
+    if option.name == "data":
+        return {**arguments, "type": directory, "metavar": option.metavar}
     match option.default:
         case bool():
             return {**arguments, "action": argparse.BooleanOptionalAction}
         case list():
             return {**arguments, "action": "append", "metavar": option.metavar}
     return {**arguments, "type": type(option.default), "metavar": option.metavar}
+
+
+def directory(text: str) -> str:
+    """The value of an option that names one. A script whose variable is unset must not meet another relay."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a directory, got nothing")
+    return text
 
 
 def seconds(text: str) -> float:

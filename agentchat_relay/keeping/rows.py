@@ -83,6 +83,10 @@ def check_form(visit: Visit, database: sqlite3.Connection) -> bool:
             f"A newer version of the relay wrote this database (migration {found}, known are {snapshot.NEWEST}).",
             "Use the agentchat of that version.",
         )
+    elif not found and database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        visit.problem(
+            "form", "agentchat.db is the database of another program.", "Name the right directory: --data DIR."
+        )
     elif found < snapshot.NEWEST:
         visit.warn(
             "form",

@@ -23,17 +23,17 @@ class Blob(NamedTuple):
     hash: str
 
 
-def due(tx: Reading) -> list[int]:
-    """The channels that have something to purge."""
-    return [row["id"] for row in tx.all("channels_due", now=tx.now, day=DAY)]
+def due(tx: Reading, at: int) -> list[int]:
+    """The channels that have something to purge at this time, which is the caller's: the store's clock may jump."""
+    return [row["id"] for row in tx.all("channels_due", now=at, day=DAY)]
 
 
-def purge(tx: Writing, channel_id: int) -> int:
+def purge(tx: Writing, channel_id: int, at: int) -> int:
     """Delete a portion of what a channel has kept long enough; returns how much that was."""
     kept = tx.the("retention_of", id=channel_id)
     if not kept["days"]:
         return 0
-    before = tx.now - kept["days"] * DAY
+    before = at - kept["days"] * DAY
     messages = tx.all("messages_due", channel_id=channel_id, before=before, limit=_PORTION)
     if messages:
         _purge_messages(tx, channel_id, kept, messages)

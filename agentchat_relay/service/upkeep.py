@@ -28,10 +28,10 @@ def make_space(tx: Writing, name: str) -> None:
         channels.create(tx, space_id, channel, by=None)
 
 
-def sweep(tx: Writing) -> int:
-    """Delete a portion of what is too old; returns how much that was."""
-    swept = tx.run("sweep_nonces", before=tx.now - _NONCES)
-    swept += tx.run("sweep_answers", before=tx.now - KEEP_DAYS * _DAY, limit=_PORTION)
+def sweep(tx: Writing, at: int) -> int:
+    """Delete a portion of what is too old at this time; returns how much that was."""
+    swept = tx.run("sweep_nonces", before=at - _NONCES)
+    swept += tx.run("sweep_answers", before=at - KEEP_DAYS * _DAY, limit=_PORTION)
     for space in tx.all("space_ids"):
-        swept += tx.run("sweep_events", space_id=space["id"], before=tx.now - _EVENT_DAYS * _DAY, limit=_PORTION)
+        swept += tx.run("sweep_events", space_id=space["id"], before=at - _EVENT_DAYS * _DAY, limit=_PORTION)
     return swept

@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,15 @@ from ..durable import sync_directory
 _LEAST = 512  # bytes of a database: SQLite takes some shorter ones for new
 _HEADER = struct.Struct(">8I")
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}  # and the byte order of the checksums
+_WITNESSES = ("search.db", "agentchat.db.partial")  # made after the database got its tables, or by a restore
 _WHAT_NOW = "agentchat admin doctor says more; agentchat admin restore makes a directory from a backup."
 
 
 def check(database: str) -> None:
     """Refuse what SQLite would silently take for nothing. To be called before it opens the file."""
     if _size(database) < _LEAST:
-        _refuse_to_begin_anew(database, "empty" if os.path.exists(database) else "missing")
+        state = "empty" if os.path.exists(database) else "missing"
+        _refuse_to_begin_anew(database, state, "agentchat.db-wal", *_WITNESSES)
     if _is_unreadable(log := f"{database}-wal"):
         raise NotConfigured(
             f"{log} is damaged: the newest messages are in it, and cannot be read. {_WHAT_NOW} To go on without them, "
@@ -62,8 +64,8 @@ def disk_faults(directory: str) -> Iterator[None]:
 def check_form(database: str, connection: Any) -> None:
     """Refuse to make a store of what is none. To be called before anything is written."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        _refuse_to_begin_anew(database, "empty")
+    if not tables:  # SQLite has read the log by now: the first start was interrupted, or all of it is lost
+        _refuse_to_begin_anew(database, "empty", *_WITNESSES)
     elif "migrations" not in tables:
         raise NotConfigured(f"{database} is the database of another program. Name another directory: --data DIR.")
 
@@ -87,17 +89,17 @@ def unusable(database: str, error: sqlite3.Error) -> AgentChatError:
     return NotConfigured(f"{database} is damaged, or the disk cannot read it ({text}). {_WHAT_NOW}")
 
 
-def _refuse_to_begin_anew(database: str, state: str) -> None:
-    if left := _left(os.path.dirname(database)):
+def _refuse_to_begin_anew(database: str, state: str, *witnesses: str) -> None:
+    if left := _left(os.path.dirname(database), witnesses):
         raise NotConfigured(
             f"{database} is {state}, but {left} shows that a relay was here. {_WHAT_NOW} To begin anew, take another "
             "directory."
         )
 
 
-def _left(directory: str) -> str | None:
-    """Something that exists only once a database did, and not only at its very beginning."""
-    for name in ("agentchat.db-wal", "search.db", "agentchat.db.partial"):
+def _left(directory: str, witnesses: Sequence[str]) -> str | None:
+    """Something that exists only once a database did."""
+    for name in witnesses:
         if _size(os.path.join(directory, name)):
             return name
     blobs = os.path.join(directory, "blobs")

@@ -9,7 +9,8 @@ the relay's: ISO 8601 with six digits, which sort as text.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -129,6 +130,18 @@ class Told(NamedTuple):
     followed: list[Followed]
     refused: list[str]  # calls that only read, with what they were refused with
     excused: frozenset[str] = frozenset()  # codes of refusals that had their reason; they must have had no effect
+    kept_from: Mapping[str, str] = {}  # channels that do not keep everything, and from which time on they must
+
+    def may_be_gone(self, channel: str, at: str) -> bool:
+        return at < self.kept_from.get(channel, "")
+
+    def file_may_be_gone(self, path: str) -> bool:
+        """By when it was stored: its path is the channel's name, then milliseconds."""
+        channel, _, name = path.partition("/")
+        if channel not in self.kept_from:
+            return False
+        stored = datetime.fromtimestamp(int(name.partition("-")[0]) / 1000, UTC)
+        return self.may_be_gone(channel, stored.isoformat(timespec="microseconds"))
 
 
 class Kept(NamedTuple):
@@ -196,15 +209,20 @@ def excused(told: Told, kept: Kept) -> Iterator[str]:
 
 def acknowledged(told: Told, kept: Kept) -> Iterator[str]:
     """What was acknowledged is there, under that id, and says what was sent."""
-    stored = {row.id: row for row in kept.rows()}
+    stored, gone = {row.id: row for row in kept.rows()}, _gone(told)
     for post in told.posts:
         if post.id is None:
             continue
         row = stored.get(post.id)
+        if row is None and told.may_be_gone(post.channel, post.at or ""):
+            if post.id in kept.alone:
+                yield f"{brief(post.text)}: gone from its page, and there by its id"
+            continue
         if row is None:
             yield f"{brief(post.text)}: acknowledged as {post.id}, lost"
             continue
-        sent = (post.author, post.channel, post.text, post.at, post.parent, post.kind)
+        parent = None if row.parent is None and post.parent in gone else post.parent
+        sent = (post.author, post.channel, post.text, post.at, parent, post.kind)
         if sent != (found := (row.author, row.channel, row.text, row.at, row.parent, row.kind)):
             yield f"{brief(post.text)}: acknowledged as {sent}, stored as {found}"
         if kept.alone.get(post.id) != row:
@@ -257,7 +275,7 @@ def keys(told: Told, kept: Kept) -> Iterator[str]:
     texts, ids = _texts_of_keys(told.posts), defaultdict(set)
     stored = Counter((row.author, row.text) for row in kept.rows())
     for post in told.posts:
-        if post.key is not None and post.id is not None:
+        if post.key is not None and post.id is not None and not told.may_be_gone(post.channel, post.at or ""):
             ids[post.author, post.key].add(post.id)
     for (author, key), answers in ids.items():
         if len(answers) > 1:
@@ -277,7 +295,10 @@ def keys(told: Told, kept: Kept) -> Iterator[str]:
 def replies(told: Told, kept: Kept) -> Iterator[str]:
     """An answer never is there without what it answers, which came before it."""
     stored = {row.id: row for row in kept.rows()}
+    gone = _gone(told) - stored.keys()
     for row in stored.values():
+        if row.parent in gone:
+            continue
         if row.parent is not None and (row.parent not in stored or stored[row.parent].at >= row.at):
             yield f"{brief(row.text)}: answers {row.parent}, which is not there before it"
 
@@ -286,8 +307,10 @@ def followers(told: Told, kept: Kept) -> Iterator[str]:
     """Who follows a cursor sees every message once, in order."""
     for reader, channel, rows in told.followed:
         whole = kept.direct[reader] if channel == DIRECT else kept.channels[channel]
-        seen, all_ids = [row.id for row in rows], [row.id for row in whole]
-        who, texts = f"the cursor of {reader} in #{channel}", {row.id: row.text for row in whole}
+        there, texts = {row.id for row in whole}, {row.id: row.text for row in whole}
+        # What went when its time was over may have been seen before that.
+        seen = [row.id for row in rows if row.id in there or not told.may_be_gone(channel, row.at)]
+        who, all_ids = f"the cursor of {reader} in #{channel}", [row.id for row in whole]
         yield from (
             f"{who} showed {brief(row.text)} for {brief(texts[row.id])}"
             for row in rows
@@ -296,8 +319,12 @@ def followers(told: Told, kept: Kept) -> Iterator[str]:
         if seen == all_ids:
             continue
         yield from (f"{who} showed {id} {times} times" for id, times in Counter(seen).items() if times > 1)
-        yield from (f"{who} skipped {brief(row.text)}" for row in whole if row.id not in seen)
-        yield from (f"{who} showed {brief(row.text)}, which is not there" for row in rows if row.id not in all_ids)
+        yield from (
+            f"{who} skipped {brief(row.text)}"
+            for row in whole
+            if row.id not in seen and not told.may_be_gone(channel, row.at)
+        )
+        yield from (f"{who} showed {brief(row.text)}, which is not there" for row in rows if row.id in {*seen} - there)
         if sorted(seen) == sorted(all_ids):
             yield f"{who} showed another order"
 
@@ -333,7 +360,8 @@ def mentions(told: Told, kept: Kept) -> Iterator[str]:
         if kept.unread[agent] != {item.id for item in items if not item.read}:
             yield f"{agent}: the list of what is unread is another than that of all"
     known = {(agent, item.id) for agent, items in kept.items.items() for item in items}
-    yield from (f"{agent} marked {item} as read, and it is gone" for agent, item in done - known)
+    if not told.kept_from:  # otherwise it may have gone with its message
+        yield from (f"{agent} marked {item} as read, and it is gone" for agent, item in done - known)
 
 
 def positions(told: Told, kept: Kept) -> Iterator[str]:
@@ -390,14 +418,20 @@ def files(told: Told, kept: Kept) -> Iterator[str]:
         if upload is None or upload.channel != channel:
             yield f"{name}: in #{channel}, but nobody uploaded it"
             continue
-        if kept.contents.get(path) != upload.content:
+        if kept.contents.get(path) != upload.content and not told.file_may_be_gone(path):
             yield f"{name}: other bytes than were uploaded"
-        if announced[path] != upload.announced:
+        if announced[path] != upload.announced and not told.file_may_be_gone(path):
             yield f"{name}: announced {announced[path]} times"
     paths = {path for _, _, path in listed}
-    yield from (f"{path}: announced, and not there" for path in announced if path not in paths)
+    yield from (
+        f"{path}: announced, and not there"
+        for path in announced
+        if path not in paths and not told.file_may_be_gone(path)
+    )
     for upload in told.uploads:
-        if upload.path is not None and (upload.channel, upload.name, upload.path) not in listed:
+        if upload.path is None or told.file_may_be_gone(upload.path):
+            continue
+        if (upload.channel, upload.name, upload.path) not in listed:
             yield f"{upload.name}: acknowledged as {upload.path}, lost"
 
 
@@ -433,6 +467,11 @@ def brief(text: str) -> str:
 
 def _at(row: Row) -> str:
     return row.at
+
+
+def _gone(told: Told) -> set[str | None]:
+    """What may be gone because its time was over."""
+    return {post.id for post in told.posts if told.may_be_gone(post.channel, post.at or "~")}
 
 
 def _list_of(kept: Kept, agent: str, channel: str) -> Sequence[Row]:

@@ -10,7 +10,10 @@ python -m tests.faults.relay_build BROKEN --data DIR --port PORT …    # otherw
     clock     a message gets the clock's time, whatever the one before it has
     onward    the store goes on after a checkpoint that could not be synced
 
-    hurried   breaks nothing, but brings the database up to date twenty times a second
+    eager     what is half as old as it must be is purged, ten times a second
+
+    copy      breaks nothing, but does its chores ten times a second, as hurried does
+    hurried   breaks nothing, but does its chores ten times a second, and brings the database up to date twenty times
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentchat import cli
-from agentchat_relay import relay
+from agentchat_relay import chores, relay
 from agentchat_relay.http.app import Handler, routes
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
+from agentchat_relay.service import retention
 from agentchat_relay.store import sqlite
 from agentchat_relay.store.lane import Waiting
 from agentchat_relay.store.seam import Lane, Outcome, Place
@@ -125,8 +129,12 @@ def main(broken: str, arguments: Sequence[str]) -> int:
         relay.Sqlite = EarlySqlite
     if broken == "clock":
         WriteTransaction.place = place_by_the_clock
+    if broken == "eager":
+        retention.DAY //= 2
     if broken in ("onward", "hurried"):
         sqlite._BETWEEN_CHECKPOINTS = HURRY
+    if broken in ("eager", "copy", "hurried"):
+        chores._BETWEEN = 2 * HURRY
     relay.serve = functools.partial(relay.serve, **options.get(broken, {}))
     return cli.main(["serve", *arguments])
 

@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -284,6 +284,7 @@ class Sender:
         "post": 5, "post_with_key": 6, "repeat": 4, "misuse_key": 1, "mention": 3, "tell": 3, "reply": 2,
         "post_status": 1, "post_in_new_channel": 1, "mark": 3, "read": 3, "pin": 2, "upload": 2, "repeat_upload": 1,
     }  # fmt: skip
+    readable: Sequence[str] = SHARED
 
     def __init__(
         self, relay: RelayProcess, told: Told, luck: random.Random, number: int, name: str, key: str,
@@ -407,9 +408,11 @@ class Sender:
 
     def read(self) -> None:
         """A page of a channel, then the cursor moves to one of its messages, or to the end."""
-        channel, began = self._luck.choice(SHARED), time.monotonic()
+        channel, began = self._luck.choice(self.readable), time.monotonic()
         with self._reading():
             page = self._client.read_messages(channel, limit=10, mark_read=self._luck.random() < 0.5)["messages"]
+            if not page:
+                return
             through = self._luck.choice([None, *(message["created_at"] for message in page)])
             asked = through or page[-1]["created_at"]
             answer = self._client.mark_channel_read(channel, through=through)["read_through"]
@@ -430,12 +433,15 @@ class Sender:
             message, pinned = self._luck.choice(self._posted).id, self._luck.random() < 0.7
             assert message
             call = self._client.pin_message if pinned else self._client.unpin_message
-            self.told.pins.append(Pin(message, pinned, *self._did(lambda: call(message))))
+            self._record_pin(Pin(message, pinned, *self._did(lambda: call(message))))
 
     def upload(self) -> None:
-        name, content = f"{self._word()}.bin", self._luck.randbytes(self._luck.choice([0, 10, 5000, 200_000]) + 1)
+        name, content = f"{self._word()}.bin", self._content()
         key = self._key() if self._luck.random() < 0.7 else None
         self._put(Upload(self._name, self._luck.choice(SHARED), name, content, self._luck.random() < 0.7, key))
+
+    def _content(self) -> bytes:
+        return self._luck.randbytes(self._luck.choice([0, 10, 5000, 200_000]) + 1)
 
     def repeat_upload(self) -> None:
         if self._uploads:
@@ -454,9 +460,15 @@ class Sender:
                 post_message=upload.announced,
             )["file"]
         except AgentChatError as error:
-            self.told.uploads.append(upload._replace(error=None if unknown(error) else error.code))
+            self._record_upload(upload._replace(error=None if unknown(error) else error.code))
         else:
-            self.told.uploads.append(upload._replace(path=file["path"]))
+            self._record_upload(upload._replace(path=file["path"]))
+
+    def _record_pin(self, pin: Pin) -> None:
+        self.told.pins.append(pin)
+
+    def _record_upload(self, upload: Upload) -> None:
+        self.told.uploads.append(upload)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -545,16 +557,20 @@ def collect(url: str, keys: dict[str, str], told: Told, luck: random.Random) -> 
                 for channel in channels
             },
             files={channel: [(file["name"], file["path"]) for file in found] for channel, found in files.items()},
-            contents={
-                file["path"]: auditor.download_file(file["path"])["content"]
-                for found in files.values()
-                for file in found
-            },
+            contents=_contents(auditor, [file["path"] for found in files.values() for file in found]),
             found={
                 post.text: [hit["id"] for hit in clients[post.author].search_messages(post.text.split()[-1])["results"]]
                 for post in {post.text: post for post in told.posts if _is_searched(post)}.values()
             },
         )
+
+
+def _contents(client: Client, paths: Sequence[str]) -> dict[str, bytes]:
+    found = {}
+    for path in paths:
+        with suppress(errors.NotFound):  # the checker will miss it
+            found[path] = client.download_file(path)["content"]
+    return found
 
 
 def _is_searched(post: Post) -> bool:
@@ -636,7 +652,7 @@ def _round(relay: RelayProcess, beginning: Beginning, luck: random.Random) -> Ro
         found += [f"the round ended early: {type(error).__name__} {error}", *_refused(told)]
     if "Traceback" in relay.log():
         found.append(f"the relay's log: {relay.log()[-300:]}")
-    calls = _calls(told)
+    calls = calls_of(told)
     acknowledged = sum(map(is_acknowledged, calls))
     if not (acknowledged and strikes):
         found.append("nothing was acknowledged, or nothing was struck: the round proves nothing")
@@ -661,7 +677,7 @@ def _renewed(relay: RelayProcess, keys: dict[str, str]) -> Iterator[str]:
                 keys[name] = token(relay.url, relay.power.data, name)
 
 
-def _calls(told: Told) -> list[Call]:
+def calls_of(told: Told) -> list[Call]:
     return [*told.posts, *told.uploads, *told.marks, *told.pins]
 
 
@@ -677,7 +693,7 @@ def is_acknowledged(call: Call) -> bool:
 
 def _refused(told: Told) -> list[str]:
     """What a round without an end can still say."""
-    codes = Counter(call.error for call in _calls(told) if call.error)
+    codes = Counter(call.error for call in calls_of(told) if call.error)
     return [f"{times} calls were refused with {code}" for code, times in codes.items()]
 
 

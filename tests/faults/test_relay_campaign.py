@@ -299,6 +299,54 @@ def test_the_checker_complains_of(change: Change, complaint: str) -> None:
     assert complaint in violations(told, kept)
 
 
+def test_a_refusal_with_a_reason_is_excused_if_it_had_no_effect() -> None:
+    told, kept = right()
+    told = told._replace(excused=frozenset({"storage_full"}))
+    told.posts.append(Post("ann", "general", "no room", 9.0, error="storage_full"))
+    told.uploads.append(Upload("ann", "general", "h", b"", False, error="storage_full"))
+    assert violations(told, kept) == []
+    told.posts.append(Post("ann", "general", "no reason", 9.0, error="internal_error"))
+    stored(Row("x", "general", "ann", "no room", TIMES[6]))(told, kept)
+    complaints = violations(told, kept)
+    assert "no reason: refused with internal_error" in complaints
+    assert "no room: refused with storage_full, and it is there" in complaints
+
+
+def purged() -> tuple[Told, Kept]:
+    """What is older than the second message had its time."""
+    told, kept = right()
+    kept.channels["general"][:2] = [kept.alone.setdefault(B, RE)._replace(parent=None)]
+    kept.alone[B] = kept.channels["general"][0]
+    del kept.alone[A], kept.items["bob"][0]
+    kept.pinned["general"].clear()
+    kept.found["@bob hi"].clear()
+    return told._replace(kept_from={"general": TIMES[2]}), kept
+
+
+def test_what_had_its_time_may_be_gone_with_all_its_traces() -> None:
+    assert violations(*purged()) == []
+
+
+def test_what_is_gone_leaves_no_trace() -> None:
+    told, kept = purged()
+    kept.alone[A] = HI
+    kept.items["bob"].append(Item("item-1", A, read=True))
+    kept.found["@bob hi"].append(A)
+    complaints = violations(told, kept)
+    assert "@bob hi: gone from its page, and there by its id" in complaints
+    assert f"bob was told of {A}, which does not name it" in complaints
+    assert f"@bob hi: a search for it finds {[A]}, it is []" in complaints
+
+
+def test_what_is_young_must_be_there() -> None:
+    told, kept = purged()
+    complaints = violations(told._replace(kept_from={"general": TIMES[1]}), kept)
+    assert f"@bob hi: acknowledged as {A}, lost" in complaints
+    assert "the cursor of bob in #general showed @bob hi, which is not there" in complaints
+    told.uploads.append(Upload("ann", "general", "old", b"x", False, path="general/1-old"))  # of 1970
+    assert violations(told, kept) == []
+
+
 def test_either_outcome_of_an_unanswered_pin_is_right() -> None:
     told, kept = right()
     kept.pinned["general"].append(B)

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -152,6 +153,19 @@ def test_the_clock_jumps_and_the_steady_one_does_not(ahead: dict[str, float], we
     passed = int(found[1]) - int(steady)
     assert abs((int(wall) + passed - int(found[0])) / 1e9 - weather.ahead) < 5
     assert abs(float(as_float) - int(wall) / 1e9) < 5
+
+
+def test_a_machine_that_slept_finds_both_its_clocks_ahead(weather: Weather, data: Path) -> None:
+    weather.sleep(days=3)
+    weather.sleep(days=4)
+    weather.clock(hours=-5)
+    (line,) = said_by(weather, data, "said(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())")
+    boot, wall = map(float, line.split())
+    assert abs(boot - time.clock_gettime(time.CLOCK_BOOTTIME) - 7 * 86_400) < 60
+    assert abs(wall - time.time() - 7 * 86_400 + 5 * 3600) < 60
+    assert (weather.slept, weather.ahead) == (7 * 86_400, 7 * 86_400 - 5 * 3600)
+    weather.sleep(days=1)
+    assert weather.ahead == weather.slept == 8 * 86_400
 
 
 def left(data: Path, weather: Weather, power: PowerCut, steps: str, torn: random.Random | None = None) -> bytes:

@@ -13,11 +13,13 @@ import pytest
 
 from agentchat import Client
 from agentchat._exchange import Request
-from agentchat_relay import wire
+from agentchat_relay import chores, wire
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
+from agentchat_relay.service import retention
 from agentchat_relay.settings import Settings
 from agentchat_relay.store import sqlite, sqlite_tx
+from agentchat_relay.store.seam import Lane
 from tests.clients import conftest as colours
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
@@ -38,6 +40,18 @@ def until(condition: Callable[[], bool], patience: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         select.select([], [], [], 0.01)
+
+
+def purge_all(store: Any) -> int:
+    """Everything that is due by the store's own clock; how much that was."""
+
+    def purge(tx: Any) -> int:
+        return sum(retention.purge(tx, channel_id, tx.now) for channel_id in retention.due(tx, tx.now))
+
+    purged = 0
+    while found := store.ask(Lane.WRITE, purge):
+        purged += found
+    return purged
 
 
 def fresh(prefix: str = "mac") -> str:
@@ -66,7 +80,7 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        for module in (sqlite, sqlite_tx, parts):
+        for module in (sqlite, sqlite_tx, parts, chores):
             patch.setattr(module, "now", self)
 
     def __call__(self) -> int:

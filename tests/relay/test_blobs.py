@@ -249,3 +249,36 @@ def test_a_directory_that_is_gone_or_is_none(blobs: Blobs, root: Path, tmp_path:
         Blobs(str(tmp_path / "file"))
     with pytest.raises(Unavailable):
         Blobs(str(tmp_path / "none" / "blobs"))
+
+
+# Removing
+
+
+def test_whoever_settles_does_not_wait_for_a_content_that_is_being_dropped(blobs: Blobs, root: Path):
+    """In a relay that is its event loop, by way of which the answer comes whether the content is named."""
+    hash, other = put(blobs, CONTENT), put(blobs, b"another")
+    blobs.settled(1, hash)
+
+    def is_named() -> bool:
+        loop = threading.Thread(target=blobs.settled, args=(1, other), daemon=True)
+        loop.start()
+        loop.join(20)
+        return loop.is_alive()
+
+    assert blobs.drop(1, hash, is_named) is True
+    assert files(root) == {f"1/{other[:2]}/{other}"}
+
+
+def test_an_upload_that_comes_meanwhile_keeps_its_content(blobs: Blobs, root: Path):
+    hash = put(blobs, CONTENT)
+    blobs.settled(1, hash)
+
+    def is_named() -> bool:
+        put(blobs, CONTENT)
+        blobs.settled(1, hash)  # its file was stored after somebody looked
+        return False
+
+    assert blobs.drop(1, hash, is_named) is False
+    assert read(blobs, hash) == CONTENT
+    assert blobs.drop(1, hash, lambda: False) is True
+    assert files(root) == set()

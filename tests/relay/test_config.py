@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentchat import cli
-from agentchat.errors import AgentChatError
+from agentchat.errors import AgentChatError, InvalidArguments
 from agentchat_relay.cli import config
 from agentchat_relay.cli.options import OPTIONS
 from tests.relay.test_serve import refused, run, serving
@@ -101,16 +101,13 @@ def test_without_a_file_the_defaults_are_in_force(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "relay").exists(), "nothing is made"
 
 
-def test_a_blank_directory_is_the_default_one_and_not_this_one(
-    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As from a variable of a script that is not set."""
+def test_a_blank_directory_is_refused(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script whose variable is not set must not meet another relay. In a file it stands for none."""
     monkeypatch.setenv("AGENTCHAT_HOME", str(tmp_path))
+    with pytest.raises(InvalidArguments, match="must name a directory"):
+        in_force("--data", "")
     file.write_text('data = ""\n')
-    for words in (["--data", ""], ["--config", str(file)], ["--config", str(file), "--data", ""]):
-        assert in_force(*words)["data"] == str(tmp_path / "relay")
-    file.write_text('data = "/its/own"\n')
-    assert in_force("--config", str(file), "--data", "")["data"] == "/its/own"
+    assert in_force("--config", str(file))["data"] == str(tmp_path / "relay")
 
 
 def test_an_empty_file_is_a_file(file: Path) -> None:

@@ -202,8 +202,8 @@ def test_sweeping_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, caplo
     faults, swept = Faults(), threading.Semaphore(0)
     sweep = upkeep.sweep
 
-    def counting(tx: Any) -> int:
-        found = sweep(tx)
+    def counting(tx: Any, at: int) -> int:
+        found = sweep(tx, at)
         swept.release()
         return found
 

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from agentchat_relay.blobs import Blobs, kept
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, retention
 from agentchat_relay.store import index as search_index
-from agentchat_relay.store.seam import Lane
-from tests.relay.conftest import UNLIMITED, Clock, until
+from tests.relay.conftest import UNLIMITED, Clock, purge_all, until
 
 DAY = 86_400.0
 
@@ -47,12 +45,7 @@ class Place:
 
     def purge(self) -> int:
         """Everything that is due, as the relay does it by itself."""
-        store = self.relay.relay.store  # type: ignore[union-attr]
-        purged = 0
-        for channel_id in store.ask(Lane.READ, retention.due):
-            while found := store.ask(Lane.WRITE, partial(retention.purge, channel_id=channel_id)):
-                purged += found
-        return purged
+        return purge_all(self.relay.relay.store)  # type: ignore[union-attr]
 
     def rows(self, sql: str, file: str = "agentchat.db") -> list[Any]:
         with contextlib.closing(sqlite3.connect(os.path.join(self.relay.directory.path, file))) as connection:
@@ -476,69 +469,79 @@ class Hands:
         self.steady += seconds
         self.wall += seconds + jump
 
-    def doubt(self) -> chores.Doubt:
-        return chores.Doubt(lambda: self.wall, lambda: self.steady)
+    def doubted(self) -> chores.DoubtedClock:
+        return chores.DoubtedClock(lambda: self.wall, lambda: self.steady)
 
 
 @pytest.mark.parametrize("jump", [7200.0, -7200.0, 3.2e7, -3.2e7])
 def test_a_jump_is_believed_after_an_hour(jump: float, caplog: pytest.LogCaptureFixture):
     hands = Hands()
-    doubt = hands.doubt()
+    clock = hands.doubted()
     hands.pass_(601)
-    assert not doubt
+    assert clock.believed() == int(hands.wall * 1e6)
     hands.pass_(60, jump)
-    assert doubt
+    assert clock.believed() is None
     assert "The clock jumped" in caplog.text
     for _ in range(59):
         hands.pass_(60)
-        assert doubt
+        assert clock.believed() is None
     hands.pass_(61)
-    assert not doubt
+    assert clock.believed() == int(hands.wall * 1e6)
 
 
 def test_a_clock_that_is_slow_or_set_a_little_is_believed():
     hands = Hands()
-    doubt = hands.doubt()
-    assert doubt  # the first minutes
+    clock = hands.doubted()
+    assert clock.believed() is None  # the first minutes
     hands.pass_(601)
     for _ in range(1000):
         hands.pass_(60, 30)
-        assert not doubt
+        assert clock.believed() is not None
+
+
+def test_a_jump_in_the_middle_of_a_pass_deletes_nothing(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Each portion goes by a time that was looked at; the store's own clock may be years ahead by then."""
+    monkeypatch.setattr(chores, "_BETWEEN", 0.01)
+    monkeypatch.setattr(chores, "_AT_FIRST", 0.0)
+    with place_at(tmp_path) as place:
+        ann = place.agent("ann")
+        for channel in ("early", "late"):
+            ann.send_message(channel, "young")
+        place.keep(1)
+        due = retention.due
+
+        def jumping(tx: Any, at: int) -> list[int]:
+            found = due(tx, at)
+            clock.ahead = 10 * DAY
+            return [row[0] for row in tx._execute("SELECT id FROM channels").fetchall()] or found
+
+        monkeypatch.setattr(retention, "due", jumping)
+        until(lambda: "The clock jumped" in caplog.text)
+        assert [texts(ann.read_messages(channel)) for channel in ("early", "late")] == [["young"], ["young"]]
 
 
 def test_the_relay_purges_by_itself(monkeypatch: pytest.MonkeyPatch, clock: Clock, tmp_path: Path):
     monkeypatch.setattr(chores, "_BETWEEN", 0.01)
-    monkeypatch.setattr(chores, "_AT_FIRST", 0.0)
     with place_at(tmp_path) as place:
         ann = place.agent("ann")
         for number in range(450):
             ann.send_message("room", f"text {number}")
         ann.upload_file("room", "a.txt", "content")
         place.keep(1, "room")
-        clock.ahead = 2 * DAY
+    clock.ahead = 2 * DAY
+    with place_at(tmp_path) as place:  # which knows no other time
+        ann = place.agent("ann")
+        for _ in range(3):  # nothing is purged in the first minutes
+            ann.send_message("general", "later")
+            assert len(texts(ann.read_messages("room", limit=200))) == 200
+    monkeypatch.setattr(chores, "_AT_FIRST", 0.0)
+    with place_at(tmp_path) as place:
+        ann = place.agent("ann")
         until(lambda: not texts(ann.read_messages("room")) and not contents(place))
         rows = place.relay.ask(lambda tx: administration.channel_list(tx))["channels"]
         assert next(row["messages"] for row in rows if row["name"] == "room") == 0
-
-
-def test_nothing_is_purged_in_the_first_minutes(monkeypatch: pytest.MonkeyPatch, clock: Clock, tmp_path: Path):
-    monkeypatch.setattr(chores, "_BETWEEN", 0.01)
-    looked = threading.Semaphore(0)
-    answer = chores.Doubt.__bool__
-
-    def counting(doubt: chores.Doubt) -> bool:
-        looked.release()
-        return answer(doubt)
-
-    monkeypatch.setattr(chores.Doubt, "__bool__", counting)
-    with place_at(tmp_path) as place:
-        ann = place.agent("ann")
-        ann.send_message("room", "text")
-        place.keep(1, "room")
-        clock.ahead = 2 * DAY
-        for _ in range(3):
-            assert looked.acquire(timeout=20)
-        assert texts(ann.read_messages("room")) == ["text"]
 
 
 Ask = Callable[..., Any]

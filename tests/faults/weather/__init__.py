@@ -27,7 +27,7 @@ DATABASE, LOG, SEARCH, BLOBS, FOLDERS, REST = (1 << bit for bit in range(6))
 EVERYWHERE = 63
 KINDS = ("names", "writes", "syncs", "reads")
 ALWAYS = NO_END = -1
-_CLOCK, _ROOM, _FULL, _RULES = 0, 8, 16, 24
+_CLOCK, _SLEPT, _ROOM, _FULL, _RULES = 0, 8, 16, 24, 32
 _RULE = struct.Struct("<qqqq")  # error, places, times left, times done
 _NUMBER = struct.Struct("<q")
 
@@ -73,8 +73,18 @@ class Weather:
         self.failing("writes", errno.EROFS)
 
     def clock(self, **ahead: float) -> None:
-        """How far the clock is ahead of the true one: `hours=2`, `days=-400`."""
-        self._put(_CLOCK, round(timedelta(**ahead) / timedelta(microseconds=1)) * 1000)
+        """How far the clock is wrong: `hours=2`, `days=-400`."""
+        self._put(_CLOCK, self._get(_SLEPT) + _nanoseconds(ahead))
+
+    def sleep(self, **time: float) -> None:
+        """So much time passes for the process, at once, and all its clocks agree on it. The clock is right then."""
+        self._put(_SLEPT, self._get(_SLEPT) + _nanoseconds(time))
+        self.clock()
+
+    @property
+    def slept(self) -> float:
+        """Seconds that passed so."""
+        return self._get(_SLEPT) / 1e9
 
     @property
     def ahead(self) -> float:
@@ -100,3 +110,7 @@ class Weather:
 
     def _get(self, at: int) -> int:
         return int(_NUMBER.unpack_from(self._sky, at)[0])
+
+
+def _nanoseconds(time: Mapping[str, float]) -> int:
+    return round(timedelta(**time) / timedelta(microseconds=1)) * 1000

@@ -10,7 +10,8 @@
  * next fsync succeeds, although they never came to the disk. Together with shadow.c this library does the same: what
  * was dirty when an fsync failed is lost in a power cut, unless it was written again and synced.
  *
- * The clock is the one that people set. Deadlines of waits belong to the other, which never jumps.
+ * The clock is the one that people set. A machine that slept finds it ahead together with CLOCK_BOOTTIME. Deadlines of
+ * waits belong to CLOCK_MONOTONIC, which is left alone.
  *
  * Not seen: memory maps, fallocate, sendfile and its like, system calls that bypass the C library. SQLite and Python's
  * files use none of them for what must last.
@@ -45,6 +46,7 @@ struct rule {
 
 struct sky {
     int64_t clock; /* nanoseconds that the clock is ahead */
+    int64_t slept; /* nanoseconds that the one is ahead that goes on while a machine sleeps */
     int64_t room;  /* bytes; -1: no end */
     int64_t full;  /* how many writes found none or too little, counted here */
     struct rule rules[KINDS];
@@ -343,17 +345,23 @@ int rename(const char *from, const char *to)
 
 /* The clock */
 
+static void move(struct timespec *time, int64_t by)
+{
+    int64_t nanoseconds = time->tv_nsec + by % 1000000000;
+    time->tv_sec += by / 1000000000 + (nanoseconds >= 1000000000) - (nanoseconds < 0);
+    time->tv_nsec = (nanoseconds + 1000000000) % 1000000000;
+}
+
 int clock_gettime(clockid_t which, struct timespec *now)
 {
     static int (*next)(clockid_t, struct timespec *);
     if (!next)
         next = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int result = next(which, now);
-    if (sky && !result && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE)) {
-        int64_t nanoseconds = now->tv_nsec + __atomic_load_n(&sky->clock, __ATOMIC_SEQ_CST) % 1000000000;
-        now->tv_sec += sky->clock / 1000000000 + (nanoseconds >= 1000000000) - (nanoseconds < 0);
-        now->tv_nsec = (nanoseconds + 1000000000) % 1000000000;
-    }
+    if (sky && !result && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE))
+        move(now, __atomic_load_n(&sky->clock, __ATOMIC_SEQ_CST));
+    if (sky && !result && which == CLOCK_BOOTTIME)
+        move(now, __atomic_load_n(&sky->slept, __ATOMIC_SEQ_CST));
     return result;
 }
 

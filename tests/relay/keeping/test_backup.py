@@ -12,7 +12,6 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from agentchat_relay.store import migrate as migrating
 from agentchat_relay.store.migrate import migrate
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.statements import migrations
-from tests.relay.conftest import UNLIMITED, Clock, until
+from tests.relay.conftest import UNLIMITED, Clock, purge_all, until
 from tests.relay.keeping.conftest import (
     OK,
     WRONG,
@@ -177,9 +176,7 @@ class Purging(Progress):
         assert self._relay.relay is not None
         parts = self._relay.relay.parts
         store, blobs = parts.store, parts.blobs
-        for channel in store.ask(Lane.READ, retention.due):
-            while store.ask(Lane.WRITE, partial(retention.purge, channel_id=channel)):
-                pass
+        purge_all(store)
         self.removed = [blobs.drop(*blob, lambda: False) for blob in store.ask(Lane.READ, retention.dropped)]
 
 

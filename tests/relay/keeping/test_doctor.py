@@ -8,7 +8,6 @@ import resource
 import stat
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from agentchat_relay.keeping import surroundings
 from agentchat_relay.keeping.doctor import examine
 from agentchat_relay.keeping.progress import Progress
 from agentchat_relay.keeping.visit import Finding, Visit
-from agentchat_relay.service import administration, retention
-from agentchat_relay.store.seam import Lane
+from agentchat_relay.service import administration
 from agentchat_relay.wire import now
-from tests.relay.conftest import UNLIMITED, Clock
+from tests.relay.conftest import UNLIMITED, Clock, purge_all
 from tests.relay.keeping.conftest import (
     OK,
     WRONG,
@@ -137,9 +135,7 @@ def test_what_retention_took_is_no_damage(board: Board, admin: Admin, clock: Clo
         with Client(relay.url, board.keys["bob"]) as bob:
             bob.send_message("tech-web", "newer")
         clock.ahead = 31 * 24 * HOUR
-        for channel in store.ask(Lane.READ, retention.due):
-            while store.ask(Lane.WRITE, partial(retention.purge, channel_id=channel)):
-                pass
+        purge_all(store)
         clock.ahead = 0
     assert rows(board.path, "SELECT count(*) FROM dropped_blobs")[0][0] > 0, "their contents are not strays"
     for file in blobs(board.path).values():

@@ -7,7 +7,6 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import pytest
 from agentchat import Client, __version__
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
-from agentchat_relay.service import administration, retention
-from agentchat_relay.store.seam import Lane
+from agentchat_relay.service import administration
 from agentchat_relay.store.statements import statements
-from tests.relay.conftest import UNLIMITED, Clock
+from tests.relay.conftest import UNLIMITED, Clock, purge_all
 from tests.relay.keeping.conftest import OK, Admin, Board, database, rows
 
 DAY = 86_400.0
@@ -90,9 +88,7 @@ def test_what_was_purged_does_not_count(board: Board, admin: Admin, clock: Clock
             bob.send_message("tech-web", "newer")
         clock.ahead = 31 * DAY
         store = relay.relay.store  # type: ignore[union-attr]
-        for channel in store.ask(Lane.READ, retention.due):
-            while store.ask(Lane.WRITE, partial(retention.purge, channel_id=channel)):
-                pass
+        purge_all(store)
         told = admin("stats", "--data", board.path, "--json").json
     (main,) = (space for space in told["spaces"] if space["name"] == "main")
     assert main["messages"] == 1
