@@ -49,6 +49,7 @@ class Token(TypedDict):
     name: str
     space: str
     key: str
+    replaced: bool
 
 
 class Deleted(TypedDict):

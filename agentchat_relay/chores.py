@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from agentchat.errors import AgentChatError
+
 from .blobs import Blobs
 from .http.parts import Parts
 from .service import retention, upkeep
@@ -101,9 +103,14 @@ class Chores:
     async def _purge(self) -> None:
         if (at := self._clock.believed()) is None:
             return
-        for channel_id in await self._ask(Lane.READ, partial(retention.due, at=at)):
-            while purged := await self._portion(partial(retention.purge, channel_id=channel_id)):
-                self._purged += purged
+        before = self._purged
+        try:
+            for channel_id in await self._ask(Lane.READ, partial(retention.due, at=at)):
+                while purged := await self._portion(partial(retention.purge, channel_id=channel_id)):
+                    self._purged += purged
+        finally:
+            if self._purged != before:
+                await self._ask(Lane.WRITE, retention.finish)
 
     async def _portion(self, call: Callable[..., int]) -> int:
         """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
@@ -116,15 +123,23 @@ class Chores:
         return deleted
 
     async def _tidy(self) -> None:
-        while blobs := await self._ask(Lane.READ, retention.dropped):
-            settled = await asyncio.to_thread(self._remove, blobs)
-            if settled:
+        blobs = await self._ask(Lane.READ, retention.dropped)
+        while blobs:
+            if settled := await asyncio.to_thread(self._remove, blobs):
                 await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
-            if len(settled) < len(blobs):  # a backup or an upload holds them
-                return
+            blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
 
     def _remove(self, blobs: list[Blob]) -> list[Blob]:
-        return [blob for blob in blobs if self._blobs.drop(*blob, partial(self._is_named, blob))]
+        """What is settled. What a backup, an upload or the disk holds on to has its turn again."""
+        settled = []
+        for blob in blobs:
+            try:
+                if self._blobs.drop(*blob, partial(self._is_named, blob)):
+                    settled.append(blob)
+            except AgentChatError as error:
+                self._failed += 1
+                _log.warning("The content of a purged file cannot be removed: %s", error)
+        return settled
 
     def _is_named(self, blob: Blob) -> bool:
         def look(tx: Reading) -> bool:

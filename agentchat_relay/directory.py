@@ -104,7 +104,8 @@ class Directory:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFull(f"The disk of {self.path} is full. Make room, then try again.")
         reason = "it is not a directory" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror
-        return NotConfigured(f"Cannot use {self.path} as data directory: {reason}.")
+        hint = " Run this as the user that owns it." if error.errno in (errno.EACCES, errno.EPERM) else ""
+        return NotConfigured(f"Cannot use {self.path} as data directory: {reason}.{hint}")
 
     def release(self) -> None:
         if self._lock is not None:

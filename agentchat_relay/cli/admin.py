@@ -170,8 +170,10 @@ def _parser() -> argparse.ArgumentParser:
 def _told(name: str, result: Any) -> str:
     """A result for people. A new key stands alone on the last line, so that a script can take it."""
     if name == "agent_token":
+        void = " Its old key is void." if result["replaced"] else ""
         print(
-            f"{result['name']} in space {result['space']} now has this key, which is shown only once:", file=sys.stderr
+            f"{result['name']} in space {result['space']} now has this key, which is shown only once.{void}",
+            file=sys.stderr,
         )
         return str(result["key"])
     if name == "agent_delete":

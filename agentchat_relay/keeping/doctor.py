@@ -17,7 +17,7 @@ from ..directory import Directory, Holder
 from ..store.sqlite import connect as connect_to_write
 from . import index, inventory, rows, snapshot, surroundings
 from .progress import Progress
-from .refusal import Refused, faults, is_damage
+from .refusal import faults, is_damage
 from .visit import RESTORE, Finding, Visit
 
 
@@ -35,8 +35,7 @@ def examine(
 ) -> Diagnosis:
     """Look at everything, the quick things first."""
     directory = Directory(data)
-    if not directory.is_there():
-        raise Refused(f"There is no relay in {directory.path}. Name the data directory of one: --data DIR.")
+    snapshot.check_there(directory)
     with faults(f"Examining {directory.path}"):
         access, announced = surroundings.access(directory.path), directory.served_at()
         holder = directory.holder()

@@ -55,14 +55,19 @@ def _has_log(file: str) -> bool:
     return os.path.exists(f"{file}-wal") and os.path.getsize(f"{file}-wal") > 0
 
 
+def check_there(directory: Directory) -> str:
+    """The path of a directory with a relay in it, which can be read."""
+    if os.path.isdir(directory.path) and not os.access(directory.path, os.R_OK | os.X_OK):
+        raise Refused(f"Cannot read {directory.path}: permission denied. Run this as the user that owns it.")
+    if not directory.is_there():
+        raise Refused(f"There is no relay in {directory.path}. Name the data directory of one: --data DIR.")
+    return directory.path
+
+
 @contextmanager
 def opened(directory: str) -> Iterator[sqlite3.Connection]:
     """The database of a data directory; each statement sees the state at its own beginning."""
-    path = Directory(directory).path
-    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
-        raise Refused(f"Cannot read {path}: permission denied. Run this as the user that owns it.")
-    if not Directory(directory).is_there():
-        raise Refused(f"There is no relay in {path}. Name the data directory of one: --data DIR.")
+    path = check_there(Directory(directory))
     with database_faults(f"Reading {path}"), closing(connect_in(path)) as connection:
         refuse_newer(migration_of(connection), f"The database in {path}")
         yield connection

@@ -96,7 +96,7 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
         if kind is not None:
             tx.run("update_agent", id=row["id"], kind=kind, active=1)
     tx.forget()
-    return {"name": name, "space": space, "key": key}
+    return {"name": name, "space": space, "key": key, "replaced": row is not None and row["key_hash"] is not None}
 
 
 def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:

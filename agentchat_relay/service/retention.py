@@ -23,6 +23,9 @@ class Blob(NamedTuple):
     hash: str
 
 
+_FIRST = Blob(0, "")
+
+
 def due(tx: Reading, at: int) -> list[int]:
     """The channels that have something to purge at this time, which is the caller's: the store's clock may jump."""
     return [row["id"] for row in tx.all("channels_due", now=at, day=DAY)]
@@ -37,9 +40,12 @@ def purge(tx: Writing, channel_id: int, at: int) -> int:
     messages = tx.all("messages_due", channel_id=channel_id, before=before, limit=_PORTION)
     if messages:
         _purge_messages(tx, channel_id, kept, messages)
-        if len(messages) < _PORTION:
-            tx.forget()  # replies that were read before name a message that is gone
     return len(messages) + _purge_files(tx, channel_id, before)
+
+
+def finish(tx: Writing) -> None:
+    """After a pass: replies that were read before it name messages that are gone."""
+    tx.forget()
 
 
 def _purge_messages(tx: Writing, channel_id: int, channel: Row, messages: list[Row]) -> None:
@@ -90,9 +96,10 @@ def _purge_files(tx: Writing, channel_id: int, before: int) -> int:
 # Contents. Their files are gone first; a content goes when no other file has it.
 
 
-def dropped(tx: Reading) -> list[Blob]:
-    """A portion of the contents to be looked at."""
-    return [Blob(row["space_id"], row["hash"]) for row in tx.all("dropped_blobs", limit=_PORTION)]
+def dropped(tx: Reading, after: Blob = _FIRST) -> list[Blob]:
+    """A portion of the contents to be looked at, in order."""
+    rows = tx.all("dropped_blobs", space_id=after.space_id, hash=after.hash, limit=_PORTION)
+    return [Blob(row["space_id"], row["hash"]) for row in rows]
 
 
 def is_named(tx: Reading, blob: Blob) -> bool:

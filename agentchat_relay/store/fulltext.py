@@ -116,7 +116,12 @@ class FullText:
             late = Unavailable(f"The search index is being built, {behind} messages to go; try again soon.")
             late.retry_after = 2.0
             return [(waiting.done, None, late) for waiting in group]
-        return read_group(self._index.connection, self._shared, group, self._again, self._search)
+        # Each in a snapshot of its own: one that lasts for many would keep the database's log from being begun anew.
+        return [
+            outcome
+            for waiting in group
+            for outcome in read_group(self._index.connection, self._shared, [waiting], self._again, self._search)
+        ]
 
     def _search(self, query: Query, places: list[str], limit: int) -> Hits:
         try:

@@ -37,6 +37,8 @@ T = TypeVar("T")
 Connect = Callable[[str], Any]
 _LONGEST_WAIT = 60.0
 _BETWEEN_CHECKPOINTS = 2.0  # seconds
+_LONG_LOG = 12_000  # pages
+_BETWEEN_RESTARTS = 5.0
 _CHECKPOINT_STEPS = 20_000  # statements that wrote: about 40 MB of log. More is slower, for it leaves the cache
 _log = logging.getLogger("agentchat.relay")
 
@@ -94,6 +96,7 @@ class Sqlite:
         self._give_up = give_up
         self._checkpoint_at, self._checkpoint_step = monotonic() + _BETWEEN_CHECKPOINTS, _CHECKPOINT_STEPS
         self._cut_short = False
+        self._restart_at = 0.0
         with damage.disk_faults(str(directory)):
             damage.check(self.path)
             damage.make_files(str(directory))
@@ -218,15 +221,30 @@ class Sqlite:
         self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
         self._checkpoint_step = self._transaction.steps + _CHECKPOINT_STEPS
         try:
-            self._bring_up_to_date("PASSIVE")
+            _, log = self._bring_up_to_date("PASSIVE")
+            if log > _LONG_LOG and monotonic() >= self._restart_at:
+                self._begin_log_anew()
         except sqlite3.Error as error:
             if self._cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
                 self._give_up(error)
             _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
 
-    def _bring_up_to_date(self, mode: str) -> None:
-        _, log, done = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    def _begin_log_anew(self) -> None:
+        """Readers that follow each other without a gap would keep SQLite from it for ever, so they are waited for: for
+        a moment, and if that does not help (a backup reads), not again soon."""
+        self._connection.execute("PRAGMA busy_timeout = 500")
+        try:
+            in_the_way, _ = self._bring_up_to_date("RESTART")
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 30000")
+        if in_the_way:
+            self._restart_at = monotonic() + _BETWEEN_RESTARTS
+
+    def _bring_up_to_date(self, mode: str) -> tuple[bool, int]:
+        """Returns whether a reader was in the way, and how many pages the log has."""
+        busy, log, done = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         self._cut_short = done < log
+        return bool(busy), int(log)
 
     def _commit(self, group: Sequence[Waiting]) -> list[Outcome]:
         """One transaction for all of them, or, if that fails, one for each."""

@@ -51,6 +51,7 @@ def purge_all(store: Any) -> int:
     purged = 0
     while found := store.ask(Lane.WRITE, purge):
         purged += found
+    store.ask(Lane.WRITE, retention.finish)
     return purged
 
 

@@ -395,6 +395,27 @@ def test_a_content_goes_with_its_last_file(place: Place, clock: Clock):
     assert place.rows("SELECT * FROM dropped_blobs") == []
 
 
+def test_a_content_that_cannot_be_removed_is_in_nobodys_way(place: Place, clock: Clock):
+    ann = place.agent("ann")
+    for number in range(5):
+        ann.upload_file("room", f"{number}.txt", f"content {number}")
+    place.keep(1, "room")
+    clock.ahead = 2 * DAY
+    place.purge()
+    stuck = sorted(Path(place.relay.directory.path, "blobs").glob("*/??/*"))[2]
+    text = stuck.read_text()
+    stuck.unlink()
+    stuck.mkdir()  # nobody can unlink that
+    tidy(place)
+    assert [path.name for path in Path(place.relay.directory.path, "blobs").glob("*/??/*")] == [stuck.name]
+    assert place.rows("SELECT hash FROM dropped_blobs") == [(stuck.name,)]
+    stuck.rmdir()
+    stuck.write_text(text)
+    tidy(place)
+    assert contents(place) == []
+    assert place.rows("SELECT hash FROM dropped_blobs") == []
+
+
 def test_a_backup_holds_contents(place: Place, clock: Clock):
     ann = place.agent("ann")
     ann.upload_file("room", "a.txt", "needed")

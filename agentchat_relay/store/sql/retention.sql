@@ -76,7 +76,8 @@ DELETE FROM files WHERE id = :id
 INSERT INTO dropped_blobs (space_id, hash) VALUES (:space_id, :hash) ON CONFLICT DO NOTHING
 
 -- dropped_blobs: a portion of them
-SELECT space_id, hash FROM dropped_blobs ORDER BY space_id, hash LIMIT :limit
+SELECT space_id, hash FROM dropped_blobs WHERE (space_id, hash) > (:space_id, :hash)
+ORDER BY space_id, hash LIMIT :limit
 
 -- content_named: whether a file has this content
 SELECT 1 AS named FROM files WHERE space_id = :space_id AND hash = :hash LIMIT 1
