@@ -101,6 +101,8 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
     except KeyboardInterrupt:
         pass
     finally:
+        if chosen["log-file"]:
+            _log.info("AgentChat relay has stopped")
         directory.retract()
         listener.close()
 

@@ -87,6 +87,8 @@ def check_form(visit: Visit, database: sqlite3.Connection) -> bool:
         visit.problem(
             "form", "agentchat.db is the database of another program.", "Name the right directory: --data DIR."
         )
+    elif not found:
+        visit.problem("form", "agentchat.db is empty.", f"Unless the relay never ended its first start: {RESTORE}")
     elif found < snapshot.NEWEST:
         visit.warn(
             "form",

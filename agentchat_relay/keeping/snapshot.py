@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 from ..directory import Directory
+from ..store.damage import left_in
 from ..store.statements import migrations
 from .refusal import Refused, database_faults
 
@@ -60,6 +61,11 @@ def check_there(directory: Directory) -> str:
     if os.path.isdir(directory.path) and not os.access(directory.path, os.R_OK | os.X_OK):
         raise Refused(f"Cannot read {directory.path}: permission denied. Run this as the user that owns it.")
     if not directory.is_there():
+        if os.path.isdir(directory.path) and (left := left_in(directory.path)):
+            raise Refused(
+                f"{directory.path} has no agentchat.db, but {left} shows that a relay was here. Restore a backup: "
+                "agentchat admin restore."
+            )
         raise Refused(f"There is no relay in {directory.path}. Name the data directory of one: --data DIR.")
     return directory.path
 

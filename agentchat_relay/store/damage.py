@@ -90,14 +90,14 @@ def unusable(database: str, error: sqlite3.Error) -> AgentChatError:
 
 
 def _refuse_to_begin_anew(database: str, state: str, *witnesses: str) -> None:
-    if left := _left(os.path.dirname(database), witnesses):
+    if left := left_in(os.path.dirname(database), witnesses):
         raise NotConfigured(
             f"{database} is {state}, but {left} shows that a relay was here. {_WHAT_NOW} To begin anew, take another "
             "directory."
         )
 
 
-def _left(directory: str, witnesses: Sequence[str]) -> str | None:
+def left_in(directory: str, witnesses: Sequence[str] = _WITNESSES) -> str | None:
     """Something that exists only once a database did."""
     for name in witnesses:
         if _size(os.path.join(directory, name)):

@@ -148,7 +148,7 @@ class Witness:
         try:
             response = self._inner.send(request)
         except errors.NetworkError as error:
-            self._write_down(began, request, None, type(error).__name__)
+            self._write_down(began, request, None, f"{type(error).__name__}: {error.message}")
             raise
         self._write_down(began, request, response.status, "" if response.status < 400 else _code(response))
         return response

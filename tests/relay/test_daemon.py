@@ -242,7 +242,7 @@ def log_is_a_directory(data: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "options", "code", "told"),
     [
-        (None, ["--host", "256.0.0.1"], 5, "256.0.0.1"),
+        (None, ["--host", "256.0.0.1"], 2, "256.0.0.1"),
         (None, ["--public-url", "relay.example"], 2, "relay.example"),
         (no_database, [], 2, "agentchat.db"),
         (log_is_a_directory, [], 2, "relay.log"),

@@ -228,7 +228,7 @@ def _filled(folder: Path) -> None:
         ("nowhere/backup", lambda path: None, "There is no directory"),
         ("/proc", lambda path: None, "mount point"),
         ("b", lambda path: _filled(path.parent / "b.partial"), "no backup made it"),
-        ("b", lambda path: (path / "agentchat.db").unlink(), "There is no relay"),
+        ("b", lambda path: (path / "agentchat.db").unlink(), "shows that a relay was here"),
         ("b", lambda path: (path / "agentchat.db").write_bytes(b"no database" * 1000), "doctor"),
         ("b", _newer, "newer version"),
     ],
