@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from agentchat import errors
 from agentchat._fence import clean
 
+from .options import directory as named
+from .options import file as named_file
 from .serve import default_directory
 
 if TYPE_CHECKING:
@@ -35,12 +37,16 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"parents": [common], "help": text, "description": text, "epilog": _EPILOG}
         made[name] = commands.add_parser(name, allow_abbrev=False, **options)
         made[name].set_defaults(run=runs[name])
-    made["backup"].add_argument("target", metavar="TARGET", help="a new or empty directory, outside of the relay's own")
-    made["restore"].add_argument("source", metavar="SOURCE", help="the directory of a backup; --data DIR is made of it")
+    made["backup"].add_argument(
+        "target", type=named, metavar="TARGET", help="a new or empty directory, outside of the relay's own"
+    )
+    made["restore"].add_argument(
+        "source", type=named, metavar="SOURCE", help="the directory of a backup; --data DIR is made of it"
+    )
     made["doctor"].add_argument("--repair", action="store_true", help="repair what is safe; the relay must be stopped")
     made["doctor"].add_argument("--quick", action="store_true", help="do not read every page and file")
     made["export"].add_argument("space", metavar="SPACE", help="name of the space")
-    made["export"].add_argument("--out", metavar="FILE", help="a new file (default: standard output)")
+    made["export"].add_argument("--out", type=named_file, metavar="FILE", help="a new file (default: standard output)")
 
 
 def _backup(options: argparse.Namespace) -> int:

@@ -161,6 +161,13 @@ def directory(text: str) -> str:
     return text
 
 
+def file(text: str) -> str:
+    """The value of an option that names a file."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file, got nothing")
+    return text
+
+
 def seconds(text: str) -> float:
     """The value of an option that waits."""
     value = float(text)

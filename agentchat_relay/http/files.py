@@ -104,7 +104,7 @@ class DownloadFile:
         call = call_of(_DOWNLOAD, agent, request, arguments)
         found = await parts.ask(Lane.READ, lambda tx: files.find(tx, call, **arguments))
         if str(given.get("url", "")).lower() == "true":
-            return json_reply({"signed_url": parts.links.make(found.id, now()), "expires_in": VALID_SECONDS})
+            return json_reply({"signed_url": parts.links.make(found.linked, now()), "expires_in": VALID_SECONDS})
         return await _sent(parts, found)
 
 
@@ -115,8 +115,8 @@ class LinkedFile:
         self._parts = parts
 
     async def __call__(self, request: Request) -> Reply:
-        id = self._parts.links.read(request.segments["token"], now())
-        return await _sent(self._parts, await self._parts.ask(Lane.READ, lambda tx: files.find_linked(tx, id)))
+        number = self._parts.links.read(request.segments["token"], now())
+        return await _sent(self._parts, await self._parts.ask(Lane.READ, lambda tx: files.find_linked(tx, number)))
 
 
 async def _sent(parts: Parts, found: Found) -> Reply:

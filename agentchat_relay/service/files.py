@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ from .call import Call
 
 BUCKET = "files"
 _MOST_LISTED = 100
+_MARK_BITS = 24
 
 
 class Content(NamedTuple):
@@ -30,7 +32,7 @@ class Content(NamedTuple):
 class Found(NamedTuple):
     """A file to be sent."""
 
-    id: int
+    linked: int  # what a link names it by
     space_id: int
     name: str
     type: str
@@ -107,15 +109,26 @@ def find(tx: Reading, call: Call, *, path: str) -> Found:
     row = tx.one("file_by_path", space_id=call.agent.space_id, path=path)
     if row is None:
         raise NotFound(f"There is no file {path[:200]!a}. Its path stands in the message that announced it.")
-    return Found(row["id"], row["space_id"], row["name"], row["type"], row["size"], row["hash"])
+    return _found(row)
 
 
-def find_linked(tx: Reading, id: int) -> Found:
+def find_linked(tx: Reading, number: int) -> Found:
     """The file a signed link names."""
-    row = tx.one("file_by_id", id=id)
-    if row is None:
+    row = tx.one("file_by_id", id=number >> _MARK_BITS)
+    if row is None or _linked(row) != number:
         raise NotFound("This file is gone.")
-    return Found(row["id"], row["space_id"], row["name"], row["type"], row["size"], row["hash"])
+    return _found(row)
+
+
+def _linked(row: Row) -> int:
+    """What a link names a file by: its internal id, which another file may get once this one had its time, and a mark
+    that no other file has with it."""
+    mark = hashlib.blake2b(f"{row['path']} {row['hash']} {row['created_at']}".encode(), digest_size=3).digest()
+    return int(row["id"]) << _MARK_BITS | int.from_bytes(mark)
+
+
+def _found(row: Row) -> Found:
+    return Found(_linked(row), row["space_id"], row["name"], row["type"], row["size"], row["hash"])
 
 
 def are_there(tx: Reading) -> bool:

@@ -61,24 +61,28 @@ class FullText:
         self.written()
 
     def _process(self, group: Sequence[Waiting]) -> None:
+        """Everybody gets an answer as soon as it is there, whoever else waits in the group."""
+        self._due = False
         try:
-            self._work(group)
+            behind = self._follow(_LONGEST_CATCH_UP if group else 0)
+            if behind:
+                self.written()
+            if not group and not behind and not self._stuck and self._index.merge():
+                self.written()
+        except Exception as error:
+            _log.warning("The search index cannot be used: %s", error)
+            self._deliver([(waiting.done, None, as_ours(error)) for waiting in group])
+            return
+        for waiting in group:
+            self._deliver(self._safely(waiting, behind))
+
+    def _safely(self, waiting: Waiting, behind: int) -> list[Outcome]:
+        try:
+            outcomes = self._answer(waiting, behind)
+            return self._answer(waiting, self._follow(_LONGEST_CATCH_UP)) if self._broken else outcomes
         except Exception as error:
             _log.warning("Searching failed: %s", error)
-            self._deliver([(waiting.done, None, as_ours(error)) for waiting in group])
-
-    def _work(self, group: Sequence[Waiting]) -> None:
-        self._due = False
-        behind = self._follow(_LONGEST_CATCH_UP if group else 0)
-        if behind:
-            self.written()
-        if group:
-            outcomes = self._answer(group, behind)
-            if self._broken:
-                outcomes = self._answer(group, self._follow(_LONGEST_CATCH_UP))
-            self._deliver(outcomes)
-        elif not behind and not self._stuck and self._index.merge():
-            self.written()
+            return [(waiting.done, None, as_ours(error))]
 
     def _follow(self, seconds: float) -> int:
         """Catch up as far as the disk lets us; returns how many rows are left."""
@@ -111,17 +115,13 @@ class FullText:
                 return left
         return 0
 
-    def _answer(self, group: Sequence[Waiting], behind: int) -> list[Outcome]:
+    def _answer(self, waiting: Waiting, behind: int) -> list[Outcome]:
+        """In a snapshot of its own: one that lasts for many would keep the database's log from being begun anew."""
         if behind:
             late = Unavailable(f"The search index is being built, {behind} messages to go; try again soon.")
             late.retry_after = 2.0
-            return [(waiting.done, None, late) for waiting in group]
-        # Each in a snapshot of its own: one that lasts for many would keep the database's log from being begun anew.
-        return [
-            outcome
-            for waiting in group
-            for outcome in read_group(self._index.connection, self._shared, [waiting], self._again, self._search)
-        ]
+            return [(waiting.done, None, late)]
+        return read_group(self._index.connection, self._shared, [waiting], self._again, self._search)
 
     def _search(self, query: Query, places: list[str], limit: int) -> Hits:
         try:

@@ -77,7 +77,7 @@ class ManagedRelay(RelayProcess):
         with self._turn:
             if self._process is None or self._process.poll() is not None:
                 return False
-            self._is_down()
+            self._is_down(before=0.1)  # it may have ended by itself, and nobody has noticed yet
             {"cut": self.cut, "torn cut": partial(self.cut, luck), "kill": self.kill, "stop": self.stop}[kind]()
             return True
 

@@ -7,6 +7,8 @@ import contextlib
 import os
 import sqlite3
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -391,8 +393,24 @@ def test_a_content_goes_with_its_last_file(place: Place, clock: Clock):
     assert ann.list_files("room")["files"] == []
     with pytest.raises(errors.NotFound):
         ann.download_file(gone)
-    assert link
     assert place.rows("SELECT * FROM dropped_blobs") == []
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(link, timeout=20)
+
+
+def test_a_link_to_a_file_that_is_gone_gives_no_other(place: Place, clock: Clock):
+    """Which may have its number now."""
+    ann = place.agent("ann")
+    link = ann.get_file_url(ann.upload_file("room", "a.txt", "old")["file"]["path"])["signed_url"]
+    place.keep(1, "room")
+    clock.ahead = 2 * DAY
+    place.purge()
+    other = ann.get_file_url(ann.upload_file("kept", "a.txt", "old")["file"]["path"])["signed_url"]
+    assert place.rows("SELECT id FROM files") == [(1,)]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(link, timeout=20)
+    with urllib.request.urlopen(other, timeout=20) as answer:
+        assert answer.read() == b"old"
 
 
 def test_a_content_that_cannot_be_removed_is_in_nobodys_way(place: Place, clock: Clock):
