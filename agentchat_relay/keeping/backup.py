@@ -1,10 +1,10 @@
 """`agentchat admin backup`: a copy of a data directory, while its relay goes on writing.
 
 The database is copied by `VACUUM INTO`: one read, hence one state of it, however many processes write meanwhile (the
-page-wise copy of SQLite's backup API begins anew whenever another process has written). It takes five times as long as
-a bare copy of the pages, three seconds for a million messages, and leaves behind what was deleted: no text that had its
-time lives on in a backup. Then the contents that this state names are copied; `contents.standing` sees to it that they
-are there still. No credential goes along: `admin.key` and `link.key` are made anew.
+page-wise copy of SQLite's backup API begins anew whenever another process has written). It takes longer than a bare
+copy of the pages, and leaves behind what was deleted: no text that had its time lives on in a backup. Then the contents
+that this state names are copied; `contents.standing` sees to it that they are there still. No credential goes along:
+`admin.key` and `link.key` are made anew.
 """
 
 from __future__ import annotations
