@@ -56,7 +56,9 @@ def admin(capfdbinary: pytest.CaptureFixture[bytes]) -> Admin:
 
 def start(*words: object, **more: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "agentchat", "admin", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    # On a small disk Python 3.11 caches half a module, which nobody can import afterwards.
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **more)
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:
