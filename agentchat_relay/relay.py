@@ -20,7 +20,7 @@ from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
 from .store.seam import Lane, Outcome, Store
-from .store.sqlite import Sqlite
+from .store.sqlite.engine import Sqlite
 
 _log = logging.getLogger("agentchat.relay")
 MakeRoutes = Callable[[Parts], dict[tuple[str, str], Handler]]

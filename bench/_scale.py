@@ -32,7 +32,7 @@ from agentchat_relay.directory import Directory
 from agentchat_relay.service import administration, agents, channels, files, mentions, messages, read_state, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 
 GROUP, GROUPS_AHEAD = 64, 4
 BLOCKS = 100  # of messages; people read after each

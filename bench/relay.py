@@ -36,7 +36,7 @@ from agentchat_relay.http.reply import enveloped
 from agentchat_relay.service import administration, agents, channels, messages, pages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 
 
 class Sizes(NamedTuple):

@@ -41,7 +41,7 @@ from agentchat_relay.http.reply import enveloped
 from agentchat_relay.service import channels, mentions, pages, search
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 from agentchat_relay.wire import Cursor
 
 PARTS = ("reads", "sends", "served", "memory")

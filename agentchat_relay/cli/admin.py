@@ -30,7 +30,7 @@ from ..keeping.progress import size
 from ..service import upkeep
 from ..service.operations import ADMIN_SERVICES
 from ..store.seam import Lane
-from ..store.sqlite import Sqlite
+from ..store.sqlite.engine import Sqlite
 from . import keeping
 from .options import directory as named
 from .serve import default_directory

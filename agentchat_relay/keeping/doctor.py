@@ -14,7 +14,7 @@ from typing import TypedDict
 from agentchat.errors import Conflict
 
 from ..directory import Directory, Holder
-from ..store.sqlite import connect as connect_to_write
+from ..store.sqlite.engine import connect as connect_to_write
 from . import index, inventory, rows, snapshot, surroundings
 from .progress import Progress
 from .refusal import faults, is_damage

@@ -9,8 +9,8 @@ from contextlib import closing, suppress
 from agentchat.errors import Unavailable
 
 from ..store.seam import Lane, Reading
-from ..store.sqlite import Sqlite
-from ..store.sqlite import connect as connect_to_write
+from ..store.sqlite.engine import Sqlite
+from ..store.sqlite.engine import connect as connect_to_write
 from . import snapshot
 from .progress import Progress, number
 from .refusal import is_damage

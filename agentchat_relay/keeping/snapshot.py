@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 from ..directory import Directory
-from ..store.damage import left_in
+from ..store.sqlite.damage import left_in
 from ..store.statements import migrations
 from .refusal import Refused, database_faults
 

@@ -18,7 +18,7 @@ from agentchat import Client
 from agentchat.errors import AgentChatError, NotFound, Unavailable
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
-from agentchat_relay.store import sqlite
+from agentchat_relay.store.sqlite import engine as sqlite
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 ROOT = Path(__file__).resolve().parents[2]

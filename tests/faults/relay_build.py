@@ -32,11 +32,11 @@ from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
 from agentchat_relay.service import retention
-from agentchat_relay.store import sqlite
 from agentchat_relay.store.lane import Waiting
 from agentchat_relay.store.seam import Lane, Outcome, Place
-from agentchat_relay.store.sqlite import Sqlite
-from agentchat_relay.store.sqlite_tx import WriteTransaction
+from agentchat_relay.store.sqlite import engine as sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
+from agentchat_relay.store.sqlite.transaction import WriteTransaction
 
 SLOW = 0.02  # seconds that a commit takes longer
 

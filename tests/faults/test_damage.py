@@ -18,7 +18,7 @@ import pytest
 from agentchat import Client
 from agentchat.errors import AgentChatError, NotFound, Unavailable
 from agentchat_relay.embedded import running
-from agentchat_relay.store import sqlite
+from agentchat_relay.store.sqlite import engine as sqlite
 from tests.faults import damaged
 from tests.faults.damaged import (
     INDEX_DAMAGES,

@@ -14,7 +14,7 @@ from agentchat import Client
 from agentchat.cli import main
 from agentchat_relay.service import upkeep
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 from tests.faults.relay_campaign import RelayProcess, token
 
 

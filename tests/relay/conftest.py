@@ -18,8 +18,9 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
 from agentchat_relay.service import retention
 from agentchat_relay.settings import Settings
-from agentchat_relay.store import sqlite, sqlite_tx
 from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.sqlite import engine as sqlite
+from agentchat_relay.store.sqlite import transaction as sqlite_tx
 from tests.clients import conftest as colours
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)

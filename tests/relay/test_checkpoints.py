@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentchat_relay.store import sqlite as engine
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite import engine
+from agentchat_relay.store.sqlite.engine import Sqlite
 
 
 def test_readers_without_a_gap_do_not_make_the_log_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import pytest
 
 from agentchat import Client
 from agentchat_relay.embedded import Embedded, running
-from agentchat_relay.store import index
+from agentchat_relay.store.sqlite import index
 from tests.relay.conftest import UNLIMITED, until
 
 

@@ -25,7 +25,7 @@ from agentchat_relay import chores
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, upkeep
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 from tests.relay.conftest import UNLIMITED, until
 
 DEADLINE = 60.0

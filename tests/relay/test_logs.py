@@ -355,7 +355,7 @@ def test_what_the_engine_says_of_its_rows_is_left_out(format: str, tmp_path: Pat
     faults = [record for record in records if "failed" in record.message]
     operations = {record.fields["operation"] for record in faults}
     assert operations >= {"read_messages", "send_message", "space_add", "agent_token", "set_card"}
-    assert all("IntegrityError" in record.fault and "sqlite_tx.py:" in record.fault for record in faults)
+    assert all("IntegrityError" in record.fault and "sqlite/transaction.py:" in record.fault for record in faults)
     assert len(answered(records)) == len(asked)
 
 

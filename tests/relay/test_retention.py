@@ -22,7 +22,7 @@ from agentchat_relay import chores
 from agentchat_relay.blobs import Blobs, kept
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, retention
-from agentchat_relay.store import index as search_index
+from agentchat_relay.store.sqlite import index as search_index
 from tests.relay.conftest import UNLIMITED, Clock, purge_all, until
 
 DAY = 86_400.0

@@ -25,10 +25,10 @@ from agentchat_relay.embedded import running
 from agentchat_relay.service import administration, agents, messages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.settings import Settings
-from agentchat_relay.store.index import match
 from agentchat_relay.store.query import read_query
 from agentchat_relay.store.seam import Lane, NeedsWrite, Store, place_of
-from agentchat_relay.store.sqlite import Sqlite, connect
+from agentchat_relay.store.sqlite.engine import Sqlite, connect
+from agentchat_relay.store.sqlite.index import match
 from agentchat_relay.wire import Cursor, iso, micros, new_id, read_cursor
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)

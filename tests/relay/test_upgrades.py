@@ -32,7 +32,7 @@ from agentchat import Client
 from agentchat.errors import NotConfigured, StorageFull
 from agentchat.identity import registration
 from agentchat_relay.embedded import Embedded, running
-from agentchat_relay.store.sqlite import Sqlite, connect
+from agentchat_relay.store.sqlite.engine import Sqlite, connect
 from agentchat_relay.wire import now
 from tests.faults.weather import Weather
 from tests.relay.upgrades.record import BOX, UNLIMITED, Answer, Request, ask

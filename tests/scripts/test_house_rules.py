@@ -170,11 +170,15 @@ def test_an_import_along_the_arrows_passes(tree: Path, name: str, content: str) 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("store/sqlite.py", "from ..service import messages", "store may not import service, which stands above it"),
+        (
+            "store/sqlite/engine.py",
+            "from ...service import messages",
+            "store may not import service, which stands above it",
+        ),
         ("service/messages.py", "from ..http.app import App", "service may not import http, which stands above it"),
         ("http/app.py", "from ..relay import Relay", "http may not import relay, which stands above it"),
         ("wire.py", "from .store import seam", "wire may not import store, which stands above it"),
-        ("service/files.py", "from ..store.sqlite import Sqlite", "service knows the store by its seam only"),
+        ("service/files.py", "from ..store.sqlite.engine import Sqlite", "service knows the store by its seam only"),
         ("http/app.py", "from ..store import sqlite", "http knows the store by its seam only"),
     ],
 )
@@ -188,8 +192,8 @@ def test_an_import_upward_in_the_relay_is_named(tree: Path, name: str, content: 
     [
         ("service/messages.py", "from ..store.seam import Writing"),
         ("service/messages.py", "from . import channels"),
-        ("relay.py", "from .store.sqlite import Sqlite"),
-        ("cli/admin.py", "def main():\n    from ..store.sqlite import Sqlite"),
+        ("relay.py", "from .store.sqlite.engine import Sqlite"),
+        ("cli/admin.py", "def main():\n    from ..store.sqlite.engine import Sqlite"),
         ("http/app.py", "from ..wire import iso"),
     ],
 )

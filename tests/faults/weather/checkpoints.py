@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 from agentchat_relay.service import administration, upkeep
-from agentchat_relay.store import sqlite
 from agentchat_relay.store.seam import Lane
-from agentchat_relay.store.sqlite import Sqlite, connect, give_up
+from agentchat_relay.store.sqlite import engine as sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite, connect, give_up
 
 MANY = 150  # agents that fill some pages, which nobody writes to again
 

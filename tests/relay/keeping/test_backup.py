@@ -22,9 +22,9 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.keeping.backup import backup
 from agentchat_relay.keeping.progress import Progress
 from agentchat_relay.service import administration, retention
-from agentchat_relay.store import migrate as migrating
-from agentchat_relay.store.migrate import migrate
 from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.sqlite import migrate as migrating
+from agentchat_relay.store.sqlite.migrate import migrate
 from agentchat_relay.store.statements import migrations
 from tests.relay.conftest import UNLIMITED, Clock, purge_all, until
 from tests.relay.keeping.conftest import (

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, TypedDict
 
-from agentchat_relay.store.sqlite import Sqlite
+from agentchat_relay.store.sqlite.engine import Sqlite
 
 
 class Job(TypedDict):

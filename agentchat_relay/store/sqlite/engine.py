@@ -21,17 +21,17 @@ from typing import Any, TypeVar
 
 from agentchat.errors import AgentChatError, Unavailable
 
-from ..metrics import COMMIT_SECONDS, GROUP_CALLS, Histogram
-from ..wire import now
+from ...metrics import COMMIT_SECONDS, GROUP_CALLS, Histogram
+from ...wire import now
+from ..cache import Shared
+from ..faults import as_ours
+from ..lane import LaneThread, Waiting, tell
+from ..seam import Call, Done, Lane, Measures, Outcome
 from . import damage
-from .cache import Shared
-from .faults import as_ours
 from .fulltext import FullText
 from .index import Index
-from .lane import LaneThread, Waiting, tell
 from .migrate import migrate
-from .seam import Call, Done, Lane, Measures, Outcome
-from .sqlite_tx import WriteTransaction, read_group
+from .transaction import WriteTransaction, read_group
 
 T = TypeVar("T")
 Connect = Callable[[str], Any]

@@ -17,7 +17,7 @@ from typing import Any
 
 from agentchat.errors import AgentChatError, NotConfigured, StorageFull, Unavailable
 
-from ..durable import sync_directory
+from ...durable import sync_directory
 
 _LEAST = 512  # bytes of a database: SQLite takes some shorter ones for new
 _HEADER = struct.Struct(">8I")

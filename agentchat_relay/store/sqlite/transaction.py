@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..wire import now
-from .cache import Encoded, Shared
-from .faults import as_ours
-from .lane import Waiting
-from .query import Query
-from .seam import Hits, NeedsWrite, Outcome, Place, Sizes, Standing
-from .statements import statements
+from ...wire import now
+from ..cache import Encoded, Shared
+from ..faults import as_ours
+from ..lane import Waiting
+from ..query import Query
+from ..seam import Hits, NeedsWrite, Outcome, Place, Sizes, Standing
+from ..statements import statements
 
 _LARGEST_MEMO = 50_000
 # An id is never given twice, though its message may be gone.

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 
 from agentchat.errors import Unavailable
 
+from ..cache import Shared
+from ..faults import as_ours
+from ..lane import LaneThread, Waiting
+from ..query import Query
+from ..seam import Hits, Outcome
 from . import damage
-from .cache import Shared
-from .faults import as_ours
 from .index import Index
-from .lane import LaneThread, Waiting
-from .query import Query
-from .seam import Hits, Outcome
-from .sqlite_tx import read_group
+from .transaction import read_group
 
 _LONGEST_CATCH_UP = 2.0
 _log = logging.getLogger("agentchat.relay")

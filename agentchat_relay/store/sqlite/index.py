@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..query import Query, Term
+from ..seam import Hits
 from . import damage
-from .query import Query, Term
-from .seam import Hits
 
 _FORM = 2  # of the file; another one is made anew
 _CHUNK = 2000

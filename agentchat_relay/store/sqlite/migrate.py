@@ -10,7 +10,7 @@ from typing import Any
 
 from agentchat.errors import NotConfigured
 
-from .statements import migrations
+from ..statements import migrations
 
 
 def migrate(connection: Any, engine: str) -> None:
