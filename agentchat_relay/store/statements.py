@@ -1,4 +1,7 @@
-"""SQL by name. `sql/*.sql` holds blocks that start with `-- name: words that say what it does`."""
+"""SQL by name. `sql/*.sql` holds blocks that start with `-- name: words that say what it does`.
+
+Both engines run the same text. What only one of them needs stands in a folder with its name.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any, NamedTuple
 
 _HERE = files("agentchat_relay.store")
 _HEAD = re.compile(r"^-- ([a-z_]+):.*$", re.MULTILINE)
+_GIVES_ID = " RETURNING id"
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 
@@ -21,12 +25,19 @@ class Statement(NamedTuple):
     sql: str
     names: tuple[str, ...]
     bind: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    gives_id: bool  # of the row it inserted
 
 
-def _statement(name: str, text: str) -> Statement:
+def _statement(name: str, text: str, engine: str) -> Statement:
+    text = " ".join(re.sub("--.*", "", text).split())
+    if gives_id := text.endswith(_GIVES_ID) and engine == "sqlite":  # which tells the id without being asked
+        text = text.removesuffix(_GIVES_ID)
     names = tuple(_PARAMETER.findall(text))
-    sql = " ".join(_PARAMETER.sub("?", re.sub("--.*", "", text)).split())
-    return Statement(name, sql, names, _binder(names))
+    if engine == "sqlite":
+        return Statement(name, _PARAMETER.sub("?", text), names, _binder(names), gives_id)
+    names = tuple(dict.fromkeys(names))
+    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+    return Statement(name, numbered, names, _binder(names), text.endswith(_GIVES_ID))
 
 
 def _binder(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -39,16 +50,17 @@ def _binder(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
 
 
 @cache
-def statements() -> dict[str, Statement]:
-    """Every statement of the relay."""
+def statements(engine: str) -> dict[str, Statement]:
+    """Every statement of the relay, as an engine takes it: those of all, and its own."""
     found: dict[str, Statement] = {}
-    for file in _HERE.joinpath("sql").iterdir():
-        if file.name.endswith(".sql"):
-            _, *parts = _HEAD.split(file.read_text("utf-8"))
-            for name, text in zip(parts[::2], parts[1::2], strict=True):
-                if name in found:
-                    raise ValueError(f"two statements are called {name}")
-                found[name] = _statement(name, text)
+    for folder in (_HERE.joinpath("sql"), _HERE.joinpath("sql", engine)):
+        for file in folder.iterdir() if folder.is_dir() else []:
+            if file.name.endswith(".sql"):
+                _, *parts = _HEAD.split(file.read_text("utf-8"))
+                for name, text in zip(parts[::2], parts[1::2], strict=True):
+                    if name in found:
+                        raise ValueError(f"two statements are called {name}")
+                    found[name] = _statement(name, text, engine)
     return found
 
 

@@ -13,7 +13,7 @@ SELECT name FROM agents WHERE space_id = :space_id AND active = 1 ORDER BY last_
 
 -- insert_agent: a new one
 INSERT INTO agents (public_id, space_id, name, machine_id, kind, key_hash, created_at)
-VALUES (:public_id, :space_id, :name, :machine_id, :kind, :key_hash, :created_at)
+VALUES (:public_id, :space_id, :name, :machine_id, :kind, :key_hash, :created_at) RETURNING id
 
 -- set_key: whoever had the old key is out
 UPDATE agents SET key_hash = :key_hash, machine_id = :machine_id, active = 1 WHERE id = :id

@@ -6,7 +6,7 @@ SELECT name FROM channels WHERE space_id = :space_id ORDER BY last_at DESC LIMIT
 
 -- insert_channel: a new one, empty
 INSERT INTO channels (public_id, space_id, name, type, scope, created_by, created_at)
-VALUES (:public_id, :space_id, :name, :type, :scope, :created_by, :created_at)
+VALUES (:public_id, :space_id, :name, :type, :scope, :created_by, :created_at) RETURNING id
 
 -- count_channel_of: one more channel that this agent made
 UPDATE agents SET channels_created = channels_created + 1 WHERE id = :id
@@ -71,12 +71,12 @@ WHERE agent_id = :agent_id AND channel_id = :channel_id
 
 -- newest_through: the last message up to a time
 SELECT created_at, chats FROM messages
-WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at <= :through
+WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 ORDER BY created_at DESC LIMIT 1
 
 -- own_between: an agent's own chats after one message and up to another
 SELECT count(*) AS own FROM messages
-WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at > :after AND created_at <= :through
+WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :after AND created_at <= :through
 AND author_id = :agent_id
 
 -- readers_of: who reads a channel, the last to move first

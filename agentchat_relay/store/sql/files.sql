@@ -1,6 +1,6 @@
 -- insert_file: one
 INSERT INTO files (space_id, channel_id, path, name, type, size, hash, author_id, created_at, key, digest)
-VALUES (:space_id, :channel_id, :path, :name, :type, :size, :hash, :author_id, :created_at, :key, :digest)
+VALUES (:space_id, :channel_id, :path, :name, :type, :size, :hash, :author_id, :created_at, :key, :digest) RETURNING id
 
 -- file_by_path: one of a space
 SELECT id, space_id, path, name, type, size, hash, created_at FROM files WHERE space_id = :space_id AND path = :path

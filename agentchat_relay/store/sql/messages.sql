@@ -25,43 +25,43 @@ AND (m.recipient_id IS NULL OR m.recipient_id = :agent_id OR m.author_id = :agen
 
 -- page_before: chats older than a time, newest first
 SELECT id, created_at FROM messages
-WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at < :at
+WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at < :at
 ORDER BY created_at DESC LIMIT :limit
 
 -- page_after: chats newer than a time, oldest first
 SELECT id, created_at FROM messages
-WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at > :at
+WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :at
 ORDER BY created_at LIMIT :limit
 
 -- full_page_before: the same with status posts
 SELECT id, created_at FROM (
     SELECT id, created_at FROM (
         SELECT id, created_at FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at < :at
+        WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at < :at
         ORDER BY created_at DESC LIMIT :limit
     ) AS chats
     UNION ALL
     SELECT id, created_at FROM (
         SELECT id, created_at FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at < :at
+        WHERE channel_id = :channel_id AND (kind = 'status') = TRUE AND created_at < :at
         ORDER BY created_at DESC LIMIT :limit
     ) AS status
-) AS both ORDER BY created_at DESC LIMIT :limit
+) AS page ORDER BY created_at DESC LIMIT :limit
 
 -- full_page_after: the same with status posts
 SELECT id, created_at FROM (
     SELECT id, created_at FROM (
         SELECT id, created_at FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at > :at
+        WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :at
         ORDER BY created_at LIMIT :limit
     ) AS chats
     UNION ALL
     SELECT id, created_at FROM (
         SELECT id, created_at FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at > :at
+        WHERE channel_id = :channel_id AND (kind = 'status') = TRUE AND created_at > :at
         ORDER BY created_at LIMIT :limit
     ) AS status
-) AS both ORDER BY created_at LIMIT :limit
+) AS page ORDER BY created_at LIMIT :limit
 
 -- direct_page_before: an agent's own direct messages, newest first
 SELECT id, created_at FROM (
@@ -75,7 +75,7 @@ SELECT id, created_at FROM (
         WHERE author_id = :agent_id AND recipient_id IS NOT NULL AND created_at < :at
         ORDER BY created_at DESC LIMIT :limit
     ) AS written
-) AS both ORDER BY created_at DESC LIMIT :limit
+) AS page ORDER BY created_at DESC LIMIT :limit
 
 -- direct_page_after: the same, newer than a time
 SELECT id, created_at FROM (
@@ -89,7 +89,7 @@ SELECT id, created_at FROM (
         WHERE author_id = :agent_id AND recipient_id IS NOT NULL AND created_at > :at
         ORDER BY created_at LIMIT :limit
     ) AS written
-) AS both ORDER BY created_at LIMIT :limit
+) AS page ORDER BY created_at LIMIT :limit
 
 -- root_of: where a thread begins
 SELECT id, public_id, created_at FROM messages WHERE id = :id

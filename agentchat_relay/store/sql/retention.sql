@@ -2,10 +2,10 @@
 SELECT c.id FROM channels c JOIN spaces s ON s.id = c.space_id
 WHERE coalesce(c.retention, s.retention) > 0 AND (
     EXISTS (
-        SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = 0
+        SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = FALSE
         AND m.created_at < :now - coalesce(c.retention, s.retention) * :day
     ) OR EXISTS (
-        SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = 1
+        SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = TRUE
         AND m.created_at < :now - coalesce(c.retention, s.retention) * :day
     ) OR EXISTS (
         SELECT 1 FROM (SELECT created_at FROM files WHERE channel_id = c.id ORDER BY id LIMIT 1) AS oldest
@@ -21,36 +21,36 @@ FROM channels c JOIN spaces s ON s.id = c.space_id WHERE c.id = :id
 SELECT id, kind, author_id, created_at, chats FROM (
     SELECT id, kind, author_id, created_at, chats FROM (
         SELECT id, kind, author_id, created_at, chats FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at < :before
+        WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at < :before
         ORDER BY created_at LIMIT :limit
     ) AS posts
     UNION ALL
     SELECT id, kind, author_id, created_at, chats FROM (
         SELECT id, kind, author_id, created_at, chats FROM messages
-        WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at < :before
+        WHERE channel_id = :channel_id AND (kind = 'status') = TRUE AND created_at < :before
         ORDER BY created_at LIMIT :limit
     ) AS reports
-) AS both ORDER BY created_at LIMIT :limit
+) AS page ORDER BY created_at LIMIT :limit
 
 -- items_due: what still waits for somebody among a channel's oldest messages
 SELECT i.public_id, i.agent_id FROM messages m JOIN inbox i ON i.message_id = m.id
-WHERE m.channel_id = :channel_id AND (m.kind = 'status') = 0 AND m.created_at <= :through AND i.done_at IS NULL
+WHERE m.channel_id = :channel_id AND (m.kind = 'status') = FALSE AND m.created_at <= :through AND i.done_at IS NULL
 
 -- purge_items: of a channel's oldest messages
 DELETE FROM inbox WHERE message_id IN (
-    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at <= :through
+    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 )
 
 -- purge_pins: of a channel's oldest messages
 DELETE FROM pins WHERE channel_id = :channel_id AND message_id IN (
-    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at <= :through
+    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 )
 
 -- purge_chats: a channel's oldest messages
-DELETE FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = 0 AND created_at <= :through
+DELETE FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 
 -- purge_status: and its oldest status posts
-DELETE FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = 1 AND created_at <= :through
+DELETE FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = TRUE AND created_at <= :through
 
 -- count_purged: so many less
 UPDATE channels SET purged = purged + :purged WHERE id = :id

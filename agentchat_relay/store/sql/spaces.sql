@@ -11,7 +11,7 @@ FROM spaces s ORDER BY s.name
 UPDATE spaces SET retention = :retention WHERE id = :id
 
 -- insert_space: a new one
-INSERT INTO spaces (name, created_at) VALUES (:name, :created_at)
+INSERT INTO spaces (name, created_at) VALUES (:name, :created_at) RETURNING id
 
 -- space_position: of its newest event
 SELECT position FROM spaces WHERE id = :id

@@ -129,7 +129,7 @@ def test_over_http(board: Board):
 @pytest.mark.parametrize("name", ["stats_spaces", "stats_oldest"])
 def test_no_statement_looks_at_every_message(board: Board, name: str):
     with database(board.path) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statements()[name].sql}")]
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].sql}")]
     on_messages = [step for step in plan if re.search(r"\b(m|messages)\b", step)]
     assert not [step for step in on_messages if step.startswith("SCAN")]
     assert name == "stats_spaces" or on_messages
