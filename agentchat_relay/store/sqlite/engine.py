@@ -1,11 +1,7 @@
 """SQLite: one file for everything that counts, one for the full-text index, one writer thread that commits in groups.
 
-    agentchat.db   WAL, synchronous=FULL. An outcome is delivered after the commit that holds it is on disk
-    search.db      made from the former and can be made again; its thread answers searches too (`fulltext.py`)
-
-A group of calls is one transaction. APPEND calls run bare and buffer what they append; any other runs after a flush,
-inside a savepoint. Should the group as a whole fail (a full disk, a broken rule), it is rolled back and its calls are
-tried again one by one, so that each gets its own outcome.
+agentchat.db   WAL, synchronous=FULL. An outcome is delivered after the commit that holds it is on disk
+search.db      made from the former and can be made again; its thread answers searches too (`fulltext.py`)
 """
 
 from __future__ import annotations
@@ -16,15 +12,15 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any, TypeVar
 
-from agentchat.errors import AgentChatError, Unavailable
+from agentchat.errors import Unavailable
 
-from ...metrics import COMMIT_SECONDS, GROUP_CALLS, Histogram
 from ...wire import now
 from ..cache import Shared
 from ..faults import as_ours
+from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, Outcome
 from . import damage
@@ -101,8 +97,6 @@ class Sqlite:
             damage.check(self.path)
             damage.make_files(str(directory))
         self._shared = Shared()
-        self._messages = 0
-        self._group_calls, self._commit_seconds = Histogram(GROUP_CALLS), Histogram(COMMIT_SECONDS)
         self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget)
         self._fulltext = FullText(self._index, self._shared, self._again, deliver, index_pause)
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
@@ -144,9 +138,9 @@ class Sqlite:
         return Measures(
             calls={name: lane.calls for name, lane in lanes.items()},
             waiting={name: lane.waiting for name, lane in lanes.items()},
-            group_calls=self._group_calls,
-            commit_seconds=self._commit_seconds,
-            messages=self._messages,
+            group_calls=self._groups.calls,
+            commit_seconds=self._groups.seconds,
+            messages=self._groups.messages,
             index_lag=self._index.lag,
             database_bytes={name: _size(path) + _size(f"{path}-wal") for name, path in files.items()},
             disk_free=_free(os.path.dirname(self.path)),
@@ -194,6 +188,7 @@ class Sqlite:
             damage.check_end(self.path, connection)
             migrate(connection, "sqlite")
             self._transaction = WriteTransaction(connection, self._shared)
+            self._groups = Groups(self._transaction, self._begin, as_ours, self._move_on)
         except sqlite3.Error as error:
             raise damage.unusable(self.path, error) from error
 
@@ -204,10 +199,16 @@ class Sqlite:
     def _write(self, group: Sequence[Waiting]) -> None:
         if not group:
             return
-        self._deliver(self._commit(group))
+        self._deliver(self._groups.run([*group]))
         self._fulltext.written()
         if monotonic() >= self._checkpoint_at or self._transaction.steps >= self._checkpoint_step:
             self._checkpoint()
+
+    def _begin(self, group: list[Waiting]) -> None:
+        self._transaction.begin(now())
+
+    def _move_on(self) -> None:
+        self.epoch += 1
 
     def _checkpoint(self) -> None:
         """Bring the log into the database. SQLite would do that by itself, and tell nobody what an fsync said.
@@ -245,46 +246,6 @@ class Sqlite:
         busy, log, done = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         self._cut_short = done < log
         return bool(busy), int(log)
-
-    def _commit(self, group: Sequence[Waiting]) -> list[Outcome]:
-        """One transaction for all of them, or, if that fails, one for each."""
-        transaction = self._transaction
-        alone = len(group) == 1
-        try:
-            transaction.begin(now())
-            outcomes = [self._attempt(waiting, alone) for waiting in group]
-            began = perf_counter()
-            forgot = transaction.commit()
-        except Exception as error:
-            with suppress(Exception):  # if even that fails, the next transaction fails to begin, and rolls back again
-                transaction.roll_back()
-            if alone:
-                return [(group[0].done, None, as_ours(error))]
-            return [outcome for waiting in group for outcome in self._commit([waiting])]
-        self._commit_seconds.observe(perf_counter() - began)
-        self._group_calls.observe(len(group))
-        with suppress(Exception):  # whoever waits for an outcome must get it, whatever becomes of a figure
-            self._messages = transaction.newest
-        if forgot:
-            self.epoch += 1
-        return outcomes
-
-    def _attempt(self, waiting: Waiting, alone: bool) -> Outcome:
-        """The outcome of one call. Whatever else than a clean refusal fails takes the group with it."""
-        transaction = self._transaction
-        if waiting.lane == Lane.APPEND or alone:
-            before = transaction.steps
-            try:
-                return waiting.done, waiting.call(transaction), None
-            except AgentChatError as refusal:
-                if transaction.steps != before:
-                    raise
-                return waiting.done, None, refusal
-        try:
-            with transaction.savepoint():
-                return waiting.done, waiting.call(transaction), None
-        except AgentChatError as refusal:
-            return waiting.done, None, refusal
 
     # The reader's thread
 
