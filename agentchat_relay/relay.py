@@ -26,6 +26,15 @@ _log = logging.getLogger("agentchat.relay")
 MakeRoutes = Callable[[Parts], dict[tuple[str, str], Handler]]
 
 
+def open_store(url: str, directory: str, **options: Any) -> Store:
+    """The database that a setting names, or the one in the data directory."""
+    if not url:
+        return Sqlite(directory, **options)
+    from .store.postgres.engine import Postgres
+
+    return Postgres(url, **options)
+
+
 class Relay:
     """Everything of one relay, open. Made and closed inside a running event loop."""
 
@@ -40,7 +49,7 @@ class Relay:
         self.directory = directory
         blobs = Blobs(os.path.join(directory.path, "blobs"))
         link_secret = directory.link_secret()
-        self.store: Store = Sqlite(directory.path, deliver=deliver, **store)
+        self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
         admin_secret = partial(directory.admin_secret, make=False)
         self.parts = Parts(self.store, blobs, settings, link_secret=link_secret, admin_secret=admin_secret)
         self.app = App(make_routes(self.parts), self.parts)

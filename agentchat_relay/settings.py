@@ -10,6 +10,7 @@ MIB = 1 << 20
 class Settings(NamedTuple):
     """Rates are per second, bursts ten times that; 0 is no limit."""
 
+    store: str = ""  # URL of a Postgres; else SQLite in the data directory
     public_url: str = ""  # what signed links start with; never taken from a request
     trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For is believed
     agent_reads: float = 100.0

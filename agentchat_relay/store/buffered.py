@@ -39,7 +39,6 @@ class Buffered:
         self.encoded = shared.current
         self.memo: dict[Any, Any] = {}
         self.steps = 0  # grows with every write of any kind
-        self.placed = False  # whether a message got a place
         self.forgot = False
         self._pending: dict[str, list[tuple[Any, ...]]] = {}
         self._tokens: set[object] = set()
@@ -47,6 +46,7 @@ class Buffered:
         self._moved: set[int] = set()  # channels whose counters are ahead of their rows
         self._positions: dict[int, int] = {}
         self._grown: set[int] = set()  # the same for spaces
+        self._reached: dict[int, int] = {}  # where spaces stand that grew since the engine looked
         self._next_message = 0
 
     # What an engine adds
@@ -150,6 +150,7 @@ class Buffered:
             ]
         if self._grown:
             pending["move_space"] = [(self._positions[id], id) for id in self._grown]
+            self._reached.update((id, self._positions[id]) for id in self._grown)
         if pending:
             self._write_down(pending)
         self._settled()
@@ -173,10 +174,12 @@ class Buffered:
         self._control("RELEASE call")
 
     def _load(self, channel_id: int) -> _Counters:
-        row = self.the("channel_counters", id=channel_id)
-        counters = _Counters(row["number"], row["chats"], row["last_at"], row["latest_id"])
-        self._channels[channel_id] = counters
-        return counters
+        found = self._channels[channel_id] = self._counters(self.the("channel_counters", id=channel_id))
+        return found
+
+    @staticmethod
+    def _counters(row: Any) -> _Counters:
+        return _Counters(row["number"], row["chats"], row["last_at"], row["latest_id"])
 
     def _settled(self) -> None:
         self._pending.clear()

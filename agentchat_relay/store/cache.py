@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sized
 
 _MOST_BYTES = 32 << 20
@@ -26,11 +27,30 @@ class Encoded:
 
 class Shared:
     """The cache all threads of a store use. A thread takes `current` before its snapshot, so that what it read under
-    an older state never enters a newer cache."""
+    an older state never enters a newer cache.
+
+    An epoch lasts until something was to be forgotten. Where several processes write, each transaction learns from the
+    database which one it is in, and takes the cache of that.
+    """
 
     def __init__(self) -> None:
+        self.epoch = 0
         self.current = Encoded()
+        self._guard = threading.Lock()
 
     def renew(self) -> Encoded:
         self.current = Encoded()
         return self.current
+
+    def moved(self, epoch: int) -> None:
+        """This epoch has begun, or a later one."""
+        with self._guard:
+            if epoch > self.epoch:
+                self.renew()
+                self.epoch = epoch
+
+    def at(self, epoch: int) -> Encoded:
+        """The cache for a snapshot of this epoch: for an older one than is known by now, one that nobody else sees."""
+        self.moved(epoch)
+        with self._guard:
+            return self.current if epoch == self.epoch else Encoded()

@@ -45,26 +45,32 @@ class Transaction(Protocol):
 
 
 class Groups:
-    """Runs groups of calls on one thread. `begin` begins the transaction and may add to the group what has come
-    meanwhile; `as_ours` puts faults of the engine into our words."""
+    """Runs groups of calls on one thread. `begun` is told the group of a transaction that has begun, and may add what
+    has come meanwhile; `as_ours` puts faults of the engine into our words."""
 
     def __init__(
         self,
         transaction: Transaction,
-        begin: Callable[[list[Waiting]], None],
+        begin: Callable[[], None],
         as_ours: Callable[[Exception], Exception],
-        forgot: Callable[[], None],
+        *,
+        begun: Callable[[list[Waiting]], None] = lambda group: None,
+        forgot: Callable[[], None] = lambda: None,
     ) -> None:
         self.messages = 0
         self.calls, self.seconds = Histogram(GROUP_CALLS), Histogram(COMMIT_SECONDS)
         self._transaction = transaction
-        self._begin, self._as_ours, self._forgot = begin, as_ours, forgot
+        self._begin, self._begun, self._as_ours, self._forgot = begin, begun, as_ours, forgot
 
     def run(self, group: list[Waiting]) -> list[Outcome]:
         """One transaction for all of them, or, if that fails, one for each."""
+        return self._run(group, self._begun)
+
+    def _run(self, group: list[Waiting], begun: Callable[[list[Waiting]], None]) -> list[Outcome]:
         transaction = self._transaction
         try:
-            self._begin(group)
+            self._begin()
+            begun(group)
             alone = len(group) == 1
             outcomes = [self._attempt(waiting, alone) for waiting in group]
             began = perf_counter()
@@ -74,7 +80,7 @@ class Groups:
                 transaction.roll_back()
             if len(group) == 1 or isinstance(error, NoDatabase):  # it is not of one call's doing
                 return [(waiting.done, None, self._as_ours(error)) for waiting in group]
-            return [outcome for waiting in group for outcome in self.run([waiting])]
+            return [outcome for waiting in group for outcome in self._run([waiting], lambda group: None)]
         self.seconds.observe(perf_counter() - began)
         self.calls.observe(len(group))
         with suppress(Exception):  # whoever waits for an outcome must get it, whatever becomes of a figure

@@ -95,15 +95,25 @@ class LaneThread:
                 with suppress(Empty):
                     first = get(timeout=self._pause)
             group = [] if first is None else [first]
-            while len(group) < _LARGEST_GROUP and not empty():
-                if (following := get()) is not None:
-                    group.append(following)
+            self._take_along(group)
             if group or not self._closed:
                 self.calls += len(group)
                 self._safely(group)
             if self._closed and empty():
                 break
         self._stop()
+
+    def take_along(self, group: list[Waiting]) -> None:
+        """Add what has come since. For `process` only, on the thread itself."""
+        before = len(group)
+        self._take_along(group)
+        self.calls += len(group) - before
+
+    def _take_along(self, group: list[Waiting]) -> None:
+        get, empty = self._calls.get, self._calls.empty
+        while len(group) < _LARGEST_GROUP and not empty():
+            if (following := get()) is not None:
+                group.append(following)
 
     def _safely(self, group: Sequence[Waiting]) -> None:
         """A fault of ours must not end the thread: everybody would wait for it for ever."""

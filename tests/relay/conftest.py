@@ -13,19 +13,41 @@ import pytest
 
 from agentchat import Client
 from agentchat._exchange import Request
-from agentchat_relay import chores, wire
+from agentchat_relay import chores, relay, wire
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
 from agentchat_relay.service import retention
 from agentchat_relay.settings import Settings
-from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.postgres import transaction as pg_transaction
+from agentchat_relay.store.seam import Lane, Store
 from agentchat_relay.store.sqlite import engine as sqlite
 from agentchat_relay.store.sqlite import transaction as sqlite_tx
+from tests import postgres
 from tests.clients import conftest as colours
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 _numbers = itertools.count(1)
 MakeAgent = Callable[..., Client]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine(pytestconfig: pytest.Config) -> Iterator[None]:
+    """With `--engine postgres`, each data directory stands for a schema of Postgres."""
+    if pytestconfig.getoption("--engine") == "sqlite":
+        yield
+        return
+    from agentchat_relay.store.postgres.engine import Postgres
+
+    schemas: dict[str, str] = {}
+
+    def open_store(url: str, directory: str, **options: Any) -> Store:
+        if not url and directory not in schemas:
+            schemas[directory] = postgres.new_schema()
+        return Postgres(url or schemas[directory], **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "open_store", open_store)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +106,7 @@ class Clock:
         self.ahead = 0.0
         for module in (sqlite, sqlite_tx, parts, chores):
             patch.setattr(module, "now", self)
+        patch.setattr(pg_transaction, "database_time", lambda told: int(told) + int(self.ahead * 1e6))
 
     def __call__(self) -> int:
         return wire.now() + int(self.ahead * 1e6)

@@ -188,7 +188,7 @@ class Sqlite:
             damage.check_end(self.path, connection)
             migrate(connection, "sqlite")
             self._transaction = WriteTransaction(connection, self._shared)
-            self._groups = Groups(self._transaction, self._begin, as_ours, self._move_on)
+            self._groups = Groups(self._transaction, self._begin, as_ours, forgot=self._move_on)
         except sqlite3.Error as error:
             raise damage.unusable(self.path, error) from error
 
@@ -204,7 +204,7 @@ class Sqlite:
         if monotonic() >= self._checkpoint_at or self._transaction.steps >= self._checkpoint_step:
             self._checkpoint()
 
-    def _begin(self, group: list[Waiting]) -> None:
+    def _begin(self) -> None:
         self._transaction.begin(now())
 
     def _move_on(self) -> None:

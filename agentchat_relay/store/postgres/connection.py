@@ -1,0 +1,123 @@
+"""Connections to Postgres: how they are made, what they insist on, and making one anew when it was lost.
+
+Statements go through psycopg's cursors. What steers a transaction (BEGIN, COMMIT, savepoints) goes as one text of
+libpq's simple protocol, several commands in one round trip.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from agentchat.errors import NotConfigured
+
+from ..groups import NoDatabase
+
+try:
+    import psycopg
+    from psycopg import pq
+    from psycopg.rows import dict_row
+    from psycopg.types.numeric import Int8Dumper
+except ImportError as error:
+    raise NotConfigured('A relay on Postgres needs more: pip install "langchain-agentchat[relay,postgres]"') from error
+
+Connection = psycopg.Connection[dict[str, Any]]
+LEAST_VERSION = 140000
+_PAUSE = 0.25  # seconds after a failure in which nobody else tries
+_GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_DEFAULTS = {
+    "application_name": "agentchat",
+    "client_encoding": "UTF8",
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+# A transaction that waits for its process must not keep the others waiting: Postgres ends it.
+_SESSION = """
+SET idle_in_transaction_session_timeout = '10s'; SET statement_timeout = '30s'; SET lock_timeout = '20s';
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
+"""
+# The writer finds rows by their keys only, whatever the statistics of a young table say.
+WRITER = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+_log = logging.getLogger("agentchat.relay")
+
+
+def is_postgres(store: str) -> bool:
+    """Whether a setting names a database of Postgres."""
+    return store.startswith(("postgresql://", "postgres://"))
+
+
+def connect(url: str, *more: str) -> Connection:
+    """A connection for one thread; `more` is run at its beginning."""
+    try:
+        given = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(url).items()}
+    except psycopg.ProgrammingError as error:
+        raise NotConfigured(f"--store cannot be read: {error}".rstrip()) from None
+    connection: Connection = psycopg.connect(
+        psycopg.conninfo.make_conninfo(**_DEFAULTS | given),
+        autocommit=True,
+        row_factory=dict_row,
+        cursor_factory=psycopg.RawCursor,
+        prepare_threshold=0,
+    )
+    connection.prepared_max = None
+    connection.adapters.register_dumper(int, Int8Dumper)  # one type, hence one prepared statement
+    try:
+        control(connection, ";".join((_SESSION, *more)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
+    """Run commands in one round trip; the rows of the last one, as texts."""
+    result = connection.pgconn.exec_(sql.encode())
+    if result.status not in _GOOD:
+        raise psycopg.errors.error_from_result(result)
+    columns = range(result.nfields)
+    return [tuple(_text(result.get_value(row, column)) for column in columns) for row in range(result.ntuples)]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def is_lost(connection: Connection) -> bool:
+    """Whether nothing can be asked of it any more."""
+    return connection.closed or connection.pgconn.status != pq.ConnStatus.OK
+
+
+class Link:
+    """A connection of one thread, made when it is first needed and again after it was lost."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._failed_at = -_PAUSE
+
+    def get(self) -> Connection:
+        found = self._connection
+        if found is not None and not is_lost(found):
+            return found
+        self.close()
+        if time.monotonic() - self._failed_at < _PAUSE:
+            raise NoDatabase(retry_after=1)
+        try:
+            self._connection = found = self._connect()
+        except psycopg.OperationalError as error:
+            self._failed_at = time.monotonic()
+            _log.warning("The database cannot be reached: %s", str(error).strip().splitlines()[0])
+            raise NoDatabase(retry_after=1) from error
+        return found
+
+    def close(self) -> None:
+        found, self._connection = self._connection, None
+        if found is not None:
+            with suppress(psycopg.Error):
+                found.close()

@@ -1,0 +1,190 @@
+"""The store on Postgres: a writer that takes turns with those of other processes, a few readers, and a listener.
+
+Nothing that counts is kept in the process: it may end at any moment, and any number of others may serve the same
+database.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+
+from agentchat.errors import NotConfigured, Unavailable
+
+from ..cache import Shared
+from ..groups import Groups
+from ..lane import LaneThread, Waiting, tell
+from ..seam import Call, Done, Lane, Measures, Outcome
+from . import connection as connections
+from .connection import LEAST_VERSION, WRITER, Connection, Link, control
+from .faults import as_ours
+from .listener import Listener, News
+from .migrate import prepare
+from .transaction import WriteTransaction, read_group
+
+T = TypeVar("T")
+Connect = Callable[..., Connection]
+_LONGEST_WAIT = 60.0
+_READERS = 4
+_log = logging.getLogger("agentchat.relay")
+
+
+class Postgres:
+    """The store in one schema of one database, which the URL names. `deliver` hands over the outcomes of a group, by
+    default on the lane's own thread."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deliver: Callable[[Sequence[Outcome]], object] = tell,
+        connect: Connect = connections.connect,
+        readers: int = _READERS,
+    ) -> None:
+        self._url, self._connect = url, connect
+        self._deliver = deliver
+        self._shared = Shared()
+        self._positions: dict[int, int] = {}
+        self._turn = self._open()
+        self._channel = f"agentchat_{self._turn & (1 << 64) - 1:016x}"
+        self._writing = Link(lambda: connect(url, WRITER))
+        transaction = WriteTransaction(
+            self._writing, self._shared, turn=self._turn, me=1 + secrets.randbits(60), channel=self._channel
+        )
+        self._transaction = transaction
+        self._groups = Groups(transaction, transaction.begin, as_ours, begun=self._begun)
+        self._writer = LaneThread("writer", self._write, stop=self._writing.close)
+        self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
+        self._listener = Listener(Link(lambda: connect(url)), self._channel, self._told)
+        for lane in (self._writer, *self._readers):
+            lane.start()
+        self._listener.start()
+
+    @property
+    def epoch(self) -> int:
+        return self._shared.epoch
+
+    def submit(self, lane: Lane, call: Call, done: Done) -> None:
+        waiting = Waiting(lane, call, done)
+        if lane in (Lane.WRITE, Lane.APPEND):
+            self._writer.submit(waiting)
+        else:
+            min(self._readers, key=lambda reader: reader.waiting).submit(waiting)
+
+    def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
+        over = threading.Event()
+        outcome: list[Any] = []
+
+        def done(result: Any, error: BaseException | None) -> None:
+            outcome.extend((result, error))
+            over.set()
+
+        self.submit(lane, call, done)
+        if not over.wait(_LONGEST_WAIT):
+            raise Unavailable("The store did not answer in time.")
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
+
+    def measures(self) -> Measures:
+        return Measures(
+            calls={"read": sum(lane.calls for lane in self._readers), "search": 0, "write": self._writer.calls},
+            waiting={"read": sum(lane.waiting for lane in self._readers), "search": 0, "write": self._writer.waiting},
+            group_calls=self._groups.calls,
+            commit_seconds=self._groups.seconds,
+            messages=self._groups.messages,
+            index_lag=0,
+            database_bytes={},
+            disk_free=None,
+        )
+
+    def close(self) -> None:
+        self._listener.close()
+        for lane in self._readers:
+            lane.close()
+        self._writer.close()
+
+    # Opening
+
+    def _open(self) -> int:
+        """Look at the database, and bring its tables to our form; the number of the lock that is a turn."""
+        try:
+            connection = self._connect(self._url)
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise NotConfigured(f"The database of --store cannot be reached: {reason}") from error
+        try:
+            turn = _checked(connection)
+            prepare(connection, turn)
+        except psycopg.Error as error:
+            raise NotConfigured(f"The database of --store cannot be used: {str(error).strip()}") from error
+        finally:
+            connection.close()
+        return turn
+
+    # The writer's thread
+
+    def _write(self, group: Sequence[Waiting]) -> None:
+        if group:
+            self._deliver(self._groups.run([*group]))
+
+    def _begun(self, group: list[Waiting]) -> None:
+        self._writer.take_along(group)
+        self._transaction.expect(group)
+
+    # The readers' threads
+
+    def _reader(self, name: str) -> LaneThread:
+        link = Link(lambda: self._connect(self._url))
+
+        def read(group: Sequence[Waiting]) -> None:
+            if group:
+                self._deliver(read_group(link, self._shared, group, self._again))
+
+        return LaneThread(name, read, stop=link.close)
+
+    def _again(self, waiting: Waiting) -> None:
+        """A call that was taken for a read, and is none."""
+        waiting.lane = Lane.WRITE
+        try:
+            self._writer.submit(waiting)
+        except Unavailable as error:
+            self._deliver([(waiting.done, None, error)])
+
+    # The listener's thread
+
+    def _told(self, news: News) -> None:
+        self._shared.moved(news.epoch)
+        self._positions.update(news.positions)
+
+
+def _checked(connection: Connection) -> int:
+    """Refuse what a relay cannot rely on; returns the number of this schema's lock."""
+    asked = (
+        "SELECT current_setting('server_version_num'), current_setting('server_encoding'), pg_is_in_recovery(), "
+        "current_setting('fsync'), current_setting('synchronous_commit'), current_schema(), "
+        "hashtextextended('agentchat ' || current_schema(), 0)"
+    )
+    ((version, encoding, is_standby, fsync, synchronous, schema, turn),) = control(connection, asked)
+    if int(version or 0) < LEAST_VERSION:
+        raise NotConfigured(f"The relay needs Postgres {LEAST_VERSION // 10000} or newer.")
+    if encoding != "UTF8":
+        raise NotConfigured(f"The database must have the encoding UTF8, not {encoding}; make one that has.")
+    if is_standby == "t":
+        raise NotConfigured("This Postgres is a standby and takes no writes; name the primary.")
+    if schema is None:
+        raise NotConfigured("The schema of the search_path is not there; make it: CREATE SCHEMA …")
+    if fsync != "on" or synchronous == "off":
+        _log.warning(
+            "This Postgres does not keep what it acknowledges (fsync=%s, synchronous_commit=%s): a power loss may take "
+            "messages that were answered with success.",
+            fsync,
+            synchronous,
+        )
+    return int(turn or 0)

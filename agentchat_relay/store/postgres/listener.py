@@ -1,0 +1,101 @@
+"""What other relay processes have committed, as soon as they tell.
+
+A notification says which epoch it is and how far spaces have come, never what was written: whoever wants to know reads.
+One that gets lost is made up for by looking after a few seconds, and whenever the connection had to be made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+import psycopg
+
+from .connection import Connection, Link, control
+
+_LOOK_EVERY = 5.0  # seconds
+_log = logging.getLogger("agentchat.relay")
+
+
+class News(NamedTuple):
+    """The epoch, and the newest position of each space that is known to have grown."""
+
+    epoch: int
+    positions: Mapping[int, int]
+
+
+def read(payload: str) -> News:
+    """What a notification says; nothing at all if it is none of ours."""
+    try:
+        epoch, _, places = payload.partition(";")
+        pairs = (place.split(":") for place in places.split(",") if place)
+        return News(int(epoch), {int(space_id): int(position) for space_id, position in pairs})
+    except ValueError:
+        return News(0, {})
+
+
+class Listener:
+    """A thread with a connection of its own, which calls `told` with every piece of news."""
+
+    def __init__(self, link: Link, channel: str, told: Callable[[News], None]) -> None:
+        self._link, self._channel, self._told = link, channel, told
+        self._stopping, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="agentchat-listener", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        os.write(self._stop, b".")
+        self._thread.join()
+        os.close(self._stop)
+        os.close(self._stopping)
+
+    def _run(self) -> None:
+        listening: Connection | None = None
+        while True:
+            try:
+                connection = self._link.get()
+                if connection is not listening:
+                    control(connection, f'LISTEN "{self._channel}"')
+                    listening = connection
+                self._look(connection)  # for what was told while nobody listened
+                if self._listen(connection):
+                    break
+            except Exception as error:
+                if not isinstance(error, psycopg.OperationalError):
+                    _log.warning("Listening to the other relays failed: %s", type(error).__name__)
+                if self._wait(None):
+                    break
+        self._link.close()
+
+    def _listen(self, connection: Connection) -> bool:
+        """Until nothing was told for a while; whether the relay is to stop."""
+        while self._wait(connection) is None:
+            connection.pgconn.consume_input()
+            while (notification := connection.pgconn.notifies()) is not None:
+                self._tell(read(notification.extra.decode("ascii", "replace")))
+        return self._is_stopping()
+
+    def _wait(self, connection: Connection | None) -> bool | None:
+        """For a word of Postgres (None), for the end (True), or in vain (False)."""
+        sockets = [self._stopping] if connection is None else [self._stopping, connection.pgconn.socket]
+        ready, _, _ = select.select(sockets, [], [], _LOOK_EVERY if connection else 0.5)
+        return True if self._stopping in ready else None if ready else False
+
+    def _is_stopping(self) -> bool:
+        return bool(select.select([self._stopping], [], [], 0)[0])
+
+    def _look(self, connection: Connection) -> None:
+        ((epoch,),) = control(connection, "SELECT epoch FROM epochs")
+        rows = control(connection, "SELECT id, position FROM spaces")
+        self._tell(News(int(epoch or 0), {int(id or 0): int(position or 0) for id, position in rows}))
+
+    def _tell(self, news: News) -> None:
+        with suppress(Exception):  # whoever listens has to cope by themselves
+            self._told(news)

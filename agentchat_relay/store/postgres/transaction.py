@@ -1,0 +1,272 @@
+"""The two transactions of the Postgres engine.
+
+Writers of all processes take turns: a transaction that writes holds one lock from its beginning until it is committed.
+So there is one order of everything, a position that anybody sees has all lower ones before it, no two writers can lock
+each other out, and service functions may check first and write then, as they do on SQLite. What that costs is paid once
+for a group of calls, not for each: whoever waits for a turn takes along what has come meanwhile.
+
+Time is the database's own, looked at under that lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+
+from ..buffered import LARGEST_MEMO, Buffered, Pending
+from ..cache import Encoded, Shared
+from ..groups import InDoubt, NoDatabase
+from ..lane import Waiting
+from ..query import Query
+from ..seam import Hits, NeedsWrite, Outcome, Sizes
+from ..statements import statements
+from .connection import Connection, Link, control, is_lost
+from .faults import as_ours
+
+Search = Callable[[Query, list[str], int], Hits]
+_MOST_TOLD = 7000  # bytes of a notification, of which Postgres takes 8000
+_HOT = 500  # channels whose counters are read together after somebody else's turn
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_SNAPSHOT = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT epoch, {_CLOCK} FROM epochs"  # noqa: S608
+_SIZES = """
+SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname <> 'fulltext'), 0),
+    coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname = 'fulltext'), 0)
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+"""
+_encode = msgspec.json.encode
+
+
+def database_time(told: str | None) -> int:
+    """What the database's clock said, in microseconds."""
+    return int(told or 0)
+
+
+class ReadTransaction:
+    """One snapshot of the database."""
+
+    writes = False
+
+    def __init__(self, connection: Connection, encoded: Encoded, now: int, epoch: int, search: Search | None) -> None:
+        self.now = now
+        self.epoch = epoch
+        self.encoded = encoded
+        self._connection = connection
+        self._execute = connection.cursor().execute
+        self._statements = statements("postgres")
+        self._search = search
+
+    def one(self, statement: str, /, **values: Any) -> Any:
+        found = self._statements[statement]
+        return self._execute(found.sql, found.bind(values)).fetchone()
+
+    def the(self, statement: str, /, **values: Any) -> Any:
+        row = self.one(statement, **values)
+        if row is None:
+            raise LookupError(f"{statement} found no row")
+        return row
+
+    def all(self, statement: str, /, **values: Any) -> list[Any]:
+        found = self._statements[statement]
+        rows: list[Any] = self._execute(found.sql, found.bind(values)).fetchall()
+        return rows
+
+    def search(self, query: Query, *, places: list[str], limit: int) -> Hits:
+        if self._search is None:
+            raise RuntimeError("searches run in the SEARCH lane")
+        return self._search(query, places, limit)
+
+    def sizes(self) -> Sizes:
+        rows, fulltext = control(self._connection, _SIZES)[0]
+        return Sizes(int(rows or 0), int(fulltext or 0))
+
+
+class WriteTransaction(ReadTransaction, Buffered):
+    """The writer's one transaction. `turn` is the number of the lock, `me` that of this process among all that write.
+
+    `memo` holds what stays true until somebody says `forget`, which counts an epoch on. Counters stay true as long as
+    nobody else had a turn.
+    """
+
+    writes = True
+
+    def __init__(self, link: Link, shared: Shared, *, turn: int, me: int, channel: str) -> None:
+        ReadTransaction.__init__(self, link.get(), shared.current, 0, 0, None)
+        Buffered.__init__(self, shared)
+        self._link, self._turn, self._me, self._channel = link, turn, me, channel
+        self._was_last = False  # whether the last turn was ours
+        self._began = 0
+        self._repeats: dict[tuple[str, int], Any] = {}
+
+    # What service functions use
+
+    def one(self, statement: str, /, **values: Any) -> Any:
+        if statement == "repeat" and self._repeats:
+            key = (values["key"], values["agent_id"])
+            if key in self._repeats:  # once: this call may be about to change that
+                return self._repeats.pop(key)
+        return super().one(statement, **values)
+
+    def run(self, statement: str, /, **values: Any) -> int:
+        self.steps += 1
+        found = self._statements[statement]
+        cursor = self._execute(found.sql, found.bind(values))
+        if not found.gives_id:
+            return int(cursor.rowcount)
+        row: Any = cursor.fetchone()
+        return int(row["id"])
+
+    # What the engine uses
+
+    def begin(self) -> None:
+        """Wait for our turn. An idle connection may have been lost without anybody's noticing."""
+        try:
+            self._take_turn()
+        except psycopg.OperationalError as error:
+            if not is_lost(self._connection):
+                raise NoDatabase("The relay's database is busy; try again soon.", retry_after=1) from error
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        connection = self._link.get()
+        if connection is not self._connection:
+            self._connection, self._execute = connection, connection.cursor().execute
+            self._was_last = False
+        take = f"BEGIN; SELECT pg_advisory_xact_lock({self._turn}); SELECT last_value, epoch, {_CLOCK}"
+        writer, epoch, now = control(connection, f"{take} FROM turn_writer, epochs")[0]
+        self.now = database_time(now)
+        self.forgot = False
+        self._began = self.steps
+        self._repeats.clear()
+        self._was_last = self._was_last and int(writer or 0) == self._me
+        if not self._was_last:
+            self._count_anew()
+        if int(epoch or 0) != self.epoch:
+            self.epoch = int(epoch or 0)
+            self._shared.moved(self.epoch)
+            self.encoded = self._shared.current
+            self.memo.clear()
+        elif len(self.memo) > LARGEST_MEMO:
+            self.memo.clear()
+
+    def _count_anew(self) -> None:
+        """Somebody else had a turn. Channels of late are likely to be written to again."""
+        ids = [*self._channels][-_HOT:]
+        self._drop_counters()
+        for row in self.all("counters_of", ids=ids) if ids else []:
+            self._channels[row["id"]] = self._counters(row)
+
+    def expect(self, group: Iterable[Waiting]) -> None:
+        """Look at once for whatever was done before under the keys of a group."""
+        keys = dict.fromkeys(key for waiting in group if (key := getattr(waiting.call, "key", None)) is not None)
+        self._repeats = dict.fromkeys(keys)
+        if not keys:
+            return
+        asked = _encode([{"key": key, "agent_id": agent_id} for key, agent_id in keys]).decode()
+        for row in self.all("repeats", keys=asked):
+            self._repeats[row["key"], row["agent_id"]] = row
+
+    def commit(self) -> bool:
+        """Returns whether something was to be forgotten."""
+        self.flush()
+        connection = self._connection
+        if self.steps == self._began:
+            control(connection, "COMMIT")
+            return False
+        last: list[str] = []
+        if not self._was_last:
+            last.append(f"SELECT setval('turn_writer', {self._me})")
+        if self.forgot:
+            last.append(f"UPDATE epochs SET epoch = {self.epoch + 1}")  # noqa: S608 - a number
+        try:
+            control(connection, ";".join([*last, f"SELECT pg_notify('{self._channel}', '{self._told()}')", "COMMIT"]))
+        except psycopg.OperationalError as error:
+            if is_lost(connection):
+                raise InDoubt(retry_after=1) from error
+            raise
+        self._was_last = True
+        self._reached.clear()
+        if self.forgot:
+            self.epoch += 1
+            self._shared.moved(self.epoch)
+            self.encoded = self._shared.current
+        return self.forgot
+
+    def _told(self) -> str:
+        """What the other processes are notified of: the epoch, and where each space stands that grew."""
+        epoch = self.epoch + self.forgot
+        places = ",".join(f"{space_id}:{position}" for space_id, position in self._reached.items())
+        return f"{epoch};{places}" if len(places) <= _MOST_TOLD else f"{epoch};"
+
+    def roll_back(self) -> None:
+        self._was_last = False
+        self._reached.clear()
+        self._settled()
+        self._drop_caches()
+        if not is_lost(self._connection):
+            control(self._connection, "ROLLBACK")
+
+    def _newest(self) -> int:
+        return int(self.the("newest_message")["id"])
+
+    def _write_down(self, pending: Pending) -> None:
+        """One statement for everything that was appended."""
+        append = self._statements["append"]
+        texts = {}
+        for kind in append.names:
+            names = self._statements[kind].names
+            rows = pending.get(kind, ())
+            texts[kind] = _encode([dict(zip(names, row, strict=True)) for row in rows]).decode() if rows else "[]"
+        self._execute(append.sql, append.bind(texts))
+        for kind in pending.keys() - set(append.names):
+            for row in pending[kind]:
+                self._execute(self._statements[kind].sql, row)
+
+    def _control(self, sql: str) -> None:
+        control(self._connection, sql)
+
+
+def read_group(
+    link: Link, shared: Shared, group: Sequence[Waiting], again: Callable[[Waiting], None], search: Search | None = None
+) -> list[Outcome]:
+    """All calls of the group on one snapshot. Calls that turn out to write are handed to `again`."""
+    outcomes: list[Outcome] = []
+    transaction: ReadTransaction | None = None
+    for waiting in group:
+        try:
+            if transaction is None:
+                transaction = _snapshot(link, shared, search)
+            outcomes.append((waiting.done, waiting.call(transaction), None))
+        except NeedsWrite:
+            again(waiting)
+        except Exception as error:
+            outcomes.append((waiting.done, None, as_ours(error)))
+            if isinstance(error, psycopg.Error):  # Postgres answers nothing more in this one
+                _end(transaction)
+                transaction = None
+    _end(transaction)
+    return outcomes
+
+
+def _snapshot(link: Link, shared: Shared, search: Search | None) -> ReadTransaction:
+    """An idle connection may have been lost without anybody's noticing."""
+    connection = link.get()
+    try:
+        found = control(connection, _SNAPSHOT)
+    except psycopg.OperationalError:
+        if not is_lost(connection):
+            raise
+        connection = link.get()
+        found = control(connection, _SNAPSHOT)
+    epoch, now = found[0]
+    return ReadTransaction(connection, shared.at(int(epoch or 0)), database_time(now), int(epoch or 0), search)
+
+
+def _end(transaction: ReadTransaction | None) -> None:
+    if transaction is not None and not is_lost(transaction._connection):
+        try:
+            control(transaction._connection, "ROLLBACK")
+        except psycopg.Error:
+            transaction._connection.close()

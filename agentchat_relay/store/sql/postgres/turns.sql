@@ -1,0 +1,65 @@
+-- newest_message: the highest id that a message ever had; one is never given twice, though its message may be gone
+SELECT greatest(
+    coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks WHERE name = 'purged_message')
+) AS id
+
+-- counters_of: where some channels stand
+SELECT id, number, chats, last_at, latest_id FROM channels WHERE id = ANY(CAST(:ids AS BIGINT[]))
+
+-- repeats: what agents did before under these keys
+SELECT r.key, r.agent_id, m.id, m.digest, NULL AS answer
+FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
+JOIN messages m ON m.key = r.key AND m.author_id = r.agent_id
+UNION ALL SELECT r.key, r.agent_id, f.id, f.digest, NULL
+FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
+JOIN files f ON f.key = r.key AND f.author_id = r.agent_id
+UNION ALL SELECT r.key, r.agent_id, a.id, a.digest, a.answer
+FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
+JOIN answers a ON a.key = r.key AND a.agent_id = r.agent_id
+
+-- append: everything that a group of calls has buffered, a JSON list for each statement
+WITH messages_ AS (
+    INSERT INTO messages (
+        id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
+        parent_id, root_id, unmatched, key, digest
+    )
+    SELECT id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
+        parent_id, root_id, unmatched, key, decode(digest, 'base64')
+    FROM json_to_recordset(CAST(:insert_message AS JSON)) AS r(
+        id BIGINT, public_id TEXT, channel_id BIGINT, number BIGINT, chats BIGINT, created_at BIGINT, author_id BIGINT,
+        recipient_id BIGINT, kind TEXT, content TEXT, metadata TEXT, parent_id BIGINT, root_id BIGINT, unmatched TEXT,
+        key TEXT, digest TEXT
+    )
+), inbox_ AS (
+    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at)
+    SELECT public_id, agent_id, kind, message_id, created_at
+    FROM json_to_recordset(CAST(:insert_item AS JSON)) AS r(
+        public_id TEXT, agent_id BIGINT, kind TEXT, message_id BIGINT, created_at BIGINT
+    )
+), events_ AS (
+    INSERT INTO events (space_id, position, kind, actor_id, subject, channel_id, audience_id, created_at, hash)
+    SELECT space_id, position, kind, actor_id, subject, channel_id, audience_id, created_at, decode(hash, 'base64')
+    FROM json_to_recordset(CAST(:insert_event AS JSON)) AS r(
+        space_id BIGINT, position BIGINT, kind TEXT, actor_id BIGINT, subject TEXT, channel_id BIGINT,
+        audience_id BIGINT, created_at BIGINT, hash TEXT
+    )
+), own_ AS (
+    UPDATE memberships SET own_above = own_above + own.posts
+    FROM (
+        SELECT agent_id, channel_id, count(*) AS posts
+        FROM json_to_recordset(CAST(:count_own AS JSON)) AS r(agent_id BIGINT, channel_id BIGINT)
+        GROUP BY agent_id, channel_id
+    ) AS own
+    WHERE memberships.agent_id = own.agent_id AND memberships.channel_id = own.channel_id
+), agents_ AS (
+    UPDATE agents SET last_seen_at = seen.now
+    FROM json_to_recordset(CAST(:see_agent AS JSON)) AS seen(now BIGINT, id BIGINT) WHERE agents.id = seen.id
+), channels_ AS (
+    UPDATE channels SET number = moved.number, chats = moved.chats, last_at = moved.last_at, latest_id = moved.latest_id
+    FROM json_to_recordset(CAST(:move_channel AS JSON)) AS moved(
+        id BIGINT, number BIGINT, chats BIGINT, last_at BIGINT, latest_id BIGINT
+    )
+    WHERE channels.id = moved.id
+)
+UPDATE spaces SET position = moved.position
+FROM json_to_recordset(CAST(:move_space AS JSON)) AS moved(position BIGINT, id BIGINT) WHERE spaces.id = moved.id
