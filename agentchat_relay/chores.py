@@ -21,7 +21,6 @@ from .http.parts import Parts
 from .service import retention, upkeep
 from .service.retention import Blob
 from .store.seam import Lane, Reading
-from .wire import now
 
 _BETWEEN = 60.0
 _AT_FIRST = 600.0  # nothing is purged
@@ -33,29 +32,26 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class DoubtedClock:
-    """A clock that is not believed while it differs by more than an hour from what a steady one says."""
+    """Readings of a clock. They are not believed while they differ by more than an hour from what a steady one says."""
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = lambda: now() / 1e6,
-        steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY),
-    ) -> None:
-        self._clock, self._steady = clock, steady
-        self._difference = clock() - steady()
+    def __init__(self, steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY)) -> None:
+        self._steady = steady
+        self._difference: float | None = None
         self._until = steady() + _AT_FIRST
 
-    def believed(self) -> int | None:
-        """The time in microseconds, or None while it is in doubt. The very reading that was looked at is given."""
-        steady, clock = self._steady(), self._clock()
-        difference = clock - steady
-        if abs(jump := difference - self._difference) > _HOUR:
+    def believed(self, reading: int) -> int | None:
+        """A reading in microseconds, or None while it is in doubt."""
+        steady = self._steady()
+        difference = reading / 1e6 - steady
+        before = difference if self._difference is None else self._difference
+        if abs(jump := difference - before) > _HOUR:
             _log.warning(
                 "The clock jumped by %+.0f s. Nothing is purged by it in the next hour; set it right if it is wrong.",
                 jump,
             )
             self._until = steady + _HOUR
         self._difference = difference
-        return int(clock * 1e6) if steady >= self._until else None
+        return reading if steady >= self._until else None
 
 
 class Chores:
@@ -101,7 +97,7 @@ class Chores:
             pass
 
     async def _purge(self) -> None:
-        if (at := self._clock.believed()) is None:
+        if (at := await self._believed()) is None:
             return
         before = self._purged
         try:
@@ -115,12 +111,20 @@ class Chores:
     async def _portion(self, call: Callable[..., int]) -> int:
         """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
         portion goes by a time that was looked at for itself."""
-        if (at := self._clock.believed()) is None:
+        if (at := await self._believed()) is None:
             return 0
         began = time.monotonic()
         deleted: int = await self._ask(Lane.WRITE, partial(call, at=at))
         await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
         return deleted
+
+    async def _believed(self) -> int | None:
+        """The time of the store, which is one for all its relays."""
+
+        def look(tx: Reading) -> int:
+            return tx.now
+
+        return self._clock.believed(await self._ask(Lane.READ, look))
 
     async def _tidy(self) -> None:
         blobs = await self._ask(Lane.READ, retention.dropped)

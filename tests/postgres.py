@@ -68,15 +68,16 @@ class Server:
         """Returns once it answers."""
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = [programs() / "postgres", "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
-        self._process = subprocess.Popen(
-            [*map(str, command), *settings],
-            cwd=self._folder,
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "log").open("ab"),
-            start_new_session=True,
-            **self._run_as,
-        )
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*map(str, command), *settings],
+                cwd=self._folder,
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+                **self._run_as,
+            )
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url, connect_timeout=5):

@@ -61,6 +61,12 @@ def _public_url(value: str) -> str:
         raise ValueError(f"cannot be used: {error.message}") from None
 
 
+def _store(value: str) -> str:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be the URL of a Postgres: postgresql://USER@HOST/DATABASE")
+    return value
+
+
 def _address(value: str) -> str:
     try:
         return str(ip_address(value))
@@ -85,6 +91,7 @@ GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
             Option("host", "127.0.0.1", "address to listen on", "ADDRESS", _host),
             Option("port", PORT, "port, 0 for any", "PORT", _number(lambda port: 0 <= port < 65536, "from 0 to 65535")),
             Option("data", "", "data directory (default: ~/.agentchat/relay)", "DIR", is_path=True),
+            Option("store", "", "keep rows in a Postgres instead of the data directory", "URL", _store),
             Option("public-url", "", "what links to files start with (default: the bound address)", "URL", _public_url),
             Option(
                 "trusted-proxy",

@@ -160,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(chosen: Values, url: str) -> Settings:
     same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "log-requests")
     return Settings(
+        store=chosen["store"],
         public_url=chosen["public-url"] or url,
         trusted_proxies=tuple(chosen["trusted-proxy"]),
         most_file_bytes=int(chosen["max-file-mib"] * MIB),

@@ -8,34 +8,52 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentchat._exchange import KEY_HEADER
 from agentchat.errors import Forbidden, NotConfigured, Unauthorized, Unavailable
 
 from ..service import agents
 from ..service.call import Agent
-from ..store.seam import Lane, Store
+from ..store.seam import Lane, Reading, Store
 from .limits import Window
 from .request import Request
 
 Ask = Callable[[Lane, Callable[[Any], Any]], Coroutine[Any, Any, Any]]
 _KEY = KEY_HEADER.encode()
 _log = logging.getLogger("agentchat.relay")
+_UNKNOWN = "This agent key is unknown or no longer valid."
 _MOST_CACHED = 100_000
 _MOST_ATTEMPTS = 10  # wrong admin credentials of one address in a minute
 
 
+class Caller(NamedTuple):
+    """An agent, as the hash of its key told, and the epoch in which it did."""
+
+    agent: Agent
+    key_hash: str
+    epoch: int
+
+    def confirm(self, tx: Reading) -> None:
+        """Whether this is still so, in the transaction that does what was asked. A key may have been revoked since, by
+        another process too."""
+        if tx.epoch == self.epoch:
+            return
+        found = agents.with_key(tx, self.key_hash)
+        if found is None or found[0] != self.agent:
+            raise Unauthorized(_UNKNOWN)
+
+
 class Agents:
-    """Agents by the hash of their key, and when their presence was noted last. The cache lasts until the store
-    says that something about keys changed."""
+    """Agents by the hash of their key, and when their presence was noted last, by the clock of this process. The cache
+    lasts until the store says that something about keys changed."""
 
     def __init__(self, store: Store, ask: Ask, clock: Callable[[], int]) -> None:
         self._store, self._ask, self._clock = store, ask, clock
         self._epoch = store.epoch
-        self._cache: dict[bytes, tuple[Agent, int]] = {}
+        self._cache: dict[bytes, tuple[Caller, int]] = {}
 
-    async def agent(self, request: Request) -> Agent:
+    async def caller(self, request: Request) -> Caller:
         key = request.headers.get(_KEY)
         if not key:
             raise Unauthorized(f"The header {KEY_HEADER} is missing: it holds the agent's key.")
@@ -46,20 +64,26 @@ class Agents:
         found = self._cache.get(hash)
         if found is None:
             found = await self._look_up(hash)
-        agent, seen_at = found
+        caller, seen_at = found
         if not 0 <= (now := self._clock()) - seen_at < agents.SEEN_EVERY:  # a clock may have been set back
             if hash in self._cache:  # not what was looked up while its key was being revoked
-                self._cache[hash] = (agent, now)
+                self._cache[hash] = (caller, now)
+            id = caller.agent.id
             with suppress(Unavailable):
-                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, agent.id), lambda result, error: None)
-        return agent
+                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, id), lambda result, error: None)
+        return caller
 
-    async def _look_up(self, hash: bytes) -> tuple[Agent, int]:
-        epoch = self._store.epoch
-        found: tuple[Agent, int] | None = await self._ask(Lane.READ, lambda tx: agents.with_key(tx, hash.hex()))
-        if found is None:
-            raise Unauthorized("This agent key is unknown or no longer valid.")
-        if epoch == self._store.epoch == self._epoch:
+    async def _look_up(self, hash: bytes) -> tuple[Caller, int]:
+        def look(tx: Reading) -> tuple[Caller, int]:
+            found = agents.with_key(tx, hash.hex())
+            if found is None:
+                raise Unauthorized(_UNKNOWN)
+            agent, unseen = found
+            return Caller(agent, hash.hex(), tx.epoch), unseen
+
+        caller, unseen = await self._ask(Lane.READ, look)
+        found = caller, self._clock() - unseen
+        if caller.epoch == self._store.epoch == self._epoch:
             self._cache[hash] = found
         return found
 

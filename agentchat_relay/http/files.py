@@ -15,9 +15,9 @@ from ..service import files
 from ..service.call import Agent, Call
 from ..service.channels import refuse_direct
 from ..service.files import Content, Found
-from ..store.seam import Lane
-from ..wire import now
+from ..store.seam import Lane, Reading
 from .arguments import Arguments
+from .asked import Asked
 from .links import VALID_SECONDS
 from .operations import call_of
 from .parts import Parts
@@ -36,7 +36,8 @@ class UploadFile:
 
     async def __call__(self, request: Request) -> Reply:
         parts = self._parts
-        agent = await parts.agents.agent(request)
+        caller = await parts.agents.caller(request)
+        agent = caller.agent
         parts.writes.take(agent.id)
         with parts.at_a_time(agent.id):
             upload = await self._receive(request, agent)
@@ -50,7 +51,8 @@ class UploadFile:
         except BaseException:
             settled()
             raise
-        return json_reply(await parts.ask(Lane.WRITE, lambda tx: files.upload_file(tx, call, **arguments), settled))
+        asked = Asked(caller, call, lambda tx: files.upload_file(tx, call, **arguments))
+        return json_reply(await parts.ask(Lane.WRITE, asked, settled))
 
     async def _receive(self, request: Request, agent: Agent) -> Upload:
         """The body, spooled; its content becomes a blob once the rest of it was found right."""
@@ -98,13 +100,14 @@ class DownloadFile:
         path = given.get("path")
         if isinstance(path, str) and (path.startswith("/") or ".." in path or "\0" in path):
             raise BadRequest("path must be one that list_files or an announcement shows.")
-        agent = await parts.agents.agent(request)
-        parts.reads.take(agent.id)
+        caller = await parts.agents.caller(request)
+        parts.reads.take(caller.agent.id)
         arguments = _DOWNLOAD_ARGUMENTS.checked(given, {})
-        call = call_of(_DOWNLOAD, agent, request, arguments)
-        found = await parts.ask(Lane.READ, lambda tx: files.find(tx, call, **arguments))
+        call = call_of(_DOWNLOAD, caller.agent, request, arguments)
+        asked = Asked(caller, call, lambda tx: (files.find(tx, call, **arguments), tx.now))
+        found, now = await parts.ask(Lane.READ, asked)
         if str(given.get("url", "")).lower() == "true":
-            return json_reply({"signed_url": parts.links.make(found.linked, now()), "expires_in": VALID_SECONDS})
+            return json_reply({"signed_url": parts.links.make(found.linked, now), "expires_in": VALID_SECONDS})
         return await _sent(parts, found)
 
 
@@ -115,8 +118,12 @@ class LinkedFile:
         self._parts = parts
 
     async def __call__(self, request: Request) -> Reply:
-        number = self._parts.links.read(request.segments["token"], now())
-        return await _sent(self._parts, await self._parts.ask(Lane.READ, lambda tx: files.find_linked(tx, number)))
+        claim = self._parts.links.read(request.segments["token"])
+
+        def find(tx: Reading) -> Found:
+            return files.find_linked(tx, claim.at(tx.now))
+
+        return await _sent(self._parts, await self._parts.ask(Lane.READ, find))
 
 
 async def _sent(parts: Parts, found: Found) -> Reply:

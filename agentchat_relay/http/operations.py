@@ -19,6 +19,7 @@ from ..service.operations import Entry
 from ..store.seam import Lane
 from . import compat
 from .arguments import Arguments
+from .asked import Asked
 from .parts import Parts
 from .reply import Reply, enveloped, json_reply
 from .request import Request
@@ -41,12 +42,13 @@ class OperationRoute:
 
     async def __call__(self, request: Request) -> Reply:
         parts, service = self._parts, self._service
-        agent = await parts.agents.agent(request)
+        caller = await parts.agents.caller(request)
+        agent = caller.agent
         self._buckets.take(agent.id)
         arguments = await self._arguments.read(request)
         call = call_of(self._operation, agent, request, arguments)
         with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
-            result = await parts.ask(self._lane, lambda tx: service(tx, call, **arguments))
+            result = await parts.ask(self._lane, Asked(caller, call, lambda tx: service(tx, call, **arguments)))
         return self._answer(compat.given_out(self._operation.name, result))
 
 

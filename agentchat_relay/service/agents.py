@@ -51,12 +51,12 @@ def unknown(tx: Reading, call: Call, name: str) -> NotFound:
 
 
 def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
-    """Who holds the key of this hash, and when it was last seen."""
+    """Who holds the key of this hash, and for how long it was not seen, in microseconds."""
     row = tx.one("agent_by_key", key_hash=key_hash)
     if row is None:
         return None
     agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"])
-    return agent, row["last_seen_at"] or 0
+    return agent, tx.now - (row["last_seen_at"] or 0)
 
 
 def is_reserved(name: str) -> bool:

@@ -72,9 +72,11 @@ class NeedsWrite(Exception):
 
 
 class Reading(Protocol):
-    """A transaction that reads. `now` is the store's clock in microseconds; statements are named in `sql/`."""
+    """A transaction that reads. `now` is the store's clock in microseconds, `epoch` how often something was to be
+    forgotten until then; statements are named in `sql/`."""
 
     now: int
+    epoch: int
     writes: bool
 
     @property
@@ -159,10 +161,14 @@ class Measures(NamedTuple):
 class Store(Protocol):
     """Where everything lives."""
 
-    epoch: int  # moves on after every commit that called `forget`
+    @property
+    def epoch(self) -> int:
+        """Moves on after every commit that called `forget`, as far as is known here."""
+        ...
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
-        """Run `call` with a transaction; `done(result, error)` is told the outcome."""
+        """Run `call` with a transaction; `done(result, error)` is told the outcome. A call may have a `key` (text,
+        agent's id), which it will ask for as `repeat`: so a group's can be looked for together."""
         ...
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:

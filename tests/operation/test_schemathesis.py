@@ -152,7 +152,7 @@ def mistaken(parts: Parts) -> dict[tuple[str, str], Handler]:
     """The routes of a relay that does what its description does not say."""
 
     async def misshapen(request: Request) -> Reply:
-        await parts.agents.agent(request)
+        await parts.agents.caller(request)
         return enveloped({"agents": [{"name": 7}]})
 
     async def broken(request: Request) -> Reply:
@@ -186,7 +186,7 @@ def leaking(parts: Parts) -> dict[tuple[str, str], Handler]:
     honest, keys = found[place], {}
 
     async def leak(request: Request) -> Reply:
-        await parts.agents.agent(request)
+        await parts.agents.caller(request)
         keys[request.headers[b"x-agent-api-key"]] = True
         for key in [*keys]:
             request.headers[b"x-agent-api-key"] = key

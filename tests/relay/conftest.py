@@ -13,7 +13,7 @@ import pytest
 
 from agentchat import Client
 from agentchat._exchange import Request
-from agentchat_relay import chores, relay, wire
+from agentchat_relay import relay, wire
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
 from agentchat_relay.service import retention
@@ -104,7 +104,7 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        for module in (sqlite, sqlite_tx, parts, chores):
+        for module in (sqlite, sqlite_tx, parts):
             patch.setattr(module, "now", self)
         patch.setattr(pg_transaction, "database_time", lambda told: int(told) + int(self.ahead * 1e6))
 

@@ -26,6 +26,7 @@ ODD: dict[str, tuple[Any, Any]] = {
     "host": ("localhost", "::1"),
     "port": (1234, 0),
     "data": ("/odd/data", "/odder/data"),
+    "store": ("postgresql://relay@db/agentchat", "postgres://other@127.0.0.1:6543/x?sslmode=require"),
     "public-url": ("https://relay.example/chat", "http://10.0.0.1:81"),
     "trusted-proxy": (["127.0.0.1", "::1"], ["10.0.0.1"]),
     "agent-writes": (0.5, 7.0),
@@ -279,7 +280,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line]
     written = tomllib.loads("\n".join(lines))
     assert list(written) == list(OPTIONS), "in the order of --help"
-    examples = {"data", "public-url", "trusted-proxy", "log-file"}  # without a default to show
+    examples = {"data", "store", "public-url", "trusted-proxy", "log-file"}  # without a default to show
     assert {name: written[name] for name in written if name not in examples} == {
         name: default for name, default in DEFAULTS.items() if name not in examples
     }

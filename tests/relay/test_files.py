@@ -480,7 +480,7 @@ def test_a_links_hour(live: Embedded, wire: Wire, make: MakeWire):
     token = wire.get(path, "&url=true").json["signed_url"].rpartition("/")[2]
     links = Links(live.directory.link_secret(), "")
     now = time.time_ns() // 1000
-    id = links.read(token, now)
+    id = links.read(token).at(now)
     for age, status in ((0, 200), (3500, 200), (3600, 403), (7200, 403)):
         assert stranger.send("GET", links.make(id, now - age * 1_000_000)).status == status
     assert stranger.send("GET", links.make(id + 1000, now)).status == 404

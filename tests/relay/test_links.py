@@ -30,19 +30,19 @@ def test_a_link_is_absolute_and_fit_for_a_url():
 
 @given(file_id=st.integers(0, 2**63 - 1), passed=st.integers(0, HOUR - 1))
 def test_a_link_of_ours_names_its_file_for_an_hour(file_id: int, passed: int):
-    assert LINKS.read(token(file_id), NOW + passed) == file_id
+    assert LINKS.read(token(file_id)).at(NOW + passed) == file_id
 
 
 def test_an_hour_later_it_has_expired():
-    assert LINKS.read(token(), NOW + HOUR - 1) == 5
+    assert LINKS.read(token()).at(NOW + HOUR - 1) == 5
     for late in (HOUR, HOUR + 1, 10 * HOUR):
         with pytest.raises(Forbidden, match="expired or is not ours"):
-            LINKS.read(token(), NOW + late)
+            LINKS.read(token()).at(NOW + late)
 
 
 def test_another_secret_is_another_relay():
     with pytest.raises(Forbidden):
-        Links(b"t" * 32, "https://relay.test").read(token(), NOW)
+        Links(b"t" * 32, "https://relay.test").read(token())
 
 
 @given(place=st.integers(0, 63), letter=st.sampled_from(ALPHABET))
@@ -50,17 +50,17 @@ def test_a_changed_letter_spoils_a_token(place: int, letter: str):
     ours = token()
     changed = ours[:place] + letter + ours[place + 1 :]
     if changed == ours:
-        assert LINKS.read(changed, NOW) == 5
+        assert LINKS.read(changed).at(NOW) == 5
     else:
         with pytest.raises(Forbidden):
-            LINKS.read(changed, NOW)
+            LINKS.read(changed).at(NOW)
 
 
 def test_an_expiry_or_a_file_cannot_be_swapped():
     one, other = urlsafe_b64decode(token(1)), urlsafe_b64decode(token(2))
     for forged in (one[:16] + other[16:], other[:8] + one[8:], one[:8] + b"\xff" * 8 + one[16:], bytes(48)):
         with pytest.raises(Forbidden):
-            LINKS.read(urlsafe_b64encode(forged).decode(), NOW)
+            LINKS.read(urlsafe_b64encode(forged).decode()).at(NOW)
 
 
 JUNK = [
@@ -81,13 +81,13 @@ JUNK = [
 @pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_junk_is_forbidden(junk: str):
     with pytest.raises(Forbidden, match="ask for a new one"):
-        LINKS.read(junk, NOW)
+        LINKS.read(junk).at(NOW)
 
 
 @given(junk=st.text() | st.text(alphabet=ALPHABET + "=+/", min_size=60, max_size=68))
 def test_any_junk_is_forbidden(junk: str):
     with pytest.raises(Forbidden):
-        LINKS.read(junk, NOW)
+        LINKS.read(junk).at(NOW)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_any_junk_is_forbidden(junk: str):
 )
 def test_only_one_spelling_of_a_token_is_good(change):
     with pytest.raises(Forbidden):
-        LINKS.read(change(token()), NOW)
+        LINKS.read(change(token())).at(NOW)

@@ -47,11 +47,6 @@ WRITER = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergej
 _log = logging.getLogger("agentchat.relay")
 
 
-def is_postgres(store: str) -> bool:
-    """Whether a setting names a database of Postgres."""
-    return store.startswith(("postgresql://", "postgres://"))
-
-
 def connect(url: str, *more: str) -> Connection:
     """A connection for one thread; `more` is run at its beginning."""
     try:

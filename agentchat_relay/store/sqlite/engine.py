@@ -85,7 +85,6 @@ class Sqlite:
         give_up: Callable[[Exception], object] = give_up,
     ) -> None:
         self.path = os.path.join(directory, "agentchat.db")
-        self.epoch = 0
         self._deliver = deliver
         self._synchronous = synchronous
         self._connect = connect
@@ -112,6 +111,10 @@ class Sqlite:
             for lane in started:
                 lane.close()
             raise
+
+    @property
+    def epoch(self) -> int:
+        return self._shared.epoch
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
         self._lanes[lane].submit(Waiting(lane, call, done))
@@ -208,7 +211,7 @@ class Sqlite:
         self._transaction.begin(now())
 
     def _move_on(self) -> None:
-        self.epoch += 1
+        self._shared.epoch += 1
 
     def _checkpoint(self) -> None:
         """Bring the log into the database. SQLite would do that by itself, and tell nobody what an fsync said.

@@ -32,9 +32,11 @@ class ReadTransaction:
         connection: Any,
         encoded: Encoded,
         now: int,
+        epoch: int,
         search: Callable[[Query, list[str], int], Hits] | None = None,
     ) -> None:
         self.now = now
+        self.epoch = epoch
         self.encoded = encoded
         self._execute = connection.execute
         self._statements = statements("sqlite")
@@ -80,7 +82,7 @@ class WriteTransaction(ReadTransaction, Buffered):
     writes = True
 
     def __init__(self, connection: Any, shared: Shared) -> None:
-        ReadTransaction.__init__(self, connection, shared.current, 0)
+        ReadTransaction.__init__(self, connection, shared.current, 0, shared.epoch)
         Buffered.__init__(self, shared)
         self._many = connection.executemany
         self._version = -1
@@ -104,6 +106,7 @@ class WriteTransaction(ReadTransaction, Buffered):
     def begin(self, now: int) -> None:
         self._execute("BEGIN IMMEDIATE")
         self.now = now
+        self.epoch = self._shared.epoch
         self.forgot = False
         version = self._execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
@@ -141,8 +144,9 @@ def read_group(
     """All calls of the group on one snapshot. Calls that turn out to write are handed to `again`."""
     outcomes: list[Outcome] = []
     try:
+        epoch, current = encoded.epoch, encoded.current
         connection.execute("BEGIN")
-        transaction = ReadTransaction(connection, encoded.current, now(), search)
+        transaction = ReadTransaction(connection, current, now(), epoch, search)
         for waiting in group:
             try:
                 outcomes.append((waiting.done, waiting.call(transaction), None))
