@@ -37,22 +37,23 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# A transaction that waits for its process must not keep the others waiting: Postgres ends it.
-_SESSION = """
-SET idle_in_transaction_session_timeout = '10s'; SET statement_timeout = '30s'; SET lock_timeout = '20s';
-SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
-"""
+# A transaction that waits for its process must not keep the others waiting: Postgres ends it. What the URL says wins.
+_SESSION = (
+    "-c idle_in_transaction_session_timeout=10s -c statement_timeout=30s -c lock_timeout=20s "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
 # The writer finds rows by their keys only, whatever the statistics of a young table say.
-WRITER = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+WRITER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 _log = logging.getLogger("agentchat.relay")
 
 
-def connect(url: str, *more: str) -> Connection:
-    """A connection for one thread; `more` is run at its beginning."""
+def connect(url: str, more: str = "") -> Connection:
+    """A connection for one thread; `more` are settings of its session."""
     try:
         given = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError as error:
         raise NotConfigured(f"--store cannot be read: {error}".rstrip()) from None
+    given["options"] = " ".join((_SESSION, more, given.get("options", "")))
     connection: Connection = psycopg.connect(
         psycopg.conninfo.make_conninfo(**_DEFAULTS | given),
         autocommit=True,
@@ -62,11 +63,6 @@ def connect(url: str, *more: str) -> Connection:
     )
     connection.prepared_max = None
     connection.adapters.register_dumper(int, Int8Dumper)  # one type, hence one prepared statement
-    try:
-        control(connection, ";".join((_SESSION, *more)))
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
