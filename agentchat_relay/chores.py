@@ -18,7 +18,7 @@ from agentchat.errors import AgentChatError
 
 from .blobs import Blobs
 from .http.parts import Parts
-from .service import retention, upkeep
+from .service import limits, retention, upkeep
 from .service.retention import Blob
 from .store.seam import Lane, Reading
 
@@ -95,6 +95,8 @@ class Chores:
     async def _sweep(self) -> None:
         while await self._portion(upkeep.sweep):
             pass
+        if self._store.is_shared:
+            await self._ask(Lane.ASIDE, limits.sweep)
 
     async def _purge(self) -> None:
         if (at := await self._believed()) is None:

@@ -157,6 +157,11 @@ class Directory:
         self._write("admin.key", secret)
         return secret
 
+    def forget_admin_secret(self) -> None:
+        """It is not the one that counts."""
+        with suppress(FileNotFoundError):
+            os.remove(self._file("admin.key"))
+
     def _secret(self, name: str, make: bool = True) -> str:
         try:
             with open(self._file(name), encoding="ascii") as file:

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from .blobs import Blobs
@@ -48,10 +47,8 @@ class Relay:
 
         self.directory = directory
         blobs = Blobs(os.path.join(directory.path, "blobs"))
-        link_secret = directory.link_secret()
         self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
-        admin_secret = partial(directory.admin_secret, make=False)
-        self.parts = Parts(self.store, blobs, settings, link_secret=link_secret, admin_secret=admin_secret)
+        self.parts = Parts(self.store, blobs, settings, directory)
         self.app = App(make_routes(self.parts), self.parts)
         self._chores = Chores(self.parts)
         self.is_new = False
@@ -61,7 +58,7 @@ class Relay:
         self.is_new = await self.parts.ask(Lane.WRITE, upkeep.seed)
         if self.parts.blobs.is_new and await self.parts.ask(Lane.READ, files.are_there):
             _log.warning("The directory blobs was missing, with the contents of all files; it is in your backups.")
-        self.directory.admin_secret()
+        await self.parts.open()
         self._chores.start()
 
     async def close(self) -> None:

@@ -33,8 +33,8 @@ class Register:
         parts, rules = self._parts, self._rules
         address = parts.address_of(request)
         attempts = parts.bad_registrations
-        if not (wait := attempts.wait(address)):
-            attempts.count(address)
+        if not (wait := await attempts.wait(address)):
+            await attempts.count(address)
         try:
             sent = _registration(read_json(await request.body()))
             if wait and not await parts.ask(Lane.READ, lambda tx: machines.is_signed(tx, sent)):
@@ -47,14 +47,14 @@ class Register:
                 raise RateLimited(_TOO_MANY, retry_after=wait) from None
             raise
         except AgentChatError:
-            self._was_signed(address, wait)
+            await self._was_signed(address, wait)
             raise
-        self._was_signed(address, wait)
+        await self._was_signed(address, wait)
         return json_reply(result)
 
-    def _was_signed(self, address: str, wait: float) -> None:
+    async def _was_signed(self, address: str, wait: float) -> None:
         if not wait:
-            self._parts.bad_registrations.uncount(address)
+            await self._parts.bad_registrations.uncount(address)
 
 
 def _registration(given: dict[str, Any]) -> Registration:
@@ -93,6 +93,6 @@ class RegisterMachine:
             raise BadRequest("public_key must be 64 lowercase hex digits.")
         if not isinstance(secret, str) or not secret:
             raise BadRequest("admin_secret is required, as text.")
-        self._parts.operators.check_secret(secret, self._parts.address_of(request))
+        await self._parts.operators.check_secret(secret, self._parts.address_of(request))
         await self._parts.ask(Lane.WRITE, lambda tx: administration.register_machine(tx, name, key))
         return json_reply({"machine_name": name, "registered": True})

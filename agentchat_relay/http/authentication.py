@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
-import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from agentchat._exchange import KEY_HEADER
-from agentchat.errors import Forbidden, NotConfigured, Unauthorized, Unavailable
+from agentchat.errors import Forbidden, Unauthorized, Unavailable
 
 from ..service import agents
 from ..service.call import Agent
 from ..store.seam import Lane, Reading, Store
-from .limits import Window
+from .allowance import Attempts
+from .credentials import Credentials
 from .request import Request
 
 Ask = Callable[[Lane, Callable[[Any], Any]], Coroutine[Any, Any, Any]]
 _KEY = KEY_HEADER.encode()
-_log = logging.getLogger("agentchat.relay")
 _UNKNOWN = "This agent key is unknown or no longer valid."
 _MOST_CACHED = 100_000
-_MOST_ATTEMPTS = 10  # wrong admin credentials of one address in a minute
 
 
 class Caller(NamedTuple):
@@ -89,36 +86,28 @@ class Agents:
 
 
 class Operators:
-    """The admin credential. `read` gives it as it is now, so that a rotated one works at once."""
+    """Who knows the admin credential. Whoever does not has only so many attempts."""
 
-    def __init__(self, read: Callable[[], str]) -> None:
-        self._read = read
-        self._attempts = Window(_MOST_ATTEMPTS)
+    def __init__(self, credentials: Credentials, attempts: Attempts) -> None:
+        self._credentials, self._attempts = credentials, attempts
 
-    def check_bearer(self, request: Request, address: str) -> None:
+    async def check_bearer(self, request: Request, address: str) -> None:
         scheme, _, secret = (request.text(b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthorized("The admin routes need: Authorization: Bearer <the content of admin.key>")
-        if not self.knows(secret.strip(), address):
+        if not await self._knows(secret.strip(), address):
             raise Unauthorized("This is not the admin credential.")
 
-    def check_secret(self, secret: str, address: str) -> None:
-        if not self.knows(secret, address):
+    async def check_secret(self, secret: str, address: str) -> None:
+        if not await self._knows(secret, address):
             raise Forbidden("admin_secret is wrong.")
 
-    def knows(self, secret: str, address: str) -> bool:
-        if hmac.compare_digest(secret.encode("utf-8", "replace"), self._secret().encode()):
+    async def _knows(self, secret: str, address: str) -> bool:
+        if await self._credentials.knows(secret):
             return True  # whatever others tried from the same address
-        self._attempts.check(address)
-        self._attempts.count(address)
+        await self._attempts.check(address)
+        await self._attempts.count(address)
         return False
-
-    def _secret(self) -> str:
-        try:
-            return self._read()
-        except NotConfigured as error:  # which names a path: for the log only
-            _log.error("%s", error.message)
-            raise Unavailable("The relay cannot read its admin credential; its operator must look.") from None
 
 
 def address_of(request: Request, trusted: tuple[str, ...]) -> str:

@@ -38,7 +38,7 @@ class UploadFile:
         parts = self._parts
         caller = await parts.agents.caller(request)
         agent = caller.agent
-        parts.writes.take(agent.id)
+        await parts.writes.take(agent.id)
         with parts.at_a_time(agent.id):
             upload = await self._receive(request, agent)
         settled = partial(parts.blobs.settled, agent.space_id, upload.hash)
@@ -101,7 +101,7 @@ class DownloadFile:
         if isinstance(path, str) and (path.startswith("/") or ".." in path or "\0" in path):
             raise BadRequest("path must be one that list_files or an announcement shows.")
         caller = await parts.agents.caller(request)
-        parts.reads.take(caller.agent.id)
+        await parts.reads.take(caller.agent.id)
         arguments = _DOWNLOAD_ARGUMENTS.checked(given, {})
         call = call_of(_DOWNLOAD, caller.agent, request, arguments)
         asked = Asked(caller, call, lambda tx: (files.find(tx, call, **arguments), tx.now))

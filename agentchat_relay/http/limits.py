@@ -22,7 +22,7 @@ class Buckets:
         self._each, self._all = each, all
         self._clock = clock
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # (tokens, when)
-        self._over_all = (_size(all), clock())
+        self._over_all = (bucket_size(all), clock())
 
     def take(self, who: Hashable) -> None:
         if not (self._each or self._all):
@@ -30,7 +30,7 @@ class Buckets:
         now = self._clock()
         mine = shared = None
         if self._each:
-            tokens, when = self._buckets.get(who) or (_size(self._each), now)
+            tokens, when = self._buckets.get(who) or (bucket_size(self._each), now)
             mine = _left(tokens, when, now, self._each)
         if self._all:
             shared = _left(*self._over_all, now, self._all)
@@ -47,14 +47,14 @@ class Buckets:
             del self._buckets[who]
 
 
-def _size(rate: float) -> float:
+def bucket_size(rate: float) -> float:
     """What a full bucket holds: one call at least."""
     return max(rate * _BURST, 1.0)
 
 
 def _left(tokens: float, when: float, now: float, rate: float) -> float:
     """What is left in a bucket after one is taken out."""
-    tokens = min(tokens + (now - when) * rate, _size(rate))
+    tokens = min(tokens + (now - when) * rate, bucket_size(rate))
     if tokens < 1:
         wait = (1 - tokens) / rate
         raise RateLimited(f"Too many calls; wait {math.ceil(wait)} s.", retry_after=wait)

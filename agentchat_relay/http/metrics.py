@@ -53,7 +53,7 @@ class MetricsPage:
 
     async def __call__(self, request: Request) -> Reply:
         if request.headers.get(b"authorization"):
-            self._parts.operators.check_bearer(request, self._parts.address_of(request))
+            await self._parts.operators.check_bearer(request, self._parts.address_of(request))
         elif not self._is_neighbour(request):
             raise Unauthorized(
                 "Only a caller on the relay's own machine, past no proxy, may read this without the admin credential. "

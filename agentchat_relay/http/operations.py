@@ -37,14 +37,14 @@ class OperationRoute:
         self._parts = parts
         self._operation, self._lane, self._service = entry
         self._arguments = Arguments(entry.operation)
-        self._buckets = parts.writes if entry.operation.writes else parts.reads
+        self._allowance = parts.writes if entry.operation.writes else parts.reads
         self._answer = enveloped if entry.operation.path.startswith("/api/v2/") else json_reply
 
     async def __call__(self, request: Request) -> Reply:
         parts, service = self._parts, self._service
         caller = await parts.agents.caller(request)
         agent = caller.agent
-        self._buckets.take(agent.id)
+        await self._allowance.take(agent.id)
         arguments = await self._arguments.read(request)
         call = call_of(self._operation, agent, request, arguments)
         with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
@@ -62,7 +62,7 @@ class AdminRoute:
 
     async def __call__(self, request: Request) -> Reply:
         parts, service = self._parts, self._service
-        parts.operators.check_bearer(request, parts.address_of(request))
+        await parts.operators.check_bearer(request, parts.address_of(request))
         arguments = await self._arguments.read(request)
         return enveloped(await parts.ask(self._lane, lambda tx: service(tx, **arguments)))
 

@@ -11,11 +11,14 @@ from typing import Any, TypeVar, cast
 from agentchat.errors import AgentChatError, RateLimited
 
 from ..blobs import Blobs
+from ..directory import Directory
 from ..metrics import Metrics
 from ..settings import Settings
 from ..store.seam import Lane, Store
 from ..wire import now
+from .allowance import Allowance, Attempts, OwnAllowance, OwnAttempts, SharedAllowance, SharedAttempts
 from .authentication import Agents, Operators, address_of
+from .credentials import Credentials, InDirectory, InStore
 from .limits import Buckets, Window
 from .links import Links
 from .request import Request
@@ -23,26 +26,35 @@ from .request import Request
 T = TypeVar("T")
 _MOST_AT_A_TIME = 16
 _MOST_BAD_REGISTRATIONS = 10  # of one address in a minute
+_MOST_WRONG_SECRETS = 10  # the same
 
 
 class Parts:
     """The store, the files, and who may do how much."""
 
-    def __init__(
-        self, store: Store, blobs: Blobs, settings: Settings, *, link_secret: bytes, admin_secret: Callable[[], str]
-    ) -> None:
+    def __init__(self, store: Store, blobs: Blobs, settings: Settings, directory: Directory) -> None:
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics()
         self.store = store
         self.blobs = blobs
         self.settings = settings
         self.agents = Agents(store, self.ask, now)
-        self.operators = Operators(admin_secret)
-        self.reads = Buckets(settings.agent_reads, settings.all_reads)
-        self.writes = Buckets(settings.agent_writes, settings.all_writes)
-        self.bad_registrations = Window(_MOST_BAD_REGISTRATIONS)
-        self.links = Links(link_secret, settings.public_url)
+        self.credentials: Credentials = InStore(directory, self.ask) if store.is_shared else InDirectory(directory)
+        self.operators = Operators(self.credentials, self._attempts("secret", _MOST_WRONG_SECRETS))
+        self.reads = self._allowance("reads", settings.agent_reads, settings.all_reads)
+        self.writes = self._allowance("writes", settings.agent_writes, settings.all_writes)
+        self.bad_registrations = self._attempts("register", _MOST_BAD_REGISTRATIONS)
         self._under_way = Counter[int]()  # uploads and searches, by agent
+
+    async def open(self) -> None:
+        """What is needed from the store or the directory before anybody can call."""
+        self.links = Links(await self.credentials.open(), self.settings.public_url)
+
+    def _allowance(self, name: str, each: float, all: float) -> Allowance:
+        return SharedAllowance(name, each, all, self.ask) if self.store.is_shared else OwnAllowance(Buckets(each, all))
+
+    def _attempts(self, kind: str, most: int) -> Attempts:
+        return SharedAttempts(kind, most, self.ask) if self.store.is_shared else OwnAttempts(Window(most))
 
     async def ask(self, lane: Lane, call: Callable[[Any], T], over: Callable[[], None] | None = None) -> T:
         """Run a service call in its lane. It goes on even if the caller hangs up meanwhile; `over` is called when it

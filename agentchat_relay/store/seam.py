@@ -1,9 +1,11 @@
 """The seam between what operations mean and where rows live. Nothing above this page knows the engine.
 
-A store runs plain functions in transactions, in one of four lanes:
+A store runs plain functions in transactions, in one of these lanes:
 
     READ     sees one consistent snapshot, never waits for a write
     SEARCH   a read whose full-text index has caught up with everything that was acknowledged before
+    ASIDE    of a store that several processes share: a statement beside everything else, in no order, that need not
+             survive a crash
     WRITE    alone in a savepoint: whatever it raises, nothing of it stays
     APPEND   a write that checks first and then only numbers, appends and counts: it buffers, so that a group of calls
              costs one statement per table. A refusal must come before the first of these
@@ -29,6 +31,7 @@ class Lane(enum.IntEnum):
     SEARCH = 1
     WRITE = 2
     APPEND = 3
+    ASIDE = 4
 
 
 class Row(Protocol):
@@ -160,6 +163,11 @@ class Measures(NamedTuple):
 
 class Store(Protocol):
     """Where everything lives."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may serve the same rows."""
+        ...
 
     @property
     def epoch(self) -> int:

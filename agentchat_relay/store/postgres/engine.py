@@ -25,7 +25,7 @@ from .connection import LEAST_VERSION, WRITER, Connection, Link, control
 from .faults import as_ours
 from .listener import Listener, News
 from .migrate import prepare
-from .transaction import WriteTransaction, read_group
+from .transaction import WriteTransaction, read_group, run_aside
 
 T = TypeVar("T")
 Connect = Callable[..., Connection]
@@ -59,11 +59,15 @@ class Postgres:
         self._transaction = transaction
         self._groups = Groups(transaction, transaction.begin, as_ours, begun=self._begun)
         self._writer = LaneThread("writer", self._write, stop=self._writing.close)
+        self._beside = Link(lambda: connect(url, "-c synchronous_commit=off"))
+        self._aside = LaneThread("aside", self._run_aside, stop=self._beside.close)
         self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
         self._listener = Listener(Link(lambda: connect(url)), self._channel, self._told)
-        for lane in (self._writer, *self._readers):
+        for lane in (self._writer, self._aside, *self._readers):
             lane.start()
         self._listener.start()
+
+    is_shared = True
 
     @property
     def epoch(self) -> int:
@@ -73,6 +77,8 @@ class Postgres:
         waiting = Waiting(lane, call, done)
         if lane in (Lane.WRITE, Lane.APPEND):
             self._writer.submit(waiting)
+        elif lane == Lane.ASIDE:
+            self._aside.submit(waiting)
         else:
             min(self._readers, key=lambda reader: reader.waiting).submit(waiting)
 
@@ -106,9 +112,8 @@ class Postgres:
 
     def close(self) -> None:
         self._listener.close()
-        for lane in self._readers:
+        for lane in (*self._readers, self._aside, self._writer):
             lane.close()
-        self._writer.close()
 
     # Opening
 
@@ -137,6 +142,10 @@ class Postgres:
     def _begun(self, group: list[Waiting]) -> None:
         self._writer.take_along(group)
         self._transaction.expect(group)
+
+    def _run_aside(self, group: Sequence[Waiting]) -> None:
+        if group:
+            self._deliver(run_aside(self._beside, group))
 
     # The readers' threads
 

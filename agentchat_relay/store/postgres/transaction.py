@@ -83,6 +83,19 @@ class ReadTransaction:
         return Sizes(int(rows or 0), int(fulltext or 0))
 
 
+class Aside(ReadTransaction):
+    """Statements that are transactions of their own, beside everybody's turns."""
+
+    writes = True
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, Encoded(), 0, 0, None)
+
+    def run(self, statement: str, /, **values: Any) -> int:
+        found = self._statements[statement]
+        return int(self._execute(found.sql, found.bind(values)).rowcount)
+
+
 class WriteTransaction(ReadTransaction, Buffered):
     """The writer's one transaction. `turn` is the number of the lock, `me` that of this process among all that write.
 
@@ -247,6 +260,24 @@ def read_group(
                 _end(transaction)
                 transaction = None
     _end(transaction)
+    return outcomes
+
+
+def run_aside(link: Link, group: Sequence[Waiting]) -> list[Outcome]:
+    """Each call by itself. An idle connection may have been lost without anybody's noticing."""
+    outcomes: list[Outcome] = []
+    for waiting in group:
+        try:
+            connection = link.get()
+            try:
+                result = waiting.call(Aside(connection))
+            except psycopg.OperationalError:
+                if not is_lost(connection):
+                    raise
+                result = waiting.call(Aside(link.get()))
+            outcomes.append((waiting.done, result, None))
+        except Exception as error:
+            outcomes.append((waiting.done, None, as_ours(error)))
     return outcomes
 
 

@@ -112,6 +112,8 @@ class Sqlite:
                 lane.close()
             raise
 
+    is_shared = False
+
     @property
     def epoch(self) -> int:
         return self._shared.epoch

@@ -199,3 +199,25 @@ CREATE TABLE epochs (
     epoch BIGINT NOT NULL
 );
 INSERT INTO epochs VALUES (1);
+
+-- Secrets that all relays have in common. Of the admin credential it is the hash.
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+-- How much each agent may still do, and attempts at secrets. What a crash of the database takes of it nobody misses.
+CREATE UNLOGGED TABLE allowances (
+    bucket TEXT NOT NULL,
+    who BIGINT NOT NULL,
+    tokens FLOAT8 NOT NULL,
+    granted FLOAT8 NOT NULL, -- to the process that asked last
+    at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (bucket, who)
+) WITH (fillfactor = 50);
+CREATE UNLOGGED TABLE attempts (
+    kind TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX attempts_of ON attempts (kind, address, at);
