@@ -18,20 +18,11 @@ from .http.server import run
 from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
-from .store.seam import Lane, Outcome, Store
-from .store.sqlite.engine import Sqlite
+from .store.opening import open_store
+from .store.seam import Lane, Outcome
 
 _log = logging.getLogger("agentchat.relay")
 MakeRoutes = Callable[[Parts], dict[tuple[str, str], Handler]]
-
-
-def open_store(url: str, directory: str, **options: Any) -> Store:
-    """The database that a setting names, or the one in the data directory."""
-    if not url:
-        return Sqlite(directory, **options)
-    from .store.postgres.engine import Postgres
-
-    return Postgres(url, **options)
 
 
 class Relay:

@@ -27,12 +27,13 @@ from agentchat.text import word
 from ..administration import ADMINISTRATION, Administration
 from ..directory import Directory
 from ..keeping.progress import size
-from ..service import upkeep
+from ..service import credentials, upkeep
 from ..service.operations import ADMIN_SERVICES
-from ..store.seam import Lane
-from ..store.sqlite.engine import Sqlite
-from . import keeping
+from ..store.opening import open_store
+from ..store.seam import Lane, Store
+from . import config, database, keeping
 from .options import directory as named
+from .options import postgres
 from .serve import default_directory
 
 R = TypeVar("R")
@@ -52,10 +53,10 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
     if (run := getattr(options, "run", None)) is not None:
         return int(run(options))
-    directory = Directory(options.data or default_directory())
-    is_new = not directory.is_there()
+    directory, store = Directory(options.data or default_directory()), store_of(options)
+    is_new = not store and not directory.is_there()
     if options.operation is None:
-        directory.rotate_admin_secret()
+        _rotate(directory, store)
         file = f"{directory.path}/admin.key"
         told = f"The new admin credential is in {file}; an old one is void."
         print(json.dumps({"admin_key_file": file}) if options.json else told)
@@ -63,12 +64,27 @@ def main(argv: Sequence[str]) -> int:
     operation: Operation[..., Any] = options.operation
     words = {name: getattr(options, f"arg_{name}") for name in operation.parameters}
     given = {name: typed(operation.parameters[name], value) for name, value in words.items() if value is not None}
-    with _administration(directory) as administration:
+    with _administration(directory, store) as administration:
         result = getattr(administration, operation.name)(**given)
     if is_new:  # on purpose, or because its name was mistyped
         print(f"Note: there was no relay in {directory.path}; its directory was made.", file=sys.stderr)
     print(json.dumps(result, indent=2) if options.json else _told(operation.name, result))
     return 0
+
+
+def store_of(options: argparse.Namespace) -> str:
+    """The Postgres that the command line or the settings in the data directory name; else it is SQLite."""
+    if options.store is not None:
+        return str(options.store)
+    settings = config.read(f"{options.data or default_directory()}/{config.FILE}", must_exist=False)
+    return str(settings.get("store", ""))
+
+
+def _rotate(directory: Directory, url: str) -> None:
+    secret = directory.rotate_admin_secret()
+    if url:
+        with _opened(url, directory) as store:
+            store.ask(Lane.WRITE, lambda tx: credentials.replace(tx, secret))
 
 
 class _Client(Administration, SyncCaller):
@@ -83,8 +99,12 @@ class _Client(Administration, SyncCaller):
 
 
 @contextmanager
-def _administration(directory: Directory) -> Iterator[Administration]:
-    """The operations, done by the running relay or right here."""
+def _administration(directory: Directory, store: str) -> Iterator[Administration]:
+    """The operations, done by the running relay or right here. A Postgres may be served and administered at once."""
+    if store:
+        with _store(directory, store) as perform:
+            yield _Client(perform)
+        return
     try:
         directory.hold(_PURPOSE, patience=_PATIENCE)
     except errors.Conflict:
@@ -98,7 +118,7 @@ def _administration(directory: Directory) -> Iterator[Administration]:
             transport.close()
         return
     try:
-        with _store(directory) as perform:
+        with _store(directory, "") as perform:
             yield _Client(perform)
     finally:
         directory.release()
@@ -120,16 +140,22 @@ def _ask_relay(
 
 
 @contextmanager
-def _store(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
-    store = Sqlite(directory.path)
-    try:
-        store.ask(Lane.WRITE, upkeep.seed)
+def _store(directory: Directory, url: str) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
+    with _opened(url, directory) as store:
 
         def perform(operation: Operation[..., Any], given: dict[str, Any]) -> Any:
             _, lane, service = ADMIN_SERVICES[operation.name]
             return store.ask(lane, lambda tx: service(tx, **given))
 
         yield perform
+
+
+@contextmanager
+def _opened(url: str, directory: Directory) -> Iterator[Store]:
+    store = open_store(url, directory.path)
+    try:
+        store.ask(Lane.WRITE, upkeep.seed)
+        yield store
     finally:
         store.close()
 
@@ -143,10 +169,19 @@ def _parser() -> argparse.ArgumentParser:
         "help": "the relay's data directory (default: ~/.agentchat/relay)",
     }
     common.add_argument("--data", default=argparse.SUPPRESS, **data)
+    store: dict[str, Any] = {
+        "type": postgres,
+        "metavar": "URL",
+        "help": "the relay's Postgres, where it has one (default: as relay.toml in the data directory says)",
+    }
+    common.add_argument("--store", default=argparse.SUPPRESS, **store)
     parser = Parser("agentchat admin", description="Administer a relay, running or not.", allow_abbrev=False)
     parser.add_argument("--data", **data)
+    parser.add_argument("--store", **store)
     single = [name for name in ADMINISTRATION if "_" not in name]
-    nouns = parser.add_subparsers(metavar="{" + ",".join([*_ABOUT, *single, *keeping.ABOUT]) + "}", required=True)
+    nouns = parser.add_subparsers(
+        metavar="{" + ",".join([*_ABOUT, *single, *keeping.ABOUT, *database.ABOUT]) + "}", required=True
+    )
     verbs = {
         noun: nouns.add_parser(noun, help=text, description=f"Administer {text}.").add_subparsers(
             metavar="command", required=True
@@ -164,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "Replace the admin credential in DIR/admin.key."
     verbs["credential"].add_parser("rotate", parents=[common], help=text, description=text).set_defaults(operation=None)
     keeping.add_to(nouns, common)
+    database.add_to(nouns, common)
     return parser
 
 

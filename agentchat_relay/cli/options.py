@@ -92,6 +92,13 @@ GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
             Option("port", PORT, "port, 0 for any", "PORT", _number(lambda port: 0 <= port < 65536, "from 0 to 65535")),
             Option("data", "", "data directory (default: ~/.agentchat/relay)", "DIR", is_path=True),
             Option("store", "", "keep rows in a Postgres instead of the data directory", "URL", _store),
+            Option(
+                "workers",
+                1,
+                "processes that serve; more than one needs --store",
+                "NUMBER",
+                _number(lambda count: 1 <= count <= 256, "from 1 to 256"),
+            ),
             Option("public-url", "", "what links to files start with (default: the bound address)", "URL", _public_url),
             Option(
                 "trusted-proxy",
@@ -166,6 +173,14 @@ def directory(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must name a directory, got nothing")
     return text
+
+
+def postgres(text: str) -> str:
+    """The value of an option that names one."""
+    try:
+        return _store(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def file(text: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from agentchat import __version__, errors, settings
 
@@ -20,9 +20,6 @@ from ..process import listen, new_runner, notify, settle, url_of
 from ..settings import MIB, Settings
 from . import config
 from .options import Values, add_to, seconds
-
-if TYPE_CHECKING:
-    from ..relay import Relay
 
 _WAIT = 120.0
 _log = logging.getLogger("agentchat.relay")
@@ -79,25 +76,24 @@ def _run(directory: Directory, chosen: Values, *, background: bool = False) -> i
 
 
 def _serve(directory: Directory, chosen: Values, listener: socket.socket, background: bool) -> None:
-    from ..relay import serve
-
     url = url_of(chosen["host"], listener.getsockname()[1])
     if not background and (warning := _warning(chosen)):
         print(warning, file=sys.stderr)
 
-    def ready(relay: Relay) -> None:
+    def ready(is_new: bool) -> None:
         directory.announce(url)
         if chosen["log-file"]:
             _log.info("AgentChat relay %s is ready on %s, data in %s", __version__, url, directory.path)
         if not background:
             with suppress(OSError):  # nobody may be listening to what we say
-                print(_greeting(directory, url, relay.is_new), flush=True)
+                print(_greeting(directory, url, is_new), flush=True)
         notify("READY=1", f"STATUS=Ready on {url}")
 
     try:
-        settle()
-        with new_runner() as runner:
-            runner.run(serve(directory, _settings(chosen, url), listener, ready))
+        if chosen["workers"] > 1:
+            _serve_in_workers(directory, chosen, listener, url, ready)
+        else:
+            _serve_here(directory, chosen, listener, url, ready)
     except KeyboardInterrupt:
         pass
     finally:
@@ -105,6 +101,45 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
             _log.info("AgentChat relay has stopped")
         directory.retract()
         listener.close()
+
+
+def _serve_here(
+    directory: Directory,
+    chosen: Values,
+    listener: socket.socket,
+    url: str,
+    ready: Callable[[bool], None],
+    alive: int | None = None,
+) -> None:
+    """Until a signal, or the end of the pipe `alive`."""
+    from ..relay import serve
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        if alive is not None:
+            asyncio.get_running_loop().add_reader(alive, stop.set)
+        await serve(directory, _settings(chosen, url), listener, lambda relay: ready(relay.is_new), stop=stop)
+
+    settle()
+    with new_runner() as runner:
+        runner.run(run())
+
+
+def _serve_in_workers(
+    directory: Directory, chosen: Values, listener: socket.socket, url: str, ready: Callable[[bool], None]
+) -> None:
+    from .workers import Workers
+
+    if not chosen["store"]:
+        raise errors.InvalidArguments(
+            "--workers needs --store: one SQLite file is served by one process, and faster by it than by several"
+        )
+
+    def serve(tell: Callable[[bool], None], alive: int) -> None:
+        _serve_here(directory, chosen, listener, url, tell, alive)
+
+    if not Workers(chosen["workers"], serve).run(ready):
+        raise errors.NotConfigured("The relay did not start; what a worker said is above, or in the log.")
 
 
 def _warning(chosen: Values) -> str | None:

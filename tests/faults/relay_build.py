@@ -32,6 +32,7 @@ from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
 from agentchat_relay.service import retention
+from agentchat_relay.store import opening
 from agentchat_relay.store.lane import Waiting
 from agentchat_relay.store.seam import Lane, Outcome, Place
 from agentchat_relay.store.sqlite import engine as sqlite
@@ -132,7 +133,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
         "onward": {"give_up": lambda error: None},
     }
     if broken == "early":
-        relay.Sqlite = EarlySqlite
+        opening.Sqlite = EarlySqlite
     if broken == "clock":
         WriteTransaction.place = place_by_the_clock
     if broken == "eager":

@@ -27,6 +27,7 @@ ODD: dict[str, tuple[Any, Any]] = {
     "port": (1234, 0),
     "data": ("/odd/data", "/odder/data"),
     "store": ("postgresql://relay@db/agentchat", "postgres://other@127.0.0.1:6543/x?sslmode=require"),
+    "workers": (2, 3),
     "public-url": ("https://relay.example/chat", "http://10.0.0.1:81"),
     "trusted-proxy": (["127.0.0.1", "::1"], ["10.0.0.1"]),
     "agent-writes": (0.5, 7.0),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,7 +25,7 @@ from . import connection as connections
 from .connection import LEAST_VERSION, WRITER, Connection, Link, control
 from .faults import as_ours
 from .listener import Listener, News
-from .migrate import prepare
+from .migrate import due, migrate, prepare
 from .transaction import WriteTransaction, read_group, run_aside
 
 T = TypeVar("T")
@@ -119,18 +120,8 @@ class Postgres:
 
     def _open(self) -> int:
         """Look at the database, and bring its tables to our form; the number of the lock that is a turn."""
-        try:
-            connection = self._connect(self._url)
-        except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NotConfigured(f"The database of --store cannot be reached: {reason}") from error
-        try:
-            turn = _checked(connection)
+        with _opened(self._url, self._connect) as (connection, turn):
             prepare(connection, turn)
-        except psycopg.Error as error:
-            raise NotConfigured(f"The database of --store cannot be used: {str(error).strip()}") from error
-        finally:
-            connection.close()
         return turn
 
     # The writer's thread
@@ -171,6 +162,29 @@ class Postgres:
     def _told(self, news: News) -> None:
         self._shared.moved(news.epoch)
         self._positions.update(news.positions)
+
+
+def migrated(url: str, *, after: bool) -> tuple[list[str], list[str]]:
+    """Bring the tables to our form; the names of what was done, and of what is still to come after an upgrade."""
+    with _opened(url, connections.connect) as (connection, turn):
+        done = [str(step) for step in migrate(connection, turn, after=after)]
+        return done, [str(step) for step in due(connection)]
+
+
+@contextmanager
+def _opened(url: str, connect: Connect) -> Iterator[tuple[Connection, int]]:
+    """A connection to a database that is fit for a relay, and the number of its lock."""
+    try:
+        connection = connect(url)
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NotConfigured(f"The database of --store cannot be reached: {reason}") from error
+    try:
+        yield connection, _checked(connection)
+    except psycopg.Error as error:
+        raise NotConfigured(f"The database of --store cannot be used: {str(error).strip()}") from error
+    finally:
+        connection.close()
 
 
 def _checked(connection: Connection) -> int:
