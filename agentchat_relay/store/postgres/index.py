@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import errors
@@ -33,7 +33,6 @@ _LONGEST_WAIT = 2000  # milliseconds, for others who add to the index
 # A plan must not depend on what the planner believes of words; compiling one takes longer than any search.
 _SESSION = "SET enable_seqscan = off; SET jit = off"
 _STATE = "SELECT p.id, (SELECT coalesce(max(m.id), 0) FROM messages m) FROM fulltext_progress p"
-_STEP = f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {_LONGEST_WAIT}"
 _HOLD = "SELECT id FROM fulltext_progress FOR UPDATE"
 _HOLD_IF_FREE = "SELECT id FROM fulltext_progress FOR UPDATE SKIP LOCKED"
 # A message can be seen only if all before it can be, or are gone: ids are given in turn.
@@ -100,7 +99,7 @@ class Index:
 
     def _add_chunk(self, wait: bool, insert: Callable[[list[int], list[str]], None]) -> None:
         with self.connection.transaction():
-            self._execute(_STEP)
+            self._execute(f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {_LONGEST_WAIT}")
             held = self._one(_HOLD if wait else _HOLD_IF_FREE)
             rows = self._execute(_NEW, held[0], _CHUNK).fetchall() if held else []
             if rows:
@@ -141,7 +140,7 @@ class Index:
             left = int(1000 * (deadline - time.monotonic()))
             if left <= 0:
                 raise errors.QueryCanceled
-            self._execute(f"SET LOCAL statement_timeout = {left}")
+            self._execute("SELECT set_config('statement_timeout', %s, true)", str(left))
             ids += [id for (id,) in self._execute(_FIND, f"{window} & {wanted}", limit - len(ids))]
             if len(ids) >= limit:
                 break

@@ -26,8 +26,8 @@ _LONGEST_WORD = 500  # characters; a lexeme has less than 2 KiB
 _MARKS = frozenset(
     [*range(0x300, 0x305), *range(0x306, 0x30D), 0x30F, 0x311, 0x31B, *range(0x323, 0x329), 0x32D, 0x32E, 0x330, 0x331]
 )
-_BLOCKS = (8, 11, 14, 17)  # the message's id, shifted so far, is the number of its block
-_IN_A_WINDOW = 8  # blocks at least; so many are one of the next size
+_BLOCKS = (9, 11, 13, 15, 17, 19, 21)  # the message's id, shifted so far, is the number of its block
+_IN_NEXT = 4  # so many blocks are one of the next size
 
 
 class _Plain(dict[int, str]):
@@ -73,16 +73,16 @@ def tsquery(query: Query, places: Iterable[str]) -> str:
 
 
 def windows(newest: int) -> Iterator[str]:
-    """All ids down from the newest, in parts that soon get larger: the highest id of each, and the tsquery that says
-    it. A part has as many blocks as Postgres can well ask for at once."""
-    shifts = iter(_BLOCKS)
-    shift = next(shifts)
+    """All ids down from the newest in parts that soon get larger, each as a tsquery: two to five blocks, of the next
+    size each time, since Postgres looks at every hit once for each word that it was asked for."""
+    sizes = iter(_BLOCKS)
+    shift = next(sizes)
     while newest > 0:
         last = newest >> shift
-        first = max((last // _IN_A_WINDOW - 1) * _IN_A_WINDOW, 0)  # where a block of the next size begins
+        first = max((last - 1) // _IN_NEXT * _IN_NEXT, 0)  # where a block of the next size begins
         yield _any(f"'{_block(shift, number)}'" for number in range(first, last + 1))
         newest = (first << shift) - 1
-        shift = next(shifts, shift)
+        shift = next(sizes, shift)
 
 
 def _block(shift: int, number: int) -> str:

@@ -1,0 +1,153 @@
+"""Words, stems and notation: the same words as FTS5 of SQLite makes, and nothing of a text can be an operator."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pydoc_data.topics import topics
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agentchat_relay.store.postgres.stem import stem
+from agentchat_relay.store.postgres.words import tsquery, vector, windows, words
+from agentchat_relay.store.query import read_query
+
+
+def fts5(texts: Sequence[str], tokenizer: str = "porter unicode61 remove_diacritics 2") -> Iterator[list[str]]:
+    """The words that SQLite makes of texts."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE VIRTUAL TABLE found USING fts5(text, content = '', tokenize = '{tokenizer}')")
+        connection.execute("CREATE VIRTUAL TABLE instances USING fts5vocab(found, 'instance')")
+        connection.executemany("INSERT INTO found (rowid, text) VALUES (?, ?)", enumerate(texts))
+        made: list[dict[int, str]] = [{} for _ in texts]
+        for word, text, at in connection.execute("SELECT term, doc, offset FROM instances"):
+            made[text][at] = word
+    for places in made:
+        yield [places[at] for at in sorted(places)]
+
+
+SUFFIXES = (
+    "ational tional enci anci izer logi bli alli entli eli ousli ization ation ator alism iveness fulness ousness aliti "
+    "iviti biliti ical ness icate iciti ful ative alize al ance ence er ic able ible ant ement ment ent ion ou ism ate "
+    "iti ous ive ize sses ies s ss eed ed ing at bl iz e ll y ies ied"
+).split()
+
+
+def made_up(count: int) -> Iterator[str]:
+    chance = random.Random(7)
+    for _ in range(count):
+        start = "".join(chance.choice("aeiouybcdlstwxzßпа") for _ in range(chance.randint(0, 5)))
+        yield start + "".join(chance.choice(SUFFIXES) for _ in range(chance.randint(0, 3)))
+
+
+def test_a_word_has_the_stem_that_sqlite_gives_it():
+    found = sorted({word for text in (*topics.values(), *made_up(20_000)) for word in words_as_they_are(text)})
+    assert len(found) > 15_000
+    stems = [made for (made,) in fts5(found)]
+    assert [(word, stem(word)) for word in found] == list(zip(found, stems, strict=True))
+
+
+def words_as_they_are(text: str) -> list[str]:
+    return "".join(character if character.isalpha() else " " for character in text.lower()).split()
+
+
+LATER_DEFINED = {0x1E0, 0x1E1}  # ǡ, which FTS5 takes for a letter without a mark
+
+
+def test_a_character_means_what_it_means_to_sqlite():
+    """Those that Unicode had in 2002, and has not changed its mind about: FTS5 has the state of 2012."""
+    known = [
+        chr(code)
+        for code in range(1, sys.maxunicode)
+        if (category := unicodedata.category(chr(code))) == unicodedata.ucd_3_2_0.category(chr(code))
+        and category not in ("Cn", "Cs")
+        and code not in LATER_DEFINED
+        and not 0xE000 + 100 < code < 0xF8FF  # of the private ones some are enough
+        and not 0xF0000 + 100 < code
+    ]
+    texts = [f"q{character}z {character}" for character in known]
+    assert len(known) > 80_000
+    different = [
+        (text, made, words(text))
+        for text, made in zip(texts, fts5(texts), strict=True)
+        if made != words(text)
+    ]  # fmt: skip
+    assert different == []
+
+
+MIXED = st.text("aeis 1é́ßЖ世ि-.'\"\\:&|!<>()", max_size=40) | st.text(
+    st.characters(max_codepoint=0x24F, exclude_characters="\0\u01e0\u01e1"), max_size=60
+)
+
+
+@given(MIXED)
+@example("état ́x x́y İstanbul STRASSE Straße ﬁnale")
+@example("1e5 v1.2.3 a-b jo@example.org 192.168.0.1 src/app_main.py")
+def test_a_text_is_split_as_sqlite_splits_it(text: str):
+    assert [words(text)] == list(fts5([text]))
+
+
+def test_what_differs_from_sqlite_in_characters():
+    texts = ["done🤖 it", "Ϳ ϳ", "Ǡ"]
+    assert list(fts5(texts)) == [["done🤖", "it"], ["Ϳ", "ϳ"], ["ǡ"]]
+    assert [words(text) for text in texts] == [["done", "it"], ["ϳ", "ϳ"], ["a"]]
+
+
+def test_a_message_is_filed_by_words_places_and_blocks():
+    made = vector(5000, "It's the cats' cat", ["s1", "c12"])
+    assert made.split() == [
+        "'.s1'", "'.c12'", "'.9_9'", "'.11_2'", "'.13_0'", "'.15_0'", "'.17_0'", "'.19_0'", "'.21_0'",
+        "'it':1", "'s':2", "'the':3", "'cat':4", "'cat':5",
+    ]  # fmt: skip
+
+
+QUERIES = [
+    ("parser", "('.s1' | '.d2') & (('parser'))"),
+    ("new parsers or mouse", "('.s1' | '.d2') & (('new' & 'parser') | ('mous'))"),
+    ('"new parser" -fix-2-b', "('.s1' | '.d2') & (('new' <-> 'parser')) & !('fix' <-> '2' <-> 'b')"),
+    ("-a", "('.s1' | '.d2') & !('a')"),
+    ("it's'", "('.s1' | '.d2') & (('it' <-> 's'))"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), QUERIES)
+def test_a_query_in_the_notation_of_postgres(text: str, expected: str):
+    assert tsquery(read_query(text), ["s1", "d2"]) == expected
+
+
+@given(st.text(max_size=60) | st.text("ab -\"orOR'*:()&|!<>\\\0\n", max_size=60))
+def test_nothing_of_a_query_is_an_operator(text: str):
+    bare = tsquery(read_query(text), ["s1"])
+    for word in words(text):
+        bare = bare.replace(f"'{word}'", "_")
+    assert set(bare) <= set("_'.s1 &|!()<->")
+
+
+@given(st.integers(0, 1 << 26) | st.integers(0, 5000))
+@example(0)
+@example(1)
+def test_windows_hold_every_message_once_the_newest_first(newest: int):
+    above = newest + 1
+    for window in windows(newest):
+        blocks = [block.strip("'()")[1:].split("_") for block in window.split(" | ")]
+        (shift,) = {int(shift) for shift, _ in blocks}
+        numbers = [int(number) for _, number in blocks]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert len(numbers) <= 5
+        assert numbers[-1] == (above - 1) >> shift
+        above = numbers[0] << shift
+    assert above == 0 or newest == above - 1 == 0
+
+
+def test_the_first_window_is_never_too_small():
+    for newest in range(4096, 12_000):
+        (first,) = islice(windows(newest), 1)
+        number = int(first.split("_", 1)[1].split("'")[0])
+        assert newest - (number << 9) >= 512
