@@ -1,14 +1,15 @@
 """The full-text index in Postgres: how it grows, and how it is asked for the newest hits.
 
 Indexing a message costs more than storing it, so it follows in transactions of its own, a chunk at a time. Whoever adds
-a chunk holds the one row of `fulltext_progress`: of many relays on one database one at a time does the work, and the
-trigger that takes out deleted messages waits for it (see the migration). A crash may cost the last chunks, which are
-then added again: the row and the words are lost together.
+a chunk holds the one row of `fulltext_progress`: of many relays on one database one at a time does the work. A crash
+may cost the last chunks, which are then added again: the row and the words are lost together. Deleted messages are
+taken out by a trigger, in the transaction that deletes them (see the migration).
 
-GIN gives hits in no order, and a common word has a million. So a search asks for the newest block of messages first,
-then for larger and larger older parts (`words.windows`), until it has enough. GIN looks up the rarest of what is asked
+GIN gives hits in no order, and a common word has a million. So a search looks at the newest messages itself, and then
+asks for larger and larger older parts (`words.windows`), until it has enough. GIN looks up the rarest of what is asked
 for and skips through the rest: a rare word is found in little time however large a part is, and of a common word no
-part holds many times more than what is wanted.
+part holds many times more than what is wanted. Only to skip through a common word is slow, 25 us a leap. So if the
+newest messages show that the words are common and the place is not, GIN is asked for the place alone.
 """
 
 from __future__ import annotations
@@ -23,141 +24,174 @@ from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 
 from ..query import Query
-from ..seam import Hits
-from .words import tsquery, vector, windows
+from ..seam import Hits, place_of
+from .connection import Connection, Link, control, is_lost
+from .words import loosely, tsquery, vector, windows, within
 
-_CHUNK = 500  # messages; for so long a deletion may have to wait
+# For a connection of the index: no plan may depend on what the planner believes of words, and none is compiled, which
+# would take longer than any search.
+SESSION = "SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'"
+_CHUNK = 300  # messages
 _LONGEST_SEARCH = 0.25  # seconds; what was found by then is the answer
+_LOOKED_AT = 256  # of the newest messages
+_COMMON, _SPARSE = 1 / 20, 1 / 8  # of these
 _LONGEST_WAIT = 2000  # milliseconds, for others who add to the index
 
-# A plan must not depend on what the planner believes of words; compiling one takes longer than any search.
-_SESSION = "SET enable_seqscan = off; SET jit = off"
 _STATE = "SELECT p.id, (SELECT coalesce(max(m.id), 0) FROM messages m) FROM fulltext_progress p"
-_HOLD = "SELECT id FROM fulltext_progress FOR UPDATE"
-_HOLD_IF_FREE = "SELECT id FROM fulltext_progress FOR UPDATE SKIP LOCKED"
+_HOLD = "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {}; SELECT id FROM fulltext_progress FOR UPDATE"
 # A message can be seen only if all before it can be, or are gone: ids are given in turn.
 _NEW = """
-SELECT m.id, m.content, m.kind, c.space_id, c.id, m.author_id, m.recipient_id
-FROM messages m JOIN channels c ON c.id = m.channel_id
-WHERE m.id > %s ORDER BY m.id LIMIT %s
+SELECT m.id, m.content, m.kind, c.space_id, m.channel_id, m.author_id, m.recipient_id
+FROM messages m LEFT JOIN channels c ON c.id = m.channel_id
+WHERE m.id > $1 ORDER BY m.id LIMIT $2
 """
-_ADD = "INSERT INTO fulltext (id, words) SELECT * FROM unnest(%s::bigint[], %s::text[]::tsvector[])"
-_ADDED = "UPDATE fulltext_progress SET id = %s"
-_BRING_IN = "SELECT gin_clean_pending_list('fulltext_words')"
-# Not by id itself: the planner would walk all messages backwards, hoping for hits.
-_FIND = "SELECT id FROM fulltext WHERE words @@ %s::tsquery ORDER BY id + 0 DESC LIMIT %s"
+# It would be there already if somebody had set the progress back, to have the index made again.
+_ADD = """
+INSERT INTO fulltext (id, words) SELECT * FROM unnest($1::bigint[], $2::text[]::tsvector[])
+ON CONFLICT (id) DO UPDATE SET words = excluded.words
+"""
+_ADDED = "UPDATE fulltext_progress SET id = $1"
+_NEWEST = """
+SELECT id, words @@ $1::tsquery, words @@ $2::tsquery, words @@ $3::tsquery FROM fulltext ORDER BY id DESC LIMIT $4
+"""
+# Not by id itself: the planner would walk all messages backwards, hoping for hits. IS TRUE keeps GIN out of the second.
+_FIND = """
+SELECT id FROM fulltext WHERE words @@ $1::tsquery AND (words @@ $2::tsquery) IS TRUE AND id + 0 < $3
+ORDER BY id + 0 DESC LIMIT $4
+"""
 _ROWS = """
 SELECT m.id, m.public_id, m.content, m.created_at, c.public_id AS channel_id, c.name AS channel_name,
     a.public_id AS author_id, a.name AS author_name
 FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
-WHERE m.id = ANY(%s)
+WHERE m.id = ANY($1)
 """
+_UNFIT = (errors.DataError, errors.ProgramLimitExceeded, errors.SyntaxError)  # how Postgres refuses a tsvector
 _log = logging.getLogger("agentchat.relay")
 
 
 class Index:
     """On a connection of its own, for one thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+    def __init__(self, link: Link) -> None:
         self.lag = 0  # messages not indexed yet, for whoever asks
-        self._connect = connect
-
-    def open(self) -> None:
-        self.connection = self._connect()
-        self.connection.execute(_SESSION)
-
-    def close(self) -> None:
-        self.connection.close()
+        self._link = link
 
     # Growing
 
     def step(self, *, wait: bool) -> int:
         """A chunk; returns how many messages are left. If another process is at it, wait for it or leave it to that."""
+        connection = self._link.get()
         try:
-            return self._step(wait)
+            return self._step(connection, wait)
         except psycopg.OperationalError:
-            if not self.connection.closed:
+            if not is_lost(connection):
                 raise
-            self.open()  # the server went away, and may be back
-            return self._step(wait)
+            return self._step(self._link.get(), wait)
 
-    def _step(self, wait: bool) -> int:
-        if self._look():
+    def _step(self, connection: Connection, wait: bool) -> int:
+        if self._look(connection):
             try:
-                self._add_chunk(wait, self._insert)
-            except (errors.DataError, errors.ProgramLimitExceeded):
-                self._add_chunk(wait, self._insert_singly)
+                _add_chunk(connection, wait, _insert)
+            except _UNFIT:
+                _add_chunk(connection, wait, _insert_singly)
             except errors.LockNotAvailable:
                 pass
-            self._look()
+            self._look(connection)
         return self.lag
 
-    def _look(self) -> int:
-        done, newest = self._one(_STATE)
+    def _look(self, connection: Connection) -> int:
+        ((done, newest),) = _all(connection, _STATE)
         self.lag = max(newest - done, 0)
         return self.lag
-
-    def _add_chunk(self, wait: bool, insert: Callable[[list[int], list[str]], None]) -> None:
-        with self.connection.transaction():
-            self._execute(f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {_LONGEST_WAIT}")
-            held = self._one(_HOLD if wait else _HOLD_IF_FREE)
-            rows = self._execute(_NEW, held[0], _CHUNK).fetchall() if held else []
-            if rows:
-                found = {id: vector(id, content, _places(*where)) for id, content, kind, *where in rows if kind != "status"}
-                insert(list(found), list(found.values()))
-                self._execute(_ADDED, rows[-1][0])
-                self._execute(_BRING_IN)
-
-    def _insert(self, ids: list[int], vectors: list[str]) -> None:
-        self._execute(_ADD, ids, vectors)
-
-    def _insert_singly(self, ids: list[int], vectors: list[str]) -> None:
-        """What Postgres cannot index keeps nothing else from being found."""
-        for id, words in zip(ids, vectors, strict=True):
-            try:
-                with self.connection.transaction():
-                    self._insert([id], [words])
-            except (errors.DataError, errors.ProgramLimitExceeded) as error:
-                _log.error("A message cannot be indexed, searches will not find it (%s)", type(error).__name__)
 
     # Searching
 
     def search(self, query: Query, places: list[str], limit: int) -> Hits:
         """Within the transaction that the connection is in. Most searches are over in a few milliseconds; a phrase of
         common words that nobody wrote would be looked for in every message."""
+        connection = self._link.get()
         ids: list[int] = []
+        is_complete = True
         try:
-            with self.connection.transaction(force_rollback=True):  # and the time limit with it
-                self._find(ids, tsquery(query, places), limit)
+            with connection.transaction(force_rollback=True):  # and the time limit with it
+                _find(connection, ids, query, within(places), limit)
         except errors.QueryCanceled:
-            return Hits(self._rows(ids), False)
-        return Hits(self._rows(ids), True)
+            is_complete = False
+        cursor = psycopg.RawCursor(connection, row_factory=dict_row)
+        return Hits(cursor.execute(_ROWS, (ids,)).fetchall() if ids else [], is_complete)
 
-    def _find(self, ids: list[int], wanted: str, limit: int) -> None:
-        deadline = time.monotonic() + _LONGEST_SEARCH
-        (newest,) = self._one("SELECT id FROM fulltext_progress")
-        for window in windows(newest):
-            left = int(1000 * (deadline - time.monotonic()))
-            if left <= 0:
-                raise errors.QueryCanceled
-            self._execute("SELECT set_config('statement_timeout', %s, true)", str(left))
-            ids += [id for (id,) in self._execute(_FIND, f"{window} & {wanted}", limit - len(ids))]
-            if len(ids) >= limit:
-                break
 
-    def _rows(self, ids: list[int]) -> list[Any]:
-        with self.connection.cursor(row_factory=dict_row) as cursor:
-            return list(cursor.execute(_ROWS, (ids,))) if ids else []
+def _all(connection: Connection, sql: str, *values: Any) -> list[Any]:
+    return psycopg.RawCursor(connection, row_factory=tuple_row).execute(sql.encode(), values).fetchall()
 
-    def _execute(self, sql: str, *values: Any) -> psycopg.Cursor[Any]:
-        cursor = self.connection.cursor(row_factory=tuple_row)
-        return cursor.execute(sql.encode(), values or None)
 
-    def _one(self, sql: str) -> Any:
-        return self._execute(sql).fetchone()
+def _run(connection: Connection, sql: str, *values: Any) -> None:
+    psycopg.RawCursor(connection).execute(sql.encode(), values)
+
+
+# Growing
+
+
+def _add_chunk(connection: Connection, wait: bool, insert: Callable[[Connection, list[int], list[str]], None]) -> None:
+    with connection.transaction():
+        held = control(connection, _HOLD.format(_LONGEST_WAIT) + ("" if wait else " SKIP LOCKED"))
+        rows = _all(connection, _NEW, int(held[0][0] or 0), _CHUNK) if held else []
+        if rows:
+            found = [(id, vector(id, text, _places(*where))) for id, text, kind, *where in rows if kind != "status"]
+            insert(connection, [id for id, _ in found], [words for _, words in found])
+            _run(connection, _ADDED, rows[-1][0])
+            control(connection, "SELECT bring_in_words()")
+
+
+def _insert(connection: Connection, ids: list[int], vectors: list[str]) -> None:
+    _run(connection, _ADD, ids, vectors)
+
+
+def _insert_singly(connection: Connection, ids: list[int], vectors: list[str]) -> None:
+    """What Postgres cannot index keeps nothing else from being found."""
+    for id, words in zip(ids, vectors, strict=True):
+        try:
+            with connection.transaction():
+                _insert(connection, [id], [words])
+        except _UNFIT as error:
+            _log.error("A message cannot be indexed, searches will not find it (%s)", type(error).__name__)
 
 
 def _places(space_id: int, channel_id: int, author_id: int, recipient_id: int | None) -> Sequence[str]:
     if recipient_id is None:
-        return f"s{space_id}", f"c{channel_id}"
-    return f"d{author_id}", f"d{recipient_id}"
+        return place_of(space_id=space_id), place_of(channel_id=channel_id)
+    return place_of(agent_id=author_id), place_of(agent_id=recipient_id)
+
+
+# Searching
+
+
+def _find(connection: Connection, ids: list[int], query: Query, where: str, limit: int) -> None:
+    """Adds what it finds to `ids`, so that it is there even if the time is up."""
+    deadline = time.monotonic() + _LONGEST_SEARCH
+    wanted = f"{where} & {tsquery(query)}"
+    _limit(connection, deadline)
+    newest = _all(connection, _NEWEST, wanted, loosely(query), where, _LOOKED_AT)
+    ids += [id for id, is_hit, _, _ in newest if is_hit][:limit]
+    if len(newest) < _LOOKED_AT:
+        return
+    oldest = newest[-1][0]
+    looked_up = where if _is_quicker_by_place(newest) else wanted
+    for window in windows(oldest - 1):
+        if len(ids) >= limit:
+            break
+        _limit(connection, deadline)
+        found = _all(connection, _FIND, f"{window} & {looked_up}", wanted, oldest, limit - len(ids))
+        ids += [id for (id,) in found]
+
+
+def _limit(connection: Connection, deadline: float) -> None:
+    left = int(1000 * (deadline - time.monotonic()))
+    if left <= 0:
+        raise errors.QueryCanceled
+    control(connection, f"SET LOCAL statement_timeout = {left}")
+
+
+def _is_quicker_by_place(newest: Sequence[tuple[int, bool, bool, bool]]) -> bool:
+    having_words, in_place = sum(row[2] for row in newest), sum(row[3] for row in newest)
+    return having_words >= _COMMON * len(newest) and in_place < _SPARSE * len(newest)

@@ -64,12 +64,19 @@ def vector(id: int, content: str, places: Iterable[str]) -> str:
     return " ".join(marks + [f"'{word}':{at}" for at, word in enumerate(words(content), 1)])
 
 
-def tsquery(query: Query, places: Iterable[str]) -> str:
+def tsquery(query: Query) -> str:
     """Every word is quoted and consists of letters and digits: nothing of what was typed can be an operator."""
-    parts = [_any(f"'.{place}'" for place in places)]
-    if query.alternatives:
-        parts.append(_any("(" + " & ".join(map(_phrase, terms)) + ")" for terms in query.alternatives))
-    return " & ".join(parts + [f"!({_phrase(term)})" for term in query.excluded])
+    parts = [_alternatives(query, " <-> ")] if query.alternatives else []
+    return " & ".join(parts + [f"!({_words(term, ' <-> ')})" for term in query.excluded])
+
+
+def loosely(query: Query) -> str:
+    """What a message needs for it to be looked at more closely: the words, in any order."""
+    return _alternatives(query, " & ") if query.alternatives else tsquery(query)
+
+
+def within(places: Iterable[str]) -> str:
+    return _any(f"'.{place}'" for place in places)
 
 
 def windows(newest: int) -> Iterator[str]:
@@ -93,5 +100,9 @@ def _any(parts: Iterable[str]) -> str:
     return "(" + " | ".join(parts) + ")"
 
 
-def _phrase(term: Term) -> str:
-    return " <-> ".join(f"'{word}'" for word in words(term.text)) or "'.'"  # which no message has
+def _alternatives(query: Query, joint: str) -> str:
+    return _any("(" + " & ".join(_words(term, joint) for term in terms) + ")" for terms in query.alternatives)
+
+
+def _words(term: Term, joint: str) -> str:
+    return joint.join(f"'{word}'" for word in words(term.text)) or "'.'"  # which no message has

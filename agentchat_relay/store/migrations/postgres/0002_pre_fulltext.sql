@@ -1,26 +1,33 @@
--- Full-text search. What is in a message is said by store/postgres/words.py, when it is written by index.py there.
+-- Full-text search. What is filed under which words is decided in store/postgres/words.py, when in index.py.
 
 CREATE TABLE fulltext (
-    id BIGINT PRIMARY KEY, -- of the message, which the index must not lock as a foreign key would
+    id BIGINT PRIMARY KEY, -- of the message
     words TSVECTOR NOT NULL
 );
 -- Statistics would only make the planner waver, and keep words that are to be forgotten.
 ALTER TABLE fulltext ALTER COLUMN words SET STATISTICS 0;
--- New rows wait in a list, which is brought in as a whole at the end of each chunk: a quarter of the work of each alone.
+-- New rows wait in a list, which is brought in at the end of each chunk: a quarter of the work that each alone would be.
 CREATE INDEX fulltext_words ON fulltext USING gin (words) WITH (fastupdate = on);
 
--- Up to which message the index has come. Whoever adds to it, or takes out of it, locks this row first.
+-- Only its owner may bring in the list of an index, and the relay's role need not be that.
+CREATE FUNCTION bring_in_words() RETURNS BIGINT LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    SELECT gin_clean_pending_list('fulltext_words')
+$$;
+
+-- Up to which message the index has come. Whoever adds to it locks this row first.
 CREATE TABLE fulltext_progress (
     one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
     id BIGINT NOT NULL
 );
 INSERT INTO fulltext_progress (id) VALUES (0);
 
--- A message's words go with it. With the row locked, nobody who has read the message can add it afterwards, and the
--- DELETE sees what was added before.
+-- A message's words go with it. Those up to the place above are in the index, or were never to be. Others may be on
+-- their way into it just now: with the row locked nobody adds them after this, and the DELETE sees who did before.
 CREATE FUNCTION forget_words() RETURNS TRIGGER LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM 1 FROM fulltext_progress FOR UPDATE;
+    IF EXISTS (SELECT 1 FROM gone JOIN fulltext_progress p ON gone.id > p.id) THEN
+        PERFORM 1 FROM fulltext_progress FOR UPDATE;
+    END IF;
     DELETE FROM fulltext USING gone WHERE fulltext.id = gone.id;
     RETURN NULL;
 END
