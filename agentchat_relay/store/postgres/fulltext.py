@@ -7,24 +7,25 @@ from collections.abc import Callable
 
 from psycopg import errors
 
+from ..cache import Shared
 from ..fulltext import catch_up
 from ..lane import Waiting
-from ..query import Query
-from ..seam import Hits, Outcome
+from ..seam import Outcome
 from .connection import Link
 from .index import Index
+from .transaction import read_group
 
 _log = logging.getLogger("agentchat.relay")
-Search = Callable[[Query, list[str], int], Hits]
 
 
 class SearchTable:
-    """`read` answers a call in a snapshot of the link's connection, with the search that it may use."""
+    """On a connection of its own. A call that turns out to write is handed to `again`."""
 
-    def __init__(self, link: Link, read: Callable[[Waiting, Search], list[Outcome]]) -> None:
+    def __init__(self, link: Link, shared: Shared, again: Callable[[Waiting], None]) -> None:
         self.index = Index(link)
         self._link = link
-        self._read = read
+        self._shared = shared
+        self._again = again
         self._stuck = False  # it cannot grow
 
     def open(self) -> None:
@@ -50,4 +51,4 @@ class SearchTable:
         return False
 
     def answer(self, waiting: Waiting) -> list[Outcome]:
-        return self._read(waiting, self.index.search)
+        return read_group(self._link, self._shared, [waiting], self._again, self.index.search)

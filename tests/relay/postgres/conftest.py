@@ -1,9 +1,8 @@
-"""A schema of a real Postgres for each test, in it the index's own tables and those that it reads."""
+"""A schema of a real Postgres for each test, with a few agents and channels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import psycopg
@@ -12,21 +11,18 @@ from psycopg.rows import tuple_row
 
 from agentchat_relay.store.postgres.connection import Connection, Link, connect
 from agentchat_relay.store.postgres.index import SESSION, Index
+from agentchat_relay.store.postgres.migrate import prepare
 from tests import postgres
 
-_TABLES = """
-CREATE TABLE agents (id BIGINT PRIMARY KEY, public_id TEXT NOT NULL, name TEXT NOT NULL);
-CREATE TABLE channels (id BIGINT PRIMARY KEY, public_id TEXT NOT NULL, space_id BIGINT NOT NULL, name TEXT NOT NULL);
-CREATE TABLE messages (
-    id BIGINT PRIMARY KEY, public_id TEXT NOT NULL, channel_id BIGINT NOT NULL, created_at BIGINT NOT NULL,
-    author_id BIGINT NOT NULL, recipient_id BIGINT, kind TEXT NOT NULL, content TEXT NOT NULL
-);
-INSERT INTO agents SELECT n, 'agent-' || n, 'agent' || n FROM generate_series(1, 9) n;
-INSERT INTO channels SELECT n, 'channel-' || n, 1 + n / 10, 'room' || n FROM generate_series(1, 19) n;
+_PEOPLE = """
+INSERT INTO agents (id, public_id, space_id, name, created_at)
+    SELECT n, 'agent-' || n, 1, 'agent' || n, 0 FROM generate_series(1, 9) n;
+INSERT INTO channels (id, public_id, space_id, name, type, created_at)
+    SELECT n, 'channel-' || n, 1 + n / 10, 'room' || n, 'public', 0 FROM generate_series(1, 19) n;
 """
 _INSERT = """
-INSERT INTO messages (id, public_id, channel_id, created_at, author_id, recipient_id, kind, content)
-VALUES (%s, 'message-' || %s, %s, 0, 1, %s, %s, %s)
+INSERT INTO messages (id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content)
+VALUES (%s, 'message-' || %s, %s, 0, 0, 0, 1, %s, %s, %s)
 """
 
 
@@ -39,8 +35,9 @@ class Place:
         self._next_id = 1
         self.own = psycopg.connect(self.url, autocommit=True, row_factory=tuple_row)
         self.sql = self.own.execute
-        self.sql(_TABLES)
-        self.sql(files("agentchat_relay.store").joinpath("migrations/postgres/0002_pre_fulltext.sql").read_text())
+        with self.connect() as connection:
+            prepare(connection, 1)
+        self.sql(_PEOPLE)
 
     def connect(self) -> Connection:
         return connect(self.url, SESSION)

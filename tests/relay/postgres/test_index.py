@@ -13,13 +13,15 @@ import pytest
 
 from agentchat.errors import Unavailable
 from agentchat_relay.store import fulltext
+from agentchat_relay.store.cache import Shared
 from agentchat_relay.store.fulltext import FullText
 from agentchat_relay.store.lane import Waiting, tell
 from agentchat_relay.store.postgres import index as under_test
-from agentchat_relay.store.postgres.fulltext import Search, SearchTable
+from agentchat_relay.store.postgres.faults import as_ours
+from agentchat_relay.store.postgres.fulltext import SearchTable
 from agentchat_relay.store.postgres.index import Index
 from agentchat_relay.store.query import read_query
-from agentchat_relay.store.seam import Hits, Lane, Outcome
+from agentchat_relay.store.seam import Hits, Lane, Reading
 from tests.relay.conftest import until
 from tests.relay.postgres.conftest import Place, follow
 
@@ -300,10 +302,10 @@ def test_a_lost_connection_is_made_anew(place: Place, index: Index):
 
 def many(place: Place, texts: Iterable[tuple[int, str]]) -> None:
     """Messages of the first channel, by id."""
-    sql = "COPY messages (id, public_id, channel_id, created_at, author_id, kind, content) FROM STDIN"
+    sql = "COPY messages (id, public_id, channel_id, number, chats, created_at, author_id, kind, content) FROM STDIN"
     with place.own.cursor().copy(sql) as copy:
         for id, text in texts:
-            copy.write_row((id, f"message-{id}", 1 + id % 3, 0, 1, "chat", text))
+            copy.write_row((id, f"message-{id}", 1 + id % 3, 0, 0, 0, 1, "chat", text))
 
 
 KINDS: dict[str, Callable[[int], bool]] = {
@@ -377,18 +379,18 @@ def test_what_was_found_before_the_time_was_up_is_the_answer(
 # On its thread
 
 
+def no_writer(waiting: Waiting) -> None:
+    raise AssertionError("nothing writes here")
+
+
 class Asker:
     """A lane as a store has it."""
 
     def __init__(self, place: Place) -> None:
         self.link = place.link()
-        self.table = SearchTable(self.link, self._read)
-        self.fulltext = FullText(self.table, tell, lambda error: error, 0.0)
+        self.table = SearchTable(self.link, Shared(), no_writer)
+        self.fulltext = FullText(self.table, tell, as_ours, 0.0)
         self.fulltext.lane.start()
-
-    def _read(self, waiting: Waiting, search: Search) -> list[Outcome]:
-        with self.link.get().transaction():
-            return [(waiting.done, waiting.call(search), None)]
 
     def ask(self, text: str) -> Future[list[int]]:
         future: Future[list[int]] = Future()
@@ -396,8 +398,8 @@ class Asker:
         def done(result: Any, error: BaseException | None) -> None:
             future.set_exception(error) if error else future.set_result(result)
 
-        def call(search: Search) -> list[int]:
-            return sorted(row["id"] for row in search(read_query(text), ["s1"], 100).rows)
+        def call(tx: Reading) -> list[int]:
+            return sorted(row["id"] for row in tx.search(read_query(text), places=["s1"], limit=100).rows)
 
         self.fulltext.lane.submit(Waiting(Lane.SEARCH, call, done))
         return future
