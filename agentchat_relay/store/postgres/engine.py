@@ -17,12 +17,15 @@ import psycopg
 from agentchat.errors import NotConfigured, Unavailable
 
 from ..cache import Shared
+from ..fulltext import FullText
 from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, Outcome
 from . import connection as connections
 from .connection import LEAST_VERSION, WRITER, Connection, Link, control
 from .faults import as_ours
+from .fulltext import SearchTable
+from .index import SESSION
 from .listener import Listener, News
 from .migrate import prepare
 from .transaction import WriteTransaction, read_group
@@ -45,6 +48,7 @@ class Postgres:
         deliver: Callable[[Sequence[Outcome]], object] = tell,
         connect: Connect = connections.connect,
         readers: int = _READERS,
+        index_pause: float = 0.02,
     ) -> None:
         self._url, self._connect = url, connect
         self._deliver = deliver
@@ -60,8 +64,10 @@ class Postgres:
         self._groups = Groups(transaction, transaction.begin, as_ours, begun=self._begun)
         self._writer = LaneThread("writer", self._write, stop=self._writing.close)
         self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
+        self._searched = SearchTable(Link(lambda: connect(url, SESSION)), self._shared, self._again)
+        self._fulltext = FullText(self._searched, deliver, as_ours, index_pause)
         self._listener = Listener(Link(lambda: connect(url)), self._channel, self._told)
-        for lane in (self._writer, *self._readers):
+        for lane in (self._writer, *self._readers, self._fulltext.lane):
             lane.start()
         self._listener.start()
 
@@ -73,6 +79,8 @@ class Postgres:
         waiting = Waiting(lane, call, done)
         if lane in (Lane.WRITE, Lane.APPEND):
             self._writer.submit(waiting)
+        elif lane == Lane.SEARCH:
+            self._fulltext.lane.submit(waiting)
         else:
             min(self._readers, key=lambda reader: reader.waiting).submit(waiting)
 
@@ -93,19 +101,21 @@ class Postgres:
         return result
 
     def measures(self) -> Measures:
+        lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
-            calls={"read": sum(lane.calls for lane in self._readers), "search": 0, "write": self._writer.calls},
-            waiting={"read": sum(lane.waiting for lane in self._readers), "search": 0, "write": self._writer.waiting},
+            calls={name: sum(lane.calls for lane in some) for name, some in lanes.items()},
+            waiting={name: sum(lane.waiting for lane in some) for name, some in lanes.items()},
             group_calls=self._groups.calls,
             commit_seconds=self._groups.seconds,
             messages=self._groups.messages,
-            index_lag=0,
+            index_lag=self._searched.index.lag,
             database_bytes={},
             disk_free=None,
         )
 
     def close(self) -> None:
         self._listener.close()
+        self._fulltext.lane.close()
         for lane in self._readers:
             lane.close()
         self._writer.close()
@@ -133,6 +143,7 @@ class Postgres:
     def _write(self, group: Sequence[Waiting]) -> None:
         if group:
             self._deliver(self._groups.run([*group]))
+            self._fulltext.written()
 
     def _begun(self, group: list[Waiting]) -> None:
         self._writer.take_along(group)
