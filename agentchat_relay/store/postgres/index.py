@@ -8,8 +8,11 @@ taken out by a trigger, in the transaction that deletes them (see the migration)
 GIN gives hits in no order, and a common word has a million. So a search looks at the newest messages itself, and then
 asks for larger and larger older parts (`words.windows`), until it has enough. GIN looks up the rarest of what is asked
 for and skips through the rest: a rare word is found in little time however large a part is, and of a common word no
-part holds many times more than what is wanted. Only to skip through a common word is slow, 25 us a leap. So if the
-newest messages show that the words are common and the place is not, GIN is asked for the place alone.
+part holds many times more than what is wanted. If one does all the same (a word of long ago), or has much to be looked
+at (a phrase), it is given up after a moment, and its newer half comes first.
+
+Only to skip through a common word is slow, 25 us a leap. So if the newest messages show that the words are common and
+the place is not, GIN is asked for the place alone.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from .words import loosely, tsquery, vector, windows, within
 SESSION = "SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'"
 _CHUNK = 300  # messages
 _LONGEST_SEARCH = 0.25  # seconds; what was found by then is the answer
+_LONGEST_LOOK = 0.05  # at one part
 _LOOKED_AT = 256  # of the newest messages
 _COMMON, _SPARSE = 1 / 20, 1 / 8  # of these
 _LONGEST_WAIT = 2000  # milliseconds, for others who add to the index
@@ -115,10 +119,14 @@ class Index:
         try:
             with connection.transaction(force_rollback=True):  # and the time limit with it
                 _find(connection, ids, query, within(places), limit)
-        except errors.QueryCanceled:
+        except (_TimeIsUp, errors.QueryCanceled):
             is_complete = False
         cursor = psycopg.RawCursor(connection, row_factory=dict_row)
         return Hits(cursor.execute(_ROWS, (ids,)).fetchall() if ids else [], is_complete)
+
+
+class _TimeIsUp(Exception):
+    pass
 
 
 def _all(connection: Connection, sql: str, *values: Any) -> list[Any]:
@@ -170,26 +178,32 @@ def _find(connection: Connection, ids: list[int], query: Query, where: str, limi
     """Adds what it finds to `ids`, so that it is there even if the time is up."""
     deadline = time.monotonic() + _LONGEST_SEARCH
     wanted = f"{where} & {tsquery(query)}"
-    _limit(connection, deadline)
+    _limit(connection, deadline, _LONGEST_SEARCH)
     newest = _all(connection, _NEWEST, wanted, loosely(query), where, _LOOKED_AT)
     ids += [id for id, is_hit, _, _ in newest if is_hit][:limit]
     if len(newest) < _LOOKED_AT:
         return
     oldest = newest[-1][0]
     looked_up = where if _is_quicker_by_place(newest) else wanted
-    for window in windows(oldest - 1):
-        if len(ids) >= limit:
-            break
-        _limit(connection, deadline)
-        found = _all(connection, _FIND, f"{window} & {looked_up}", wanted, oldest, limit - len(ids))
-        ids += [id for (id,) in found]
+    parts = [*windows(oldest - 1)][::-1]
+    while parts and len(ids) < limit:
+        part = parts.pop()
+        _limit(connection, deadline, _LONGEST_LOOK)
+        try:
+            found = _all(connection, _FIND, f"{part} & {looked_up}", wanted, oldest, limit - len(ids))
+        except errors.QueryCanceled:
+            control(connection, "ROLLBACK TO part")
+            parts += part.halves() or [part]
+        else:
+            ids += [id for (id,) in found]
 
 
-def _limit(connection: Connection, deadline: float) -> None:
-    left = int(1000 * (deadline - time.monotonic()))
+def _limit(connection: Connection, deadline: float, seconds: float) -> None:
+    """What comes next takes so long at most, and may fail."""
+    left = deadline - time.monotonic()
     if left <= 0:
-        raise errors.QueryCanceled
-    control(connection, f"SET LOCAL statement_timeout = {left}")
+        raise _TimeIsUp
+    control(connection, f"SAVEPOINT part; SET LOCAL statement_timeout = {max(int(1000 * min(left, seconds)), 1)}")
 
 
 def _is_quicker_by_place(newest: Sequence[tuple[int, bool, bool, bool]]) -> bool:

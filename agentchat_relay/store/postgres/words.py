@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from ..query import Query, Term
 from .stem import LONGEST_STEMMED, stem
@@ -26,8 +27,8 @@ _LONGEST_WORD = 500  # characters; a lexeme has less than 2 KiB
 _MARKS = frozenset(
     [*range(0x300, 0x305), *range(0x306, 0x30D), 0x30F, 0x311, 0x31B, *range(0x323, 0x329), 0x32D, 0x32E, 0x330, 0x331]
 )
-_BLOCKS = (9, 11, 13, 15, 17, 19, 21)  # the message's id, shifted so far, is the number of its block
-_IN_NEXT = 4  # so many blocks are one of the next size
+_BITS = 2  # four blocks are one of the next size
+_BLOCKS = range(9, 22, _BITS)  # the message's id, shifted so far, is the number of its block
 
 
 class _Plain(dict[int, str]):
@@ -79,15 +80,37 @@ def within(places: Iterable[str]) -> str:
     return _any(f"'.{place}'" for place in places)
 
 
-def windows(newest: int) -> Iterator[str]:
-    """All ids down from the newest in parts that soon get larger, each as a tsquery: two to five blocks, of the next
-    size each time, since Postgres looks at every hit once for each word that it was asked for."""
+class Window(NamedTuple):
+    """Messages whose ids are in some blocks of one size."""
+
+    shift: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """As a tsquery."""
+        return _any(f"'{_block(self.shift, number)}'" for number in range(self.first, self.last + 1))
+
+    def halves(self) -> list[Window]:
+        """The older and the newer half; none if it is as small as can be."""
+        shift, first, last = self
+        if first == last:
+            if shift == _BLOCKS[0]:
+                return []
+            shift, first, last = shift - _BITS, first << _BITS, (last + 1 << _BITS) - 1
+        middle = (first + last) // 2
+        return [Window(shift, first, middle), Window(shift, middle + 1, last)]
+
+
+def windows(newest: int) -> Iterator[Window]:
+    """All ids down from the newest in parts that soon get larger: two to five blocks, of the next size each time, since
+    Postgres looks at every hit once for each word that it was asked for."""
     sizes = iter(_BLOCKS)
     shift = next(sizes)
     while newest > 0:
         last = newest >> shift
-        first = max((last - 1) // _IN_NEXT * _IN_NEXT, 0)  # where a block of the next size begins
-        yield _any(f"'{_block(shift, number)}'" for number in range(first, last + 1))
+        first = max(last - 1 >> _BITS << _BITS, 0)  # where a block of the next size begins
+        yield Window(shift, first, last)
         newest = (first << shift) - 1
         shift = next(sizes, shift)
 

@@ -376,6 +376,17 @@ def test_what_was_found_before_the_time_was_up_is_the_answer(
     assert sorted(row["id"] for row in hits.rows) == [id for id in range(65_744, 66_000) if KINDS["some"](id)]
 
 
+def test_a_part_that_takes_too_long_is_halved(crowd: tuple[Place, Index], monkeypatch: pytest.MonkeyPatch):
+    """As if only the smallest parts were quick enough."""
+    _, index = crowd
+    slow = "(SELECT 1 FROM pg_sleep(CASE WHEN $1::tsquery::text LIKE '%.9\\_%' THEN 0 ELSE 60 END)) AS nap"
+    monkeypatch.setattr(under_test, "_FIND", f"SELECT found.id FROM {slow}, ({under_test._FIND}) AS found")
+    monkeypatch.setattr(under_test, "_LONGEST_SEARCH", 60.0)
+    monkeypatch.setattr(under_test, "_LONGEST_LOOK", 0.02)
+    every = [n for n in range(65_999, 61_000, -1) if KINDS["some"](n)]
+    assert found(index, "some", limit=len(every)) == sorted(every)
+
+
 # On its thread
 
 

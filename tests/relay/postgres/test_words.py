@@ -137,18 +137,29 @@ def test_nothing_of_a_query_is_an_operator(text: str):
 def test_windows_hold_every_message_once_the_newest_first(newest: int):
     above = newest + 1
     for window in windows(newest):
-        blocks = [block.strip("'()")[1:].split("_") for block in window.split(" | ")]
-        (shift,) = {int(shift) for shift, _ in blocks}
-        numbers = [int(number) for _, number in blocks]
-        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        assert len(numbers) <= 5
-        assert numbers[-1] == (above - 1) >> shift
-        above = numbers[0] << shift
+        assert 0 < window.last - window.first + 1 <= 5
+        assert window.last == (above - 1) >> window.shift
+        above = window.first << window.shift
     assert above == 0 or newest == above - 1 == 0
 
 
 def test_the_first_window_is_never_too_small():
     for newest in range(4096, 12_000):
         (first,) = islice(windows(newest), 1)
-        number = int(first.split("_", 1)[1].split("'")[0])
-        assert newest - (number << 9) >= 512
+        assert newest - (first.first << first.shift) >= 512
+
+
+@given(st.integers(1, 1 << 26), st.integers(0, 10))
+def test_a_window_is_its_two_halves(newest: int, number: int):
+    window = [*windows(newest)][-1 - number :][0]
+    while halves := window.halves():
+        older, newer = halves
+        assert window.first << window.shift == older.first << older.shift
+        assert older.last + 1 << older.shift == newer.first << newer.shift
+        assert newer.last + 1 << newer.shift == window.last + 1 << window.shift
+        window = halves[number % 2]
+    assert window == (9, window.first, window.first)
+
+
+def test_a_window_in_the_notation_of_postgres():
+    assert [str(window) for window in islice(windows(5000), 2)] == ["('.9_8' | '.9_9')", "('.11_0' | '.11_1')"]
