@@ -48,7 +48,7 @@ class Postgres:
         deliver: Callable[[Sequence[Outcome]], object] = tell,
         connect: Connect = connections.connect,
         readers: int = _READERS,
-        index_pause: float = 0.02,
+        index_pause: float = 0.2,  # seconds: rows that are indexed together cost less each
     ) -> None:
         self._url, self._connect = url, connect
         self._deliver = deliver

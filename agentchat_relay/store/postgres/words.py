@@ -4,7 +4,9 @@ Words and stems are made here, so that Postgres' parser, its dictionaries and th
 search means what it means on SQLite, where FTS5 splits by `porter unicode61 remove_diacritics 2`. What differs:
 
     newer characters  FTS5 knows Unicode as of 2012, and takes what it does not know for small letters: `done🤖` is one
-                      word there. Here such a sign parts words, as all signs do, and a newer capital letter is folded
+                      word there. Here such a sign parts words, as all signs do, a newer capital letter is folded, and
+                      the vowels of New Tai Lue are letters, which they became in 2015
+    ǡ                 is an a without its two marks here, and without none of them there
     frequent words    of a word's places in one message Postgres keeps the first 255, so that phrases which only stand
                       behind those are not found
     huge words        are told apart by their first 500 characters
@@ -27,14 +29,18 @@ _LONGEST_WORD = 500  # characters; a lexeme has less than 2 KiB
 _MARKS = frozenset(
     [*range(0x300, 0x305), *range(0x306, 0x30D), 0x30F, 0x311, 0x31B, *range(0x323, 0x329), 0x32D, 0x32E, 0x330, 0x331]
 )
+_MOST_KNOWN = 20_000  # characters
 _BITS = 2  # four blocks are one of the next size
 _BLOCKS = range(9, 22, _BITS)  # the message's id, shifted so far, is the number of its block
 
 
 class _Plain(dict[int, str]):
-    """Character to what is left of it: itself, another one, nothing, or a blank. Filled as characters come."""
+    """Character to what is left of it: itself, another one, nothing, or a blank. Filled as characters come, and begun
+    anew when somebody tries them all."""
 
     def __missing__(self, code: int) -> str:
+        if len(self) > _MOST_KNOWN:
+            self.clear()
         plain = self[code] = _plain(chr(code))
         return plain
 

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentchat_relay.store.postgres import stem as stem_parts
+from agentchat_relay.store.postgres import words as word_parts
 from agentchat_relay.store.postgres.stem import stem
 from agentchat_relay.store.postgres.words import loosely, tsquery, vector, windows, within, words
 from agentchat_relay.store.query import read_query
@@ -95,6 +96,11 @@ def test_what_differs_from_sqlite_in_characters():
     texts = ["done🤖 it", "Ϳ ϳ", "Ǡ"]
     assert list(fts5(texts)) == [["done🤖", "it"], ["Ϳ", "ϳ"], ["ǡ"]]
     assert [words(text) for text in texts] == [["done", "it"], ["ϳ", "ϳ"], ["a"]]
+
+
+def test_no_text_fills_the_memory():
+    words("".join(map(chr, range(0x30000))))
+    assert len(word_parts._PLAIN) <= word_parts._MOST_KNOWN + 1
 
 
 def test_a_message_is_filed_by_words_places_and_blocks():
