@@ -6,8 +6,8 @@ search means what it means on SQLite, where FTS5 splits by `porter unicode61 rem
     newer characters  FTS5 knows Unicode as of 2012, and takes what it does not know for small letters: `done🤖` is one
                       word there. Here such a sign parts words, as all signs do, a newer capital letter is folded, and
                       the vowels of New Tai Lue are letters, which they became in 2015
-    ǡ                 is an a without its two marks here, and without none of them there
-    frequent words    of a word's places in one message Postgres keeps the first 255, so that phrases which only stand
+    ǡ                 loses its two marks here, and keeps them there
+    frequent words    of a word's places in one message Postgres keeps the first 256, so that phrases which only stand
                       behind those are not found
     huge words        are told apart by their first 500 characters
 

@@ -103,7 +103,7 @@ def test_long_and_odd_texts_get_in(place: Place, index: Index):
     follow(index)
     assert place.indexed() == ids
     assert found(index, "tapir") == ids[:-1]
-    assert found(index, '"y tapir"') == []  # of a word's places the first 255 are kept
+    assert found(index, '"y tapir"') == []  # of a word's places the first 256 are kept
     assert found(index, '"5499 tapir"') == [ids[2]]
     assert found(index, "x" * 500) == [ids[0]]
 
