@@ -126,7 +126,7 @@ class Index:
 
 
 class _TimeIsUp(Exception):
-    pass
+    """What was found by now is the answer."""
 
 
 def _all(connection: Connection, sql: str, *values: Any) -> list[Any]:
