@@ -33,7 +33,7 @@ from .words import loosely, tsquery, vector, windows, within
 
 # For a connection of the index: no plan may depend on what the planner believes of words, and none is compiled, which
 # would take longer than any search.
-SESSION = "SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'"
+SESSION = "-c enable_seqscan=off -c jit=off"
 _CHUNK = 300  # messages
 _LONGEST_SEARCH = 0.25  # seconds; what was found by then is the answer
 _LONGEST_LOOK = 0.05  # at one part
@@ -42,7 +42,11 @@ _COMMON, _SPARSE = 1 / 20, 1 / 8  # of these
 _LONGEST_WAIT = 2000  # milliseconds, for others who add to the index
 
 _STATE = "SELECT p.id, (SELECT coalesce(max(m.id), 0) FROM messages m) FROM fulltext_progress p"
-_HOLD = "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {}; SELECT id FROM fulltext_progress FOR UPDATE"
+# After having waited, one must see what the others have done.
+_HOLD = """
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {};
+SELECT id FROM fulltext_progress FOR UPDATE
+"""
 # A message can be seen only if all before it can be, or are gone: ids are given in turn.
 _NEW = """
 SELECT m.id, m.content, m.kind, c.space_id, m.channel_id, m.author_id, m.recipient_id

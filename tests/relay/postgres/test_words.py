@@ -12,7 +12,7 @@ from itertools import islice
 from pydoc_data.topics import topics
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentchat_relay.store.postgres import stem as stem_parts
@@ -85,6 +85,7 @@ MIXED = st.text("aeis 1é́ßЖ世ि-.'\"\\:&|!<>()", max_size=40) | st.text(
 )
 
 
+@settings(deadline=None)
 @given(MIXED)
 @example("état ́x x́y İstanbul STRASSE Straße ﬁnale")
 @example("1e5 v1.2.3 a-b jo@example.org 192.168.0.1 src/app_main.py")
@@ -127,6 +128,7 @@ def test_a_query_in_the_notation_of_postgres(text: str, exactly: str, somehow: s
     assert within(["s1", "d2"]) == "('.s1' | '.d2')"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("ab -\"orOR'*:()&|!<>\\\0\n", max_size=60))
 def test_nothing_of_a_query_is_an_operator(text: str):
     query = read_query(text)
@@ -137,6 +139,7 @@ def test_nothing_of_a_query_is_an_operator(text: str):
         assert set(bare) <= set("_ &|!()<->")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 26) | st.integers(0, 5000))
 @example(0)
 @example(1)
@@ -155,6 +158,7 @@ def test_the_first_window_is_never_too_small():
         assert newest - (first.first << first.shift) >= 512
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1 << 26), st.integers(0, 10))
 def test_a_window_is_its_two_halves(newest: int, number: int):
     window = [*windows(newest)][-1 - number :][0]
