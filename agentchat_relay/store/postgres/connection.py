@@ -19,6 +19,7 @@ from ..groups import NoDatabase
 try:
     import psycopg
     from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.rows import dict_row
     from psycopg.types.numeric import Int8Dumper
 except ImportError as error:
@@ -26,6 +27,7 @@ except ImportError as error:
 
 Connection = psycopg.Connection[dict[str, Any]]
 LEAST_VERSION = 140000
+_BY_NAME: Any = dict_row
 _PAUSE = 0.25  # seconds after a failure in which nobody else tries
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 _DEFAULTS = {
@@ -44,26 +46,33 @@ _SESSION = (
 )
 # The writer finds rows by their keys only, whatever the statistics of a young table say.
 WRITER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+# Bytes of all tables with their indexes, and of the full-text index.
+SIZES = """
+SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname <> 'fulltext'), 0),
+    coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname = 'fulltext'), 0)
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+"""
 _log = logging.getLogger("agentchat.relay")
 
 
 def connect(url: str, more: str = "") -> Connection:
     """A connection for one thread; `more` are settings of its session."""
     try:
-        given = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(url).items()}
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError as error:
         raise NotConfigured(f"--store cannot be read: {error}".rstrip()) from None
     given["options"] = " ".join((_SESSION, more, given.get("options", "")))
-    connection: Connection = psycopg.connect(
-        psycopg.conninfo.make_conninfo(**_DEFAULTS | given),
+    connection: Any = psycopg.connect(
+        make_conninfo(**_DEFAULTS | given),
         autocommit=True,
-        row_factory=dict_row,
+        row_factory=_BY_NAME,
         cursor_factory=psycopg.RawCursor,
         prepare_threshold=0,
     )
     connection.prepared_max = None
     connection.adapters.register_dumper(int, Int8Dumper)  # one type, hence one prepared statement
-    return connection
+    found: Connection = connection
+    return found
 
 
 def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:

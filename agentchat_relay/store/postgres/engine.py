@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,12 +18,15 @@ import psycopg
 from agentchat.errors import NotConfigured, Unavailable
 
 from ..cache import Shared
+from ..fulltext import FullText
 from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, Outcome
 from . import connection as connections
 from .connection import LEAST_VERSION, WRITER, Connection, Link, control
 from .faults import as_ours
+from .fulltext import SearchTable
+from .index import SESSION
 from .listener import Listener, News
 from .migrate import due, migrate, prepare
 from .transaction import WriteTransaction, read_group, run_aside
@@ -46,11 +49,12 @@ class Postgres:
         deliver: Callable[[Sequence[Outcome]], object] = tell,
         connect: Connect = connections.connect,
         readers: int = _READERS,
+        index_pause: float = 0.2,  # seconds: rows that are indexed together cost less each
     ) -> None:
         self._url, self._connect = url, connect
         self._deliver = deliver
         self._shared = Shared()
-        self._positions: dict[int, int] = {}
+        self._bytes: Mapping[str, int] = {}
         self._turn = self._open()
         self._channel = f"agentchat_{self._turn & (1 << 64) - 1:016x}"
         self._writing = Link(lambda: connect(url, WRITER))
@@ -63,8 +67,16 @@ class Postgres:
         self._beside = Link(lambda: connect(url, "-c synchronous_commit=off"))
         self._aside = LaneThread("aside", self._run_aside, stop=self._beside.close)
         self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
+        self._searched = SearchTable(Link(lambda: connect(url, SESSION)), self._shared, self._again)
+        self._fulltext = FullText(self._searched, deliver, as_ours, index_pause)
         self._listener = Listener(Link(lambda: connect(url)), self._channel, self._told)
-        for lane in (self._writer, self._aside, *self._readers):
+        self._lanes = {
+            Lane.APPEND: self._writer,
+            Lane.WRITE: self._writer,
+            Lane.ASIDE: self._aside,
+            Lane.SEARCH: self._fulltext.lane,
+        }
+        for lane in (self._writer, self._aside, *self._readers, self._fulltext.lane):
             lane.start()
         self._listener.start()
 
@@ -75,13 +87,8 @@ class Postgres:
         return self._shared.epoch
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
-        waiting = Waiting(lane, call, done)
-        if lane in (Lane.WRITE, Lane.APPEND):
-            self._writer.submit(waiting)
-        elif lane == Lane.ASIDE:
-            self._aside.submit(waiting)
-        else:
-            min(self._readers, key=lambda reader: reader.waiting).submit(waiting)
+        thread = self._lanes.get(lane) or min(self._readers, key=lambda reader: reader.waiting)
+        thread.submit(Waiting(lane, call, done))
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
         over = threading.Event()
@@ -100,20 +107,21 @@ class Postgres:
         return result
 
     def measures(self) -> Measures:
+        lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer, self._aside]}
         return Measures(
-            calls={"read": sum(lane.calls for lane in self._readers), "search": 0, "write": self._writer.calls},
-            waiting={"read": sum(lane.waiting for lane in self._readers), "search": 0, "write": self._writer.waiting},
+            calls={name: sum(lane.calls for lane in some) for name, some in lanes.items()},
+            waiting={name: sum(lane.waiting for lane in some) for name, some in lanes.items()},
             group_calls=self._groups.calls,
             commit_seconds=self._groups.seconds,
             messages=self._groups.messages,
-            index_lag=0,
-            database_bytes={},
+            index_lag=self._searched.index.lag,
+            database_bytes=self._bytes,
             disk_free=None,
         )
 
     def close(self) -> None:
         self._listener.close()
-        for lane in (*self._readers, self._aside, self._writer):
+        for lane in (self._fulltext.lane, *self._readers, self._aside, self._writer):
             lane.close()
 
     # Opening
@@ -129,6 +137,7 @@ class Postgres:
     def _write(self, group: Sequence[Waiting]) -> None:
         if group:
             self._deliver(self._groups.run([*group]))
+            self._fulltext.written()
 
     def _begun(self, group: list[Waiting]) -> None:
         self._writer.take_along(group)
@@ -161,7 +170,8 @@ class Postgres:
 
     def _told(self, news: News) -> None:
         self._shared.moved(news.epoch)
-        self._positions.update(news.positions)
+        self._bytes = news.bytes or self._bytes
+        self._fulltext.written()  # whoever wrote it may have ended since
 
 
 def migrated(url: str, *, after: bool) -> tuple[list[str], list[str]]:

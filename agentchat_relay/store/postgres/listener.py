@@ -10,23 +10,28 @@ import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 import psycopg
 
-from .connection import Connection, Link, control
+from .connection import SIZES, Connection, Link, control
 
 _LOOK_EVERY = 5.0  # seconds
+_PAUSE = 0.5
 _log = logging.getLogger("agentchat.relay")
 
 
 class News(NamedTuple):
-    """The epoch, and the newest position of each space that is known to have grown."""
+    """The epoch, the newest position of each space that is known to have grown, and, now and then, how large the tables
+    are."""
 
     epoch: int
     positions: Mapping[int, int]
+    bytes: Mapping[str, int] = MappingProxyType({})
 
 
 def read(payload: str) -> News:
@@ -75,26 +80,28 @@ class Listener:
         self._link.close()
 
     def _listen(self, connection: Connection) -> bool:
-        """Until nothing was told for a while; whether the relay is to stop."""
-        while self._wait(connection) is None:
+        """For a while; whether the relay is to stop."""
+        until = time.monotonic() + _LOOK_EVERY
+        while (left := until - time.monotonic()) > 0:
+            if self._wait(connection, left):
+                return True
             connection.pgconn.consume_input()
             while (notification := connection.pgconn.notifies()) is not None:
                 self._tell(read(notification.extra.decode("ascii", "replace")))
-        return self._is_stopping()
+        return False
 
-    def _wait(self, connection: Connection | None) -> bool | None:
-        """For a word of Postgres (None), for the end (True), or in vain (False)."""
+    def _wait(self, connection: Connection | None, seconds: float = _PAUSE) -> bool:
+        """For a word of Postgres, if there is a connection; whether the relay is to stop."""
         sockets = [self._stopping] if connection is None else [self._stopping, connection.pgconn.socket]
-        ready, _, _ = select.select(sockets, [], [], _LOOK_EVERY if connection else 0.5)
-        return True if self._stopping in ready else None if ready else False
-
-    def _is_stopping(self) -> bool:
-        return bool(select.select([self._stopping], [], [], 0)[0])
+        ready, _, _ = select.select(sockets, [], [], seconds)
+        return self._stopping in ready
 
     def _look(self, connection: Connection) -> None:
         ((epoch,),) = control(connection, "SELECT epoch FROM epochs")
         rows = control(connection, "SELECT id, position FROM spaces")
-        self._tell(News(int(epoch or 0), {int(id or 0): int(position or 0) for id, position in rows}))
+        ((tables, fulltext),) = control(connection, SIZES)
+        positions = {int(id or 0): int(position or 0) for id, position in rows}
+        self._tell(News(int(epoch or 0), positions, {"rows": int(tables or 0), "fulltext": int(fulltext or 0)}))
 
     def _tell(self, news: News) -> None:
         with suppress(Exception):  # whoever listens has to cope by themselves

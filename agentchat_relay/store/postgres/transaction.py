@@ -23,7 +23,7 @@ from ..lane import Waiting
 from ..query import Query
 from ..seam import Hits, NeedsWrite, Outcome, Sizes
 from ..statements import statements
-from .connection import Connection, Link, control, is_lost
+from .connection import SIZES, Connection, Link, control, is_lost
 from .faults import as_ours
 
 Search = Callable[[Query, list[str], int], Hits]
@@ -31,11 +31,6 @@ _MOST_TOLD = 7000  # bytes of a notification, of which Postgres takes 8000
 _HOT = 500  # channels whose counters are read together after somebody else's turn
 _CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _SNAPSHOT = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT epoch, {_CLOCK} FROM epochs"  # noqa: S608
-_SIZES = """
-SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname <> 'fulltext'), 0),
-    coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname = 'fulltext'), 0)
-FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
-"""
 _encode = msgspec.json.encode
 
 
@@ -54,7 +49,7 @@ class ReadTransaction:
         self.epoch = epoch
         self.encoded = encoded
         self._connection = connection
-        self._execute = connection.cursor().execute
+        self._execute: Any = connection.cursor().execute
         self._statements = statements("postgres")
         self._search = search
 
@@ -79,7 +74,7 @@ class ReadTransaction:
         return self._search(query, places, limit)
 
     def sizes(self) -> Sizes:
-        rows, fulltext = control(self._connection, _SIZES)[0]
+        rows, fulltext = control(self._connection, SIZES)[0]
         return Sizes(int(rows or 0), int(fulltext or 0))
 
 
@@ -147,7 +142,7 @@ class WriteTransaction(ReadTransaction, Buffered):
         if connection is not self._connection:
             self._connection, self._execute = connection, connection.cursor().execute
             self._was_last = False
-        take = f"BEGIN; SELECT pg_advisory_xact_lock({self._turn}); SELECT last_value, epoch, {_CLOCK}"
+        take = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._turn}); SELECT last_value, epoch, {_CLOCK}"
         writer, epoch, now = control(connection, f"{take} FROM turn_writer, epochs")[0]
         self.now = database_time(now)
         self.forgot = False

@@ -20,11 +20,12 @@ from agentchat.errors import Unavailable
 from ...wire import now
 from ..cache import Shared
 from ..faults import as_ours
+from ..fulltext import FullText
 from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, Outcome
 from . import damage
-from .fulltext import FullText
+from .fulltext import SearchFile
 from .index import Index
 from .migrate import migrate
 from .transaction import WriteTransaction, read_group
@@ -97,7 +98,8 @@ class Sqlite:
             damage.make_files(str(directory))
         self._shared = Shared()
         self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget)
-        self._fulltext = FullText(self._index, self._shared, self._again, deliver, index_pause)
+        keeper = SearchFile(self._index, self._shared, self._again)
+        self._fulltext = FullText(keeper, deliver, as_ours, index_pause)
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
         self._reader = LaneThread("reader", self._read, start=self._open_reader, stop=self._close_reader)
         self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer)

@@ -1,95 +1,54 @@
-"""When the full-text index is worked on: by a thread of its own, which also answers searches.
+"""search.db kept usable: what is missing is added, what is broken is made again, and a full disk is borne.
 
-So a merge of the index never holds a lock that a message waits for, and its file can be deleted: it is made again.
-Searches see what was acknowledged before them, because the thread catches up first.
+Its merges never hold a lock that a message waits for, and the file can be deleted: it holds nothing of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from agentchat.errors import Unavailable
 
 from ..cache import Shared
-from ..faults import as_ours
-from ..lane import LaneThread, Waiting
+from ..fulltext import catch_up
+from ..lane import Waiting
 from ..query import Query
 from ..seam import Hits, Outcome
 from . import damage
 from .index import Index
 from .transaction import read_group
 
-_LONGEST_CATCH_UP = 2.0
+_LONGEST_REPAIR = 2.0
 _log = logging.getLogger("agentchat.relay")
 
 
-class FullText:
-    """`written()` says that there is something new; the index follows after `pause` seconds."""
+class SearchFile:
+    """A call that turns out to write is handed to `again`."""
 
-    def __init__(
-        self,
-        index: Index,
-        shared: Shared,
-        again: Callable[[Waiting], None],
-        deliver: Callable[[Sequence[Outcome]], object],
-        pause: float,
-    ) -> None:
+    def __init__(self, index: Index, shared: Shared, again: Callable[[Waiting], None]) -> None:
         self._index = index
-        self._deliver = deliver
         self._shared = shared
         self._again = again
-        self._due = False
         self._stuck = False  # it cannot grow
         self._broken = False  # it cannot be read
-        self.lane = LaneThread("search", self._process, start=self._open, stop=index.close, pause=pause)
 
-    def written(self) -> None:
-        if not self._due:
-            self._due = True
-            self.lane.wake()
-
-    # On the thread
-
-    def _open(self) -> None:
+    def open(self) -> None:
         try:
             self._index.open()
         except sqlite3.Error as error:
             raise damage.unusable(self._index.path, error) from error
-        self.written()
 
-    def _process(self, group: Sequence[Waiting]) -> None:
-        """Everybody gets an answer as soon as it is there, whoever else waits in the group."""
-        self._due = False
-        try:
-            behind = self._follow(_LONGEST_CATCH_UP if group else 0)
-            if behind:
-                self.written()
-            if not group and not behind and not self._stuck and self._index.merge():
-                self.written()
-        except Exception as error:
-            _log.warning("The search index cannot be used: %s", error)
-            self._deliver([(waiting.done, None, as_ours(error)) for waiting in group])
-            return
-        for waiting in group:
-            self._deliver(self._safely(waiting, behind))
+    def close(self) -> None:
+        self._index.close()
 
-    def _safely(self, waiting: Waiting, behind: int) -> list[Outcome]:
-        try:
-            outcomes = self._answer(waiting, behind)
-            return self._answer(waiting, self._follow(_LONGEST_CATCH_UP)) if self._broken else outcomes
-        except Exception as error:
-            _log.warning("Searching failed: %s", error)
-            return [(waiting.done, None, as_ours(error))]
-
-    def _follow(self, seconds: float) -> int:
-        """Catch up as far as the disk lets us; returns how many rows are left."""
+    def follow(self, seconds: float) -> int:
+        """Catch up as far as the disk lets us."""
         if self._broken:
             self._begin_anew()
         try:
-            behind = self._catch_up(seconds)
+            behind = catch_up(self._index.step, seconds)
         except sqlite3.OperationalError as error:  # a full disk: what is indexed can still be searched
             if not self._stuck:
                 _log.warning("The search index cannot grow: %s", error)
@@ -98,29 +57,25 @@ class FullText:
         except sqlite3.DatabaseError as error:
             _log.warning("The search index is broken (%s) and is made again", error)
             self._begin_anew()
-            behind = self._catch_up(seconds)
+            behind = catch_up(self._index.step, seconds)
         self._stuck = False
         return behind
+
+    def rest(self) -> bool:
+        return not self._stuck and self._index.merge()
+
+    def answer(self, waiting: Waiting) -> list[Outcome]:
+        outcomes = self._read(waiting)
+        if self._broken and not self.follow(_LONGEST_REPAIR):
+            return self._read(waiting)
+        return outcomes
 
     def _begin_anew(self) -> None:
         self._broken = True
         self._index.begin_anew()
         self._broken = False
 
-    def _catch_up(self, seconds: float) -> int:
-        """At least one step; returns how many rows are left after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while left := self._index.step():
-            if time.monotonic() > deadline:
-                return left
-        return 0
-
-    def _answer(self, waiting: Waiting, behind: int) -> list[Outcome]:
-        """In a snapshot of its own: one that lasts for many would keep the database's log from being begun anew."""
-        if behind:
-            late = Unavailable(f"The search index is being built, {behind} messages to go; try again soon.")
-            late.retry_after = 2.0
-            return [(waiting.done, None, late)]
+    def _read(self, waiting: Waiting) -> list[Outcome]:
         return read_group(self._index.connection, self._shared, [waiting], self._again, self._search)
 
     def _search(self, query: Query, places: list[str], limit: int) -> Hits:

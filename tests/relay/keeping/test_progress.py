@@ -10,7 +10,8 @@ import pytest
 
 from agentchat_relay.keeping import progress, snapshot
 from agentchat_relay.keeping.progress import Progress, size
-from agentchat_relay.store.sqlite import fulltext, index
+from agentchat_relay.store import fulltext
+from agentchat_relay.store.sqlite import index
 from tests.relay.keeping.conftest import OK, WRONG, Admin, Board
 
 CLEAR = "\r\x1b[K"
