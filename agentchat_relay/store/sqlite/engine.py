@@ -102,7 +102,7 @@ class Sqlite:
         self._fulltext = FullText(keeper, deliver, as_ours, index_pause)
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
         self._reader = LaneThread("reader", self._read, start=self._open_reader, stop=self._close_reader)
-        self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer)
+        self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer, self._writer)
         started: list[LaneThread] = []
         try:
             with damage.disk_faults(str(directory)):
