@@ -142,8 +142,9 @@ class WriteTransaction(ReadTransaction, Buffered):
         if connection is not self._connection:
             self._connection, self._execute = connection, connection.cursor().execute
             self._was_last = False
-        take = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._turn}); SELECT last_value, epoch, {_CLOCK}"
-        writer, epoch, now = control(connection, f"{take} FROM turn_writer, epochs")[0]
+        take = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._turn})"
+        look = f"SELECT last_value, epoch, {_CLOCK} FROM turn_writer, epochs"  # noqa: S608
+        writer, epoch, now = control(connection, f"{take}; {look}")[0]
         self.now = database_time(now)
         self.forgot = False
         self._began = self.steps
