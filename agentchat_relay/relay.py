@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .blobs import Blobs
+from .blobs.opening import open_blobs
 from .chores import Chores
 from .directory import Directory
 from .http.app import App, Handler, routes
@@ -37,8 +36,12 @@ class Relay:
             loop.call_soon_threadsafe(tell, outcomes)
 
         self.directory = directory
-        blobs = Blobs(os.path.join(directory.path, "blobs"))
-        self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
+        blobs = open_blobs(settings.files, directory.path)
+        try:
+            self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
+        except BaseException:
+            blobs.close()
+            raise
         self.parts = Parts(self.store, blobs, settings, directory)
         self.app = App(make_routes(self.parts), self.parts)
         self._chores = Chores(self.parts)
@@ -56,6 +59,7 @@ class Relay:
         """Finish every accepted write."""
         await self._chores.stop()
         await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(self.parts.blobs.close)
 
 
 async def serve(

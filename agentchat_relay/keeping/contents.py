@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypedDict
 
-from ..blobs import kept
+from ..blobs.guards import kept
 from . import folder
 from .progress import Progress, size
 

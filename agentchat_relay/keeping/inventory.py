@@ -7,7 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
-from ..blobs import Blobs
+from ..blobs.directory import DirectoryBlobs
 from . import contents
 from .contents import BLOBS, Content, Lost, Unfit
 from .progress import number, size
@@ -94,7 +94,8 @@ def _stored(root: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _remove(root: str, strays: list[tuple[int, str, str]]) -> None:
-    blobs = Blobs(root)
+    blobs = DirectoryBlobs(root)
     kept = [path for space_id, hash, path in strays if not blobs.drop(space_id, hash, lambda: False)]
+    blobs.close()
     if kept:
         raise OSError("a backup is being made")

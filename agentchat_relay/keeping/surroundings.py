@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from ..blobs.temporary import left_in, sweep
 from ..wire import iso, now
 from .contents import BLOBS
 from .progress import size
@@ -109,10 +110,16 @@ def check_leftovers(visit: Visit) -> None:
     held = visit.repairing
     found = [visit.file(name) for name in os.listdir(visit.path) if _LEFT.fullmatch(name)]
     temporary = visit.file(os.path.join(BLOBS, "tmp"))
-    found += [entry.path for entry in os.scandir(temporary)] if os.path.isdir(temporary) else []
-    left = [file for file in found if held or is_old(file)]
+
+    def mend() -> None:
+        _remove(found)
+        if os.path.isdir(temporary):
+            sweep(temporary)
+
+    places = [os.path.join(temporary, name) for name in left_in(temporary)]
+    left = [path for path in found + places if held or is_old(path)]
     if left:
-        visit.warn("leftovers", f"Killed processes left {some(left)}.", "", lambda: _remove(left))
+        visit.warn("leftovers", f"Killed processes left {some(left)}.", "", mend)
     else:
         visit.fine("leftovers", "No temporary files are left over.")
 
