@@ -51,7 +51,8 @@ class Relay:
         """Make what a new relay has."""
         self.is_new = await self.parts.ask(Lane.WRITE, upkeep.seed)
         if self.parts.blobs.is_new and await self.parts.ask(Lane.READ, files.are_there):
-            _log.warning("The directory blobs was missing, with the contents of all files; it is in your backups.")
+            where = self.parts.settings.files or "blobs"
+            _log.warning("The directory %s was missing, with the contents of all files; it is in your backups.", where)
         await self.parts.open()
         self._chores.start()
 

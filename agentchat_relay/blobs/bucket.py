@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, cast
 
 from agentchat.errors import StorageFull, Unavailable
 
-from . import s3
 from .faults import damaged, disk_faults, starting_faults
 from .guards import InProcess
+from .s3 import Body, Objects
 from .seam import Blobs, Guard, Hold, dropped, missing
 from .temporary import Place
 from .writer import BlobWriter
@@ -33,31 +33,17 @@ _PIECE = 1 << 20
 
 def open_bucket(bucket: str, prefix: str, *, spool: str, guard: Guard | None = None) -> BucketBlobs:
     """The bucket that this process's environment leads to, tried out: a wrong setting shows here."""
-    client = s3.connect()
-    _try_out(client, bucket, prefix)
-    return BucketBlobs(client, bucket, prefix, spool=spool, guard=guard or InProcess())
-
-
-def _try_out(client: Any, bucket: str, prefix: str) -> None:
-    """Everything that a relay is going to do there."""
-    key = "/".join(filter(None, (prefix, f"probe-{os.urandom(8).hex()}")))
-    with s3.starting_faults(f"s3://{bucket}/{prefix}"):
-        client.head_bucket(Bucket=bucket)
-        client.put_object(Bucket=bucket, Key=key, Body=b"A relay tries whether it may write here.")
-        try:
-            client.get_object(Bucket=bucket, Key=key)["Body"].close()
-        finally:
-            client.delete_object(Bucket=bucket, Key=key)
+    objects = Objects(bucket, prefix)
+    objects.try_out()
+    return BucketBlobs(objects, spool=spool, guard=guard or InProcess())
 
 
 class BucketBlobs(Blobs):
-    """The contents below one prefix of a bucket. Temporary files are below `spool`, on this machine."""
+    """The contents among the objects of a bucket. Temporary files are below `spool`, on this machine."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, *, spool: str, guard: Guard) -> None:
+    def __init__(self, objects: Objects, *, spool: str, guard: Guard) -> None:
         self.is_new = False  # a bucket is made by its operator
-        self._client = client
-        self._bucket = bucket
-        self._prefix = prefix
+        self._objects = objects
         self._guard = guard
         self._sound: dict[str, str] = {}  # the tags of contents that were read through, by key
         with starting_faults(spool):
@@ -65,33 +51,31 @@ class BucketBlobs(Blobs):
         self.temporary = self._place.path
 
     def writer(self, space_id: int, limit: int | None = None) -> BlobWriter:
-        return BlobWriter(self.temporary, limit, lambda file, sha256: self._keep(file, space_id, sha256))
+        return BlobWriter(self.temporary, limit, lambda file, sha256: self._keep(file, key_of(space_id, sha256)))
 
-    def _keep(self, temporary: str, space_id: int, sha256: str) -> Hold:
+    def _keep(self, temporary: str, key: str) -> Hold:
         hold = self._guard.share()
         try:
-            with s3.faults():
-                self._client.upload_file(temporary, self._bucket, self._key(space_id, sha256), Config=s3.transfer())
+            self._objects.put(temporary, key)
         except BaseException:
             hold.release()
             raise
         return hold
 
     def open(self, space_id: int, sha256: str) -> BinaryIO:
-        key = self._key(space_id, sha256)
-        with s3.faults():
-            found = self._client.get_object(Bucket=self._bucket, Key=key)
-        if self._sound.get(key) == found["ETag"]:
-            return cast("BinaryIO", io.BufferedReader(_Passing(found["Body"]), _PIECE))
-        with closing(found["Body"]) as body:
+        key = key_of(space_id, sha256)
+        tag, body = self._objects.get(key)
+        if self._sound.get(key) == tag:
+            return cast("BinaryIO", io.BufferedReader(_Passing(body), _PIECE))
+        with closing(body):
             file = self._checked(body, sha256)
         if len(self._sound) >= _MOST_SOUND:
             self._sound.clear()
-        self._sound[key] = found["ETag"]
+        self._sound[key] = tag
         return file
 
-    def _checked(self, body: Any, sha256: str) -> BinaryIO:
-        """A copy on this machine, of which nothing else has a name."""
+    def _checked(self, body: Body, sha256: str) -> BinaryIO:
+        """A copy on this machine, which has no name."""
         try:
             with disk_faults():
                 file = tempfile.TemporaryFile(dir=self.temporary)  # noqa: SIM115 - the caller's to close
@@ -104,32 +88,24 @@ class BucketBlobs(Blobs):
             raise Unavailable("The relay's disk is full; it cannot give out files from its bucket.") from error
         return cast("BinaryIO", file)
 
-    def size(self, space_id: int, sha256: str) -> int:
-        """How many bytes a content has, without reading it."""
-        with s3.faults():
-            return int(self._client.head_object(Bucket=self._bucket, Key=self._key(space_id, sha256))["ContentLength"])
-
     def drop(self, space_id: int, sha256: str, is_named: Callable[[], bool]) -> bool:
-        def remove() -> None:
-            with s3.faults():
-                self._client.delete_object(Bucket=self._bucket, Key=self._key(space_id, sha256))
-
-        return dropped(self._guard, is_named, remove)
+        return dropped(self._guard, is_named, lambda: self._objects.delete(key_of(space_id, sha256)))
 
     def close(self) -> None:
         self._place.close()
         self._guard.close()
-        self._client.close()
-
-    def _key(self, space_id: int, sha256: str) -> str:
-        if not _HASH.fullmatch(sha256):
-            raise missing()
-        return "/".join(filter(None, (self._prefix, f"{space_id:d}", sha256[:2], sha256)))
+        self._objects.close()
 
 
-def _copy(body: Any, file: Any, sha256: str) -> None:
+def key_of(space_id: int, sha256: str) -> str:
+    if not _HASH.fullmatch(sha256):
+        raise missing()
+    return f"{space_id:d}/{sha256[:2]}/{sha256}"
+
+
+def _copy(body: Body, file: Any, sha256: str) -> None:
     digest = hashlib.sha256()
-    while piece := _read(body, _PIECE):
+    while piece := body.read(_PIECE):
         digest.update(piece)
         file.write(piece)
     if digest.hexdigest() != sha256:
@@ -137,22 +113,17 @@ def _copy(body: Any, file: Any, sha256: str) -> None:
     file.seek(0)
 
 
-def _read(body: Any, size: int) -> bytes:
-    with s3.faults():
-        return cast("bytes", body.read(size))
-
-
 class _Passing(io.RawIOBase):
     """What the store sends, as it comes."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = _read(self._body, len(buffer))
+        piece = self._body.read(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 

@@ -20,7 +20,7 @@ def bucket_of(setting: str) -> tuple[str, str]:
     """The bucket and the prefix that a setting names; ValueError says what is wrong with it."""
     bucket, _, prefix = setting.removeprefix(_S3).partition("/")
     if not is_bucket(setting) or not bucket or "?" in setting or "#" in setting or "@" in bucket:
-        raise ValueError(f"must be a directory or s3://BUCKET/PREFIX, got {setting}")
+        raise ValueError("must be a directory or s3://BUCKET/PREFIX, nothing else in it")  # perhaps a secret
     return bucket, prefix.strip("/")
 
 
@@ -31,5 +31,4 @@ def open_blobs(setting: str, directory: str, guard: Guard | None = None) -> Blob
         return DirectoryBlobs(setting or os.path.join(directory, BLOBS))
     from .bucket import open_bucket
 
-    bucket, prefix = bucket_of(setting)
-    return open_bucket(bucket, prefix, spool=os.path.join(directory, SPOOL), guard=guard)
+    return open_bucket(*bucket_of(setting), spool=os.path.join(directory, SPOOL), guard=guard)

@@ -11,6 +11,7 @@ import pytest
 from agentchat_relay.blobs.bucket import BucketBlobs
 from agentchat_relay.blobs.directory import DirectoryBlobs
 from agentchat_relay.blobs.guards import InProcess
+from agentchat_relay.blobs.s3 import Objects
 from agentchat_relay.blobs.seam import Blobs, Guard
 from tests.buckets import lead, new_bucket, s3_store
 
@@ -49,7 +50,7 @@ class InBucket(Home):
         self._spool = spool
 
     def open(self) -> BucketBlobs:
-        return BucketBlobs(self.client, self.bucket, "some/files", spool=str(self._spool), guard=self.guard)
+        return BucketBlobs(Objects(self.bucket, "some/files"), spool=str(self._spool), guard=self.guard)
 
     def contents(self) -> set[str]:
         found: dict[str, Any] = self.client.list_objects_v2(Bucket=self.bucket)
