@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .blobs.opening import open_blobs
@@ -17,7 +18,7 @@ from .http.server import run
 from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
-from .store.opening import open_store
+from .store.opening import open_guard, open_store
 from .store.seam import Lane, Outcome
 
 _log = logging.getLogger("agentchat.relay")
@@ -36,11 +37,11 @@ class Relay:
             loop.call_soon_threadsafe(tell, outcomes)
 
         self.directory = directory
-        blobs = open_blobs(settings.files, directory.path)
+        self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
         try:
-            self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
+            blobs = open_blobs(settings.files, directory.path, partial(open_guard, settings.store))
         except BaseException:
-            blobs.close()
+            self.store.close()
             raise
         self.parts = Parts(self.store, blobs, settings, directory)
         self.app = App(make_routes(self.parts), self.parts)

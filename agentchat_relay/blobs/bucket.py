@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, cast
 from agentchat.errors import StorageFull, Unavailable
 
 from .faults import damaged, disk_faults, starting_faults
-from .guards import InProcess
 from .s3 import Body, Objects
 from .seam import Blobs, Guard, Hold, dropped, missing
 from .temporary import Place
@@ -31,11 +30,11 @@ _MOST_SOUND = 10_000
 _PIECE = 1 << 20
 
 
-def open_bucket(bucket: str, prefix: str, *, spool: str, guard: Guard | None = None) -> BucketBlobs:
+def open_bucket(bucket: str, prefix: str, *, spool: str, make_guard: Callable[[], Guard]) -> BucketBlobs:
     """The bucket that this process's environment leads to, tried out: a wrong setting shows here."""
     objects = Objects(bucket, prefix)
     objects.try_out()
-    return BucketBlobs(objects, spool=spool, guard=guard or InProcess())
+    return BucketBlobs(objects, spool=spool, guard=make_guard())
 
 
 class BucketBlobs(Blobs):

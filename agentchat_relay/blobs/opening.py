@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from .directory import DirectoryBlobs
+from .guards import InProcess
 from .seam import Blobs, Guard
 
 BLOBS = "blobs"
@@ -24,11 +26,11 @@ def bucket_of(setting: str) -> tuple[str, str]:
     return bucket, prefix.strip("/")
 
 
-def open_blobs(setting: str, directory: str, guard: Guard | None = None) -> Blobs:
-    """The contents of the relay in `directory`. Relays that share a bucket need a `guard` that they share as well; a
+def open_blobs(setting: str, directory: str, make_guard: Callable[[], Guard] = InProcess) -> Blobs:
+    """The contents of the relay in `directory`. Relays that share a bucket need a guard that they share as well; a
     directory has its own."""
     if not is_bucket(setting):
         return DirectoryBlobs(setting or os.path.join(directory, BLOBS))
     from .bucket import open_bucket
 
-    return open_bucket(*bucket_of(setting), spool=os.path.join(directory, SPOOL), guard=guard)
+    return open_bucket(*bucket_of(setting), spool=os.path.join(directory, SPOOL), make_guard=make_guard)

@@ -9,7 +9,9 @@ before it acknowledges anything.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,11 +20,22 @@ from psycopg.rows import tuple_row
 from agentchat.errors import Unavailable
 
 from ...blobs.seam import Guard, Hold
+from . import connection as connections
 
+# Another number than that of the writers' turns.
+_NUMBER = "SELECT hashtextextended('agentchat contents ' || current_schema(), 0)"
 Connect = Callable[[], "psycopg.Connection[Any]"]
 # Numbers stand in the texts, so that it does not matter how the connection spells parameters.
 _LONGEST_WAIT = "SET lock_timeout = '20s'"  # for a process that stands still while it removes a content
 _LOOK = "SELECT 1"
+
+
+def guard_of(url: str) -> AdvisoryLock:
+    """The guard of all relays whose rows are in the schema that `url` leads to."""
+    connect = partial(connections.connect, url)
+    with _unavailable_otherwise(), closing(connect()) as connection:
+        row = connection.cursor(row_factory=tuple_row).execute(_NUMBER.encode()).fetchone()
+    return AdvisoryLock(connect, row[0] if row else 0)
 
 
 class AdvisoryLock(Guard):
@@ -94,22 +107,18 @@ class _Session:
 
     def __init__(self, connect: Connect) -> None:
         self.uploads = 0
-        try:
+        with _unavailable_otherwise():
             self._connection = connect()
             self._connection.autocommit = True
             self._connection.execute(_LONGEST_WAIT)
-        except psycopg.Error as error:
-            raise _unavailable() from error
 
     @property
     def is_lost(self) -> bool:
         return self._connection.closed
 
     def ask(self, statement: str) -> Any:
-        try:
+        with _unavailable_otherwise():
             row = self._connection.cursor(row_factory=tuple_row).execute(statement.encode()).fetchone()
-        except psycopg.Error as error:
-            raise _unavailable() from error
         return row and row[0]
 
     def give_back(self, statement: str) -> None:
@@ -155,5 +164,9 @@ class _Alone(Hold):
             self._guard.end(self._session)
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("The relay lost its database while files were under way; try again soon.")
+@contextmanager
+def _unavailable_otherwise() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Unavailable("The relay lost its database while files were under way; try again soon.") from error

@@ -21,6 +21,7 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import files
 from agentchat_relay.http.uploads import Upload
 from agentchat_relay.settings import Settings
+from tests import postgres
 from tests.relay.blobs.conftest import InBucket
 
 PATIENCE = 30.0
@@ -176,3 +177,23 @@ async def test_an_upload_whose_caller_hung_up_lets_go_when_it_is_stored():
     assert not over.is_set()
     storing.set_result(Upload({}, "", 0, Told()))
     assert await asyncio.to_thread(over.wait, PATIENCE)
+
+
+@pytest.mark.sqlite  # names its store itself
+def test_relays_on_one_database_share_a_bucket_and_its_guard(in_bucket: InBucket, tmp_path: Path):
+    settings = UNLIMITED._replace(files=f"s3://{in_bucket.bucket}/some/files", store=postgres.new_schema())
+    with (
+        running(str(tmp_path / "one"), settings=settings) as one,
+        running(str(tmp_path / "two"), settings=settings) as two,
+        client(one, "ann") as ann,
+        client(two, "bob") as bob,
+    ):
+        path = ann.upload_file("room", "a.txt", "the same")["file"]["path"]
+        bob.upload_file("room", "b.txt", "the same")
+        assert bob.download_file(path)["content"] == b"the same"
+        assert len(in_bucket.contents()) == 1
+        hold = blobs_of(one)._guard.share()
+        hash = next(iter(in_bucket.contents())).rpartition("/")[2]
+        assert blobs_of(two).drop(1, hash, lambda: False) is False
+        hold.release()
+        released(blobs_of(two)._guard)
