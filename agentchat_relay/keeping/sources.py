@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentchat.errors import NotFound
@@ -38,7 +38,7 @@ class Source(Protocol):
     name: str  # as the operator knows it
 
     def standing(self) -> AbstractContextManager[None]:
-        """While this lasts, no content is removed, if the source can see to that."""
+        """While this lasts, contents can be read, and none is removed if the source can see to that."""
         ...
 
     def size(self, content: Content) -> int: ...
@@ -87,8 +87,10 @@ class Bucket(Source):
         self._objects: Objects = Objects(*bucket_of(files))
         self._objects.look()
 
-    def standing(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        with closing(self._objects):
+            yield
 
     def size(self, content: Content) -> int:
         try:

@@ -67,9 +67,11 @@ def s3_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def in_bucket(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InBucket:
+def in_bucket(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InBucket]:
     lead(monkeypatch, s3_url)
-    return InBucket(tmp_path / "spool")
+    home = InBucket(tmp_path / "spool")
+    yield home
+    home.client.close()
 
 
 @pytest.fixture

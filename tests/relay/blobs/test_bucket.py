@@ -49,8 +49,10 @@ class Requests:
 
 
 @pytest.fixture
-def client(home: InBucket) -> Any:
-    return s3.connect()
+def client(home: InBucket) -> Iterator[Any]:
+    made = s3.connect()
+    yield made
+    made.close()
 
 
 @pytest.fixture

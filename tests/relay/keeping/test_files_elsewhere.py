@@ -42,6 +42,7 @@ def bucket(board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[InBucket]:
             client.upload_file(str(file), name, f"files/{space}/{hash[:2]}/{hash}")
         shutil.rmtree(board.path / "blobs")
         yield InBucket(client, name)
+        client.close()
 
 
 @pytest.mark.parametrize("where", ["option", "relay.toml"])
