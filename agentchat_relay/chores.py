@@ -16,7 +16,6 @@ from functools import partial
 
 from agentchat.errors import AgentChatError
 
-from .blobs import Blobs
 from .http.parts import Parts
 from .service import limits, retention, upkeep
 from .service.retention import Blob
@@ -60,7 +59,7 @@ class Chores:
     def __init__(self, parts: Parts) -> None:
         self._ask = parts.ask
         self._store = parts.store
-        self._blobs: Blobs = parts.blobs
+        self._blobs = parts.blobs
         self._clock = DoubtedClock()
         self._task: asyncio.Task[None] | None = None
         self._purged = self._failed = 0

@@ -2,6 +2,7 @@
 
     agentchat.db, search.db   the store
     blobs/                    contents of files
+    spool/                    files on their way to a bucket
     admin.key                 the admin credential
     link.key                  what signed links are signed with
     relay.json                where the relay of this directory listens
@@ -31,7 +32,7 @@ from .durable import sync_directory
 from .wire import iso
 
 _log = logging.getLogger("agentchat.relay")
-_OURS = ("agentchat.db", "search.db", "blobs", "admin.key", "link.key", "relay.", "lock")
+_OURS = ("agentchat.db", "search.db", "blobs", "spool", "admin.key", "link.key", "relay.", "lock")
 _GLANCE = 0.1  # seconds for which `holder` may be in the way of `hold`, or the text of the lock behind the lock
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from .blobs import Blobs
+from .blobs.opening import open_blobs
 from .chores import Chores
 from .directory import Directory
 from .http.app import App, Handler, routes
@@ -18,7 +18,7 @@ from .http.server import run
 from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
-from .store.opening import open_store
+from .store.opening import open_guard, open_store
 from .store.seam import Lane, Outcome
 
 _log = logging.getLogger("agentchat.relay")
@@ -37,8 +37,12 @@ class Relay:
             loop.call_soon_threadsafe(tell, outcomes)
 
         self.directory = directory
-        blobs = Blobs(os.path.join(directory.path, "blobs"))
         self.store = open_store(settings.store, directory.path, deliver=deliver, **store)
+        try:
+            blobs = open_blobs(settings.files, directory.path, partial(open_guard, settings.store))
+        except BaseException:
+            self.store.close()
+            raise
         self.parts = Parts(self.store, blobs, settings, directory)
         self.app = App(make_routes(self.parts), self.parts)
         self._chores = Chores(self.parts)
@@ -48,7 +52,8 @@ class Relay:
         """Make what a new relay has."""
         self.is_new = await self.parts.ask(Lane.WRITE, upkeep.seed)
         if self.parts.blobs.is_new and await self.parts.ask(Lane.READ, files.are_there):
-            _log.warning("The directory blobs was missing, with the contents of all files; it is in your backups.")
+            where = self.parts.settings.files or "blobs"
+            _log.warning("The directory %s was missing, with the contents of all files; it is in your backups.", where)
         await self.parts.open()
         self._chores.start()
 
@@ -56,6 +61,7 @@ class Relay:
         """Finish every accepted write."""
         await self._chores.stop()
         await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(self.parts.blobs.close)
 
 
 async def serve(

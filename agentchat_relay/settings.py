@@ -17,6 +17,7 @@ class Settings(NamedTuple):
     agent_writes: float = 50.0
     all_reads: float = 20_000.0
     all_writes: float = 10_000.0
+    files: str = ""  # where contents of files live: a directory, s3://bucket/prefix, or blobs in the data directory
     most_file_bytes: int = 10 * MIB
     most_agents: int = 50  # active ones of one machine
     own_names: bool = False  # a machine registers only names that start with its own

@@ -27,7 +27,8 @@ import msgspec
 import _load
 from agentchat._exchange import new_idempotency_key
 from agentchat.errors import Unavailable
-from agentchat_relay.blobs import Blobs
+from agentchat_relay.blobs.directory import DirectoryBlobs
+from agentchat_relay.blobs.seam import Blobs
 from agentchat_relay.directory import Directory
 from agentchat_relay.service import administration, agents, channels, files, mentions, messages, read_state, upkeep
 from agentchat_relay.service.call import Agent, Call
@@ -154,7 +155,7 @@ def build(path: str, size: int, team: Team) -> None:
         directory = Directory(begun)
         directory.hold("a bench")
         stack.callback(directory.release)
-        Blobs(os.path.join(begun, "blobs"))  # as a relay does when it starts
+        DirectoryBlobs(os.path.join(begun, "blobs")).close()  # as a relay does when it starts
         store = Sqlite(begun)
         stack.callback(store.close)
         store.ask(Lane.WRITE, upkeep.seed)
@@ -194,9 +195,10 @@ def _live(made: Made, size: int) -> None:
         for who, agent in enumerate(made.agents):
             _catch_up(made, agent, chance.sample(made.joined[who], MARKED))
         _progress(size, sent + block, began)
-    blobs = Blobs(os.path.join(made.path, "blobs"))
+    blobs = DirectoryBlobs(os.path.join(made.path, "blobs"))
     for number in range(FILES if size else 0):
         _upload(made, blobs, number)
+    blobs.close()
     indexed(made.store)
 
 
@@ -250,6 +252,7 @@ def _upload(made: Made, blobs: Blobs, number: int) -> None:
         Lane.WRITE,
         lambda tx: files.upload_file(tx, call, channel=made.names[number], filename=f"{number}.txt", content=content),
     )
+    writer.hold.release()
 
 
 def indexed(store: Sqlite) -> None:

@@ -17,11 +17,17 @@ OTHER_LIMITS = (800, 120)
 ARROWS: dict[str, set[str]] = {
     "agentchat": {"cryptography"},  # inside functions only: extra `keys`
     "agentchat_executor": {"agentchat"},
-    "agentchat_relay": {"agentchat", "cryptography", "msgspec", "psycopg", "uvicorn", "uvloop"},
+    "agentchat_relay": {"agentchat", "boto3", "botocore", "cryptography", "msgspec", "psycopg", "uvicorn", "uvloop"},
     "langchain_agentchat": {"agentchat", "httpx", "pydantic", "langchain_core", "langchain", "langgraph"},
     "agentchat_demo": {"agentchat", "agentchat_relay", "langchain_agentchat", "langchain", "langchain_core"},
 }
-LAZY = {("agentchat", "cryptography"), ("langchain_agentchat", "langchain"), ("langchain_agentchat", "langgraph")}
+LAZY = {
+    ("agentchat", "cryptography"),
+    ("agentchat_relay", "boto3"),
+    ("agentchat_relay", "botocore"),
+    ("langchain_agentchat", "langchain"),
+    ("langchain_agentchat", "langgraph"),
+}
 
 # Rooms of the relay, lowest first: each imports what stands before it, never what comes after. What is not named here
 # (wire.py, settings.py, ...) is at the very bottom. Only the top knows the engine behind the seam.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentchat import errors
 from agentchat._fence import clean
 
+from .config import in_force
 from .options import directory as named
 from .options import file as named_file
 from .serve import default_directory
@@ -40,6 +41,13 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     made["backup"].add_argument(
         "target", type=named, metavar="TARGET", help="a new or empty directory, outside of the relay's own"
     )
+    for name in ("backup", "doctor"):
+        made[name].add_argument(
+            "--files",
+            type=named,
+            metavar="PLACE",
+            help="where contents of files are (default: as DIR/relay.toml says, else DIR/blobs)",
+        )
     made["restore"].add_argument(
         "source", type=named, metavar="SOURCE", help="the directory of a backup; --data DIR is made of it"
     )
@@ -53,7 +61,7 @@ def _backup(options: argparse.Namespace) -> int:
     from ..keeping.backup import backup
     from ..keeping.progress import Progress, number, size
 
-    made = backup(_directory(options), options.target, Progress(quiet=options.json))
+    made = backup(_directory(options), options.target, Progress(quiet=options.json), files=_files(options))
     if options.json:
         print(json.dumps(made, indent=2))
     else:
@@ -63,6 +71,8 @@ def _backup(options: argparse.Namespace) -> int:
             f"Backed up {number(counts['messages'])} messages and {number(counts['files'])} files, {size(bytes)}, "
             f"as of {made['made_at'][:19]}Z."
         )
+        if files := made.get("files"):
+            print(f"The contents of files are not in it: they stay in {files}.")
     return _tell_lost(made["lost"], "are not in the backup", "agentchat admin doctor says more.")
 
 
@@ -81,7 +91,8 @@ def _restore(options: argparse.Namespace) -> int:
             f"Restored {number(counts['messages'])} messages and {number(counts['files'])} files of "
             f"{done['made_at'][:19]}Z to {path}."
         )
-        print(f"Start the relay:  agentchat serve --data {shlex.quote(path)}")
+        elsewhere = f" --files {shlex.quote(done['files'])}" if done["files"] else ""
+        print(f"Start the relay:  agentchat serve --data {shlex.quote(path)}{elsewhere}")
         print(
             "Agents' keys work as before. The relay makes a new admin credential and the search index at its start; "
             "links to files that were given out before are void."
@@ -97,6 +108,7 @@ def _doctor(options: argparse.Namespace) -> int:
         _directory(options),
         Progress(quiet=options.json),
         (lambda finding: None) if options.json else _tell_finding,
+        files=_files(options),
         repair=options.repair,
         quick=options.quick,
     )
@@ -139,6 +151,12 @@ def _export(options: argparse.Namespace) -> int:
 
 def _directory(options: argparse.Namespace) -> str:
     return options.data or default_directory()
+
+
+def _files(options: argparse.Namespace) -> str:
+    """Where the relay of the directory has its contents: as `agentchat serve` would find out."""
+    given = {"data": _directory(options), **({"files": options.files} if options.files else {})}
+    return str(in_force(given, None, default_directory())["files"])
 
 
 def _tell_lost(lost: list[Lost], what: str, advice: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agentchat import settings
 from agentchat.errors import InvalidArguments, NotConfigured
 
+from ..blobs.opening import bucket_of
 from ..log import FORMATS, LEVELS
 from ..settings import Settings
 
@@ -32,6 +33,7 @@ class Option(NamedTuple):
     check: Callable[[Any], Any] = lambda value: value
     choices: tuple[str, ...] = ()
     is_path: bool = False
+    or_url: bool = False
 
     @property
     def help(self) -> str:
@@ -67,6 +69,12 @@ def _store(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    if value:
+        bucket_of(value)
+    return value
+
+
 def _address(value: str) -> str:
     try:
         return str(ip_address(value))
@@ -98,6 +106,15 @@ GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
                 "processes that serve; more than one needs --store",
                 "NUMBER",
                 _number(lambda count: 1 <= count <= 256, "from 1 to 256"),
+            ),
+            Option(
+                "files",
+                "",
+                "contents of files: a directory, or s3://BUCKET/PREFIX (default: DIR/blobs)",
+                "PLACE",
+                _bucket,
+                is_path=True,
+                or_url=True,
             ),
             Option("public-url", "", "what links to files start with (default: the bound address)", "URL", _public_url),
             Option(
@@ -158,7 +175,7 @@ def _arguments(option: Option) -> dict[str, Any]:
     arguments: dict[str, Any] = {"dest": option.name, "help": option.help}
     if option.choices:
         return {**arguments, "choices": option.choices}
-    if option.name == "data":
+    if option.name in ("data", "files"):
         return {**arguments, "type": directory, "metavar": option.metavar}
     match option.default:
         case bool():
@@ -200,7 +217,7 @@ def seconds(text: str) -> float:
 
 def checked(option: Option, value: Any, where: str, folder: str) -> Any:
     """The value that counts. `where` names what was written and in which file; paths begin at `folder`."""
-    if option.is_path and value:
+    if option.is_path and value and not (option.or_url and "://" in value):
         return os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
     try:
         return option.check(value)

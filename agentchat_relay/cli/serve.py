@@ -198,6 +198,7 @@ def _settings(chosen: Values, url: str) -> Settings:
         store=chosen["store"],
         public_url=chosen["public-url"] or url,
         trusted_proxies=tuple(chosen["trusted-proxy"]),
+        files=chosen["files"],
         most_file_bytes=int(chosen["max-file-mib"] * MIB),
         most_agents=chosen["max-agents"],
         **{name.replace("-", "_"): chosen[name] for name in same},

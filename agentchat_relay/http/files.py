@@ -41,18 +41,21 @@ class UploadFile:
         await parts.writes.take(agent.id)
         with parts.at_a_time(agent.id):
             upload = await self._receive(request, agent)
-        settled = partial(parts.blobs.settled, agent.space_id, upload.hash)
         try:
+            await asyncio.to_thread(upload.hold.sure)
             content_type = upload.arguments.get("content_type")
             type = safe_type(content_type if isinstance(content_type, str) else None)
             content = Content(upload.hash, upload.size, type)
             arguments = {**_checked(upload.arguments), "content": content}
             call = call_of(_UPLOAD, agent, request, {**arguments, "content": list(content)})
         except BaseException:
-            settled()
+            _release(upload)
             raise
         asked = Asked(caller, call, lambda tx: files.upload_file(tx, call, **arguments))
-        return json_reply(await parts.ask(Lane.WRITE, asked, settled))
+        stored = await parts.ask(Lane.WRITE, asked, partial(_release, upload))
+        # Held until the commit, without a gap? If not, whoever sends it again puts the content back.
+        await asyncio.to_thread(upload.hold.sure)
+        return json_reply(stored)
 
     async def _receive(self, request: Request, agent: Agent) -> Upload:
         """The body, spooled; its content becomes a blob once the rest of it was found right."""
@@ -61,7 +64,8 @@ class UploadFile:
         try:
             async for piece in request.pieces():
                 spool.add(piece)
-            return await asyncio.to_thread(store, spool.view(), blobs, agent.space_id, most, self._check(agent))
+            storing = asyncio.to_thread(store, spool.view(), blobs, agent.space_id, most, self._check(agent))
+            return await _whole(asyncio.ensure_future(storing))
         finally:
             spool.close()
 
@@ -73,6 +77,24 @@ class UploadFile:
             self._parts.store.ask(Lane.READ, lambda tx: files.check_upload(tx, Call(agent), channel))
 
         return check
+
+
+async def _whole(storing: asyncio.Future[Upload]) -> Upload:
+    """A thread goes on though its caller hung up; what it holds then must be let go all the same."""
+    try:
+        return await asyncio.shield(storing)
+    except asyncio.CancelledError:
+        storing.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(stored: asyncio.Future[Upload]) -> None:
+    if not stored.cancelled() and stored.exception() is None:
+        _release(stored.result())
+
+
+def _release(upload: Upload) -> None:
+    asyncio.get_running_loop().run_in_executor(None, upload.hold.release)
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

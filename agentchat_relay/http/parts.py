@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from agentchat.errors import AgentChatError, RateLimited
 
-from ..blobs import Blobs
+from ..blobs.seam import Blobs
 from ..directory import Directory
 from ..metrics import Metrics
 from ..settings import Settings

@@ -16,7 +16,8 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from agentchat.errors import BadRequest
-from agentchat_relay.blobs import Blobs, disk_faults
+from agentchat_relay.blobs.faults import disk_faults
+from agentchat_relay.blobs.seam import Blobs, Hold
 
 _IN_MEMORY = 1024 * 1024
 _PIECE = 256 * 1024
@@ -77,11 +78,13 @@ class Spool:
 
 
 class Upload(NamedTuple):
-    """A stored upload: the body's members without the content, and the content's hash and number of bytes."""
+    """A stored upload: the body's members without the content, and the content's hash and number of bytes. It is held
+    until somebody releases it."""
 
     arguments: dict[str, Any]
     hash: str
     size: int
+    hold: Hold
 
 
 class _Members(msgspec.Struct):
@@ -109,7 +112,7 @@ def store(view: Body, blobs: Blobs, space_id: int, limit: int, check: Check | No
             writer.write(chunk)
         if not writer.size:
             raise _missing_content()
-        return Upload(arguments, writer.finish(), writer.size)
+        return Upload(arguments, writer.finish(), writer.size, writer.hold)
 
 
 def decoded(raw: bytes | memoryview, encoding: object) -> Iterator[bytes]:

@@ -3,8 +3,8 @@
 The database is copied by `VACUUM INTO`: one read, hence one state of it, however many processes write meanwhile (the
 page-wise copy of SQLite's backup API begins anew whenever another process has written). It takes longer than a bare
 copy of the pages, and leaves behind what was deleted: no text that had its time lives on in a backup. Then the contents
-that this state names are copied; `contents.standing` sees to it that they are there still. No credential goes along:
-`admin.key` and `link.key` are made anew.
+that this state names are copied; `Source.standing` sees to it that they are there still. Those in a bucket stay there:
+whoever keeps them in one has it for that. No credential goes along: `admin.key` and `link.key` are made anew.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 
+from ..blobs.opening import BLOBS, is_bucket
 from ..directory import Directory
 from ..durable import sync_directory
 from ..wire import now
@@ -25,25 +26,28 @@ from .folder import sync
 from .manifest import Manifest
 from .progress import Progress, size
 from .refusal import Refused, faults
+from .sources import Folder
 
 _UNFINISHED = "unfinished"  # held by whoever builds the backup
-_OURS = {_UNFINISHED, manifest.NAME, contents.BLOBS, snapshot.DATABASE, f"{snapshot.DATABASE}-journal"}
+_OURS = {_UNFINISHED, manifest.NAME, BLOBS, snapshot.DATABASE, f"{snapshot.DATABASE}-journal"}
 
 
-def backup(data: str, target: str, progress: Progress) -> Manifest:
-    """Copy the relay in `data` to `target`, a new or empty directory."""
+def backup(data: str, target: str, progress: Progress, *, files: str = "") -> Manifest:
+    """Copy the relay in `data` to `target`, a new or empty directory. Contents in a bucket stay where they are."""
     source, target = Directory(data).path, os.path.realpath(os.path.expanduser(target))
     _check_target(source, target)
     with snapshot.opened(source) as database, faults(f"Writing {target}"), _built(target) as folder:
-        _check_room(database, target)
-        blobs = os.path.join(source, contents.BLOBS)
-        with contents.standing(blobs):
+        elsewhere = files if is_bucket(files) else ""
+        _check_room(database, target, 0 if elsewhere else contents.total(database)[1])
+        folders = Folder(files or os.path.join(source, BLOBS))
+        with nullcontext() if elsewhere else folders.standing():
             made_at = now()
             copy = os.path.join(folder, snapshot.DATABASE)
             _copy_database(database, copy, progress)
             with closing(snapshot.connect(copy, still=True)) as copied:
-                lost = contents.copy(copied, blobs, os.path.join(folder, contents.BLOBS), progress)
+                lost = [] if elsewhere else contents.copy(copied, folders, os.path.join(folder, BLOBS), progress)
                 made = _described(copy, copied, made_at, lost, progress)
+        made["files"] = elsewhere
         manifest.write(folder, made)
     return made
 
@@ -59,9 +63,9 @@ def _check_target(source: str, target: str) -> None:
         raise Refused(f"{target} is there already and not empty. Name a new directory for each backup.")
 
 
-def _check_room(database: sqlite3.Connection, target: str) -> None:
+def _check_room(database: sqlite3.Connection, target: str, contents_bytes: int) -> None:
     free = shutil.disk_usage(os.path.dirname(target)).free
-    needed = _database_size(database) + contents.total(database)[1]
+    needed = _database_size(database) + contents_bytes
     if needed > free:
         raise Refused(f"The backup needs {size(needed)}, and only {size(free)} are free at {target}. Make room there.")
 

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
-from ..blobs import kept
 from . import folder
 from .progress import Progress, size
+from .sources import Content, Source, Unfit, path_of
 
-BLOBS = "blobs"
-_HASH = re.compile("[0-9a-f]{64}")
-_CHUNK = 1 << 20
 _MOST_PATHS = 20  # of files with one content, told of
 _NAMED = "SELECT space_id, hash, max(size) AS size FROM files GROUP BY space_id, hash"
 _PATHS = """
 SELECT s.name AS space, f.path FROM files f LEFT JOIN spaces s ON s.id = f.space_id
 WHERE f.space_id = ? AND f.hash = ? ORDER BY f.id LIMIT ?
 """
-
-
-class Content(NamedTuple):
-    """One content, as the rows name it."""
-
-    space_id: int
-    hash: str
-    size: int
 
 
 class Lost(TypedDict):
@@ -40,15 +27,6 @@ class Lost(TypedDict):
     hash: str
     why: str
     files: list[str]
-
-
-class Unfit(Exception):
-    """Why a content is not what it should be."""
-
-
-def standing(root: str) -> AbstractContextManager[None]:
-    """While this lasts, no content is removed; a relay that never ran has none."""
-    return kept(root) if os.path.isdir(root) else nullcontext()
 
 
 def named(connection: sqlite3.Connection) -> Iterator[Content]:
@@ -69,35 +47,17 @@ def lost(connection: sqlite3.Connection, content: Content, why: str) -> Lost:
     return {"space_id": content.space_id, "hash": content.hash, "why": why, "files": files}
 
 
-def path_of(root: str, content: Content) -> str:
-    """Where a content lies, see `agentchat_relay.blobs`. Rows may come from a stranger's backup: no name leads out."""
-    if not _HASH.fullmatch(content.hash):
-        raise Unfit("its name is no SHA-256")
-    return os.path.join(root, f"{content.space_id:d}", content.hash[:2], content.hash)
-
-
-def read(root: str, content: Content, take: Callable[[bytes], object]) -> None:
+def read(source: Source, content: Content, take: Callable[[bytes], object]) -> None:
     """Hand over a content piece by piece; `Unfit` says why it is not the one that was wanted."""
     digest = hashlib.sha256()
-    for piece in _pieces(path_of(root, content)):
+    for piece in source.pieces(content):
         digest.update(piece)
         take(piece)
     if digest.hexdigest() != content.hash:
         raise Unfit("damaged: its SHA-256 is another")
 
 
-def _pieces(path: str) -> Iterator[bytes]:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while piece := file.read(_CHUNK):
-                yield piece
-    except FileNotFoundError:
-        raise Unfit("missing") from None
-    except OSError as error:
-        raise Unfit(f"unreadable: {error.strerror}") from error
-
-
-def copy(connection: sqlite3.Connection, source: str, target: str, progress: Progress) -> list[Lost]:
+def copy(connection: sqlite3.Connection, source: Source, target: str, progress: Progress) -> list[Lost]:
     """Copy every content that the rows name; returns those that could not be."""
     problems: list[Lost] = []
     done = 0
@@ -112,7 +72,7 @@ def copy(connection: sqlite3.Connection, source: str, target: str, progress: Pro
     return problems
 
 
-def _copy(source: str, target: str, content: Content) -> None:
+def _copy(source: Source, target: str, content: Content) -> None:
     path = path_of(target, content)
     folder.make(os.path.dirname(path))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -31,7 +31,13 @@ class Diagnosis(TypedDict):
 
 
 def examine(
-    data: str, progress: Progress, told: Callable[[Finding], object], *, repair: bool = False, quick: bool = False
+    data: str,
+    progress: Progress,
+    told: Callable[[Finding], object],
+    *,
+    files: str = "",
+    repair: bool = False,
+    quick: bool = False,
 ) -> Diagnosis:
     """Look at everything, the quick things first."""
     directory = Directory(data)
@@ -40,7 +46,7 @@ def examine(
         access, announced = surroundings.access(directory.path), directory.served_at()
         holder = directory.holder()
         with _held(directory, repair and holder is None) as held:
-            visit = Visit(directory.path, repairing=held, quick=quick, progress=progress, told=told)
+            visit = Visit(directory.path, files=files, repairing=held, quick=quick, progress=progress, told=told)
             _introduce(visit, holder, announced, repair)
             surroundings.check_access(visit, access)
             surroundings.check_announcement(visit, holder is None and announced is not None)

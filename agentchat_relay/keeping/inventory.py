@@ -7,10 +7,14 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
-from ..blobs import Blobs
+from agentchat.errors import AgentChatError
+
+from ..blobs.directory import DirectoryBlobs
+from ..blobs.opening import BLOBS, is_bucket
 from . import contents
-from .contents import BLOBS, Content, Lost, Unfit
+from .contents import Lost
 from .progress import number, size
+from .sources import Content, Source, Unfit, source_of
 from .surroundings import is_old
 from .visit import Visit, some
 
@@ -23,21 +27,16 @@ _CONTENT = re.compile("[0-9a-f]{64}")
 
 def check_contents(visit: Visit, database: sqlite3.Connection) -> None:
     """Everything that a file names must be there, with the right bytes; a quick look compares sizes only."""
-    root = visit.file(BLOBS)
-    lost: list[Lost] = []
-    (count, bytes), done = contents.total(database), 0
-    with contents.standing(root), visit.progress.part("Checking files", bytes, size) as at:
-        for content in contents.named(database):
-            try:
-                _check(root, content, visit.quick)
-            except Unfit as why:
-                lost.append(contents.lost(database, content, str(why)))
-            done += content.size
-            at(done)
+    (count, bytes), folder = contents.total(database), visit.files or BLOBS
+    try:
+        lost = _lost(visit, database, source_of(visit.files, visit.path), bytes)
+    except AgentChatError as error:  # a bucket that cannot be asked
+        visit.problem("files", f"Contents of files could not be looked at. {error.message}")
+        return
     if lost:
         visit.problem(
             "files",
-            f"{number(len(lost))} of {number(count)} contents are lost: {some([_told(one) for one in lost])}.",
+            f"{number(len(lost))} of {number(count)} contents are lost: {some([_told(folder, one) for one in lost])}.",
             "Copy them from a backup, where they lie under the same name below blobs/, or upload the files again.",
         )
     else:
@@ -45,26 +44,39 @@ def check_contents(visit: Visit, database: sqlite3.Connection) -> None:
         visit.fine("files", f"All {number(count)} contents of files are there with {how}, {size(bytes)}.")
 
 
-def _told(lost: Lost) -> str:
-    folder = f"{BLOBS}/{lost['space_id']}/{lost['hash'][:2]}/{lost['hash']}"
-    return f"{folder} ({lost['why']}; {some(lost['files'])})"
+def _lost(visit: Visit, database: sqlite3.Connection, source: Source, bytes: int) -> list[Lost]:
+    lost: list[Lost] = []
+    done = 0
+    with source.standing(), visit.progress.part("Checking files", bytes, size) as at:
+        for content in contents.named(database):
+            try:
+                _check(source, content, visit.quick)
+            except Unfit as why:
+                lost.append(contents.lost(database, content, str(why)))
+            done += content.size
+            at(done)
+    return lost
 
 
-def _check(root: str, content: Content, quick: bool) -> None:
+def _told(folder: str, lost: Lost) -> str:
+    place = f"{folder.rstrip('/')}/{lost['space_id']}/{lost['hash'][:2]}/{lost['hash']}"
+    return f"{place} ({lost['why']}; {some(lost['files'])})"
+
+
+def _check(source: Source, content: Content, quick: bool) -> None:
     if not quick:
-        contents.read(root, content, lambda piece: None)
-        return
-    path = contents.path_of(root, content)
-    if not os.path.isfile(path):
-        raise Unfit("missing")
-    if (found := os.path.getsize(path)) != content.size:
+        contents.read(source, content, lambda piece: None)
+    elif (found := source.size(content)) != content.size:
         raise Unfit(f"damaged: {number(found)} bytes instead of {number(content.size)}")
 
 
 def check_strays(visit: Visit, database: sqlite3.Connection) -> None:
     """Contents that no file names. Those that are young may be named in a moment; those in `dropped_blobs` are the
-    relay's own to remove."""
-    root = visit.file(BLOBS)
+    relay's own to remove. Outside of the data directory they may be another relay's: there is only looking."""
+    if is_bucket(visit.files):
+        visit.fine("strays", "A bucket is not looked through for contents that no file names.")
+        return
+    root = visit.files or visit.file(BLOBS)
     strays: list[tuple[int, str, str]] = []
     with visit.progress.part("Looking for contents that nobody names") as at:
         for space_id, hash, path in _stored(root):
@@ -78,8 +90,10 @@ def check_strays(visit: Visit, database: sqlite3.Connection) -> None:
     visit.warn(
         "strays",
         f"{number(len(strays))} contents ({size(bytes)}) belong to no file: {some([path for _, _, path in strays])}.",
-        "They only take up room.",
-        lambda: _remove(root, strays),
+        "They only take up room, unless another relay has its files there."
+        if visit.files
+        else "They only take up room.",
+        None if visit.files else lambda: _remove(root, strays),
     )
 
 
@@ -94,7 +108,8 @@ def _stored(root: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _remove(root: str, strays: list[tuple[int, str, str]]) -> None:
-    blobs = Blobs(root)
+    blobs = DirectoryBlobs(root)
     kept = [path for space_id, hash, path in strays if not blobs.drop(space_id, hash, lambda: False)]
+    blobs.close()
     if kept:
         raise OSError("a backup is being made")

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from agentchat import __version__
 
@@ -33,6 +33,7 @@ class Manifest(TypedDict):
     contents_bytes: int
     counts: dict[str, int]  # rows
     lost: list[Lost]  # contents that were not there any more
+    files: NotRequired[str]  # the bucket in which contents are instead of here
 
 
 def describe(

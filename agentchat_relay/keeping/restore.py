@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TypedDict
 
+from ..blobs.opening import BLOBS
 from ..directory import Directory
 from ..durable import sync_directory
 from . import contents, manifest, snapshot
@@ -21,10 +22,11 @@ from .folder import sync
 from .manifest import Manifest
 from .progress import Progress, size
 from .refusal import Refused, faults
+from .sources import Folder
 
 _PARTIAL = f"{snapshot.DATABASE}.partial"
 _SETTINGS = "relay.toml"
-_OURS = {"lock", _SETTINGS, contents.BLOBS, _PARTIAL}
+_OURS = {"lock", _SETTINGS, BLOBS, _PARTIAL}
 _CHUNK = 1 << 20
 
 
@@ -35,6 +37,7 @@ class Restored(TypedDict):
     counts: dict[str, int]
     again: bool  # what an interrupted restore had left was replaced
     lost: list[Lost]
+    files: str  # the bucket in which the contents are; else they were restored too
 
 
 def restore(source: str, data: str, progress: Progress) -> Restored:
@@ -53,6 +56,7 @@ def restore(source: str, data: str, progress: Progress) -> Restored:
         "counts": wanted["counts"],
         "again": again,
         "lost": lost,
+        "files": wanted.get("files", ""),
     }
 
 
@@ -72,7 +76,8 @@ def _check_empty(path: str) -> None:
 def _check_room(wanted: Manifest, path: str) -> None:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
-    needed, free = wanted["database_bytes"] + wanted["contents_bytes"], shutil.disk_usage(path).free
+    contents_bytes = 0 if wanted.get("files") else wanted["contents_bytes"]
+    needed, free = wanted["database_bytes"] + contents_bytes, shutil.disk_usage(path).free
     if needed > free:
         raise Refused(f"The backup needs {size(needed)}, and only {size(free)} are free at {path}. Make room there.")
 
@@ -102,7 +107,7 @@ def _clear(path: str) -> bool:
     """Remove what an interrupted restore left; whether there was something."""
     found = os.path.lexists(partial := os.path.join(path, _PARTIAL))
     if found:
-        shutil.rmtree(os.path.join(path, contents.BLOBS), ignore_errors=True)
+        shutil.rmtree(os.path.join(path, BLOBS), ignore_errors=True)
         os.unlink(partial)
     return found
 
@@ -120,8 +125,9 @@ def _fill(source: str, path: str, wanted: Manifest, progress: Progress) -> list[
             (answer,) = database.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             raise Refused(f"The database in {source} is damaged: {answer}. Take another backup.")
-        blobs = os.path.join(path, contents.BLOBS)
-        lost = contents.copy(database, os.path.join(source, contents.BLOBS), blobs, progress)
+        stay = wanted.get("files")
+        blobs = Folder(os.path.join(source, BLOBS))
+        lost = [] if stay else contents.copy(database, blobs, os.path.join(path, BLOBS), progress)
     sync(path)
     os.rename(partial, os.path.join(path, snapshot.DATABASE))
     sync_directory(path)

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from ..blobs.opening import BLOBS, SPOOL
+from ..blobs.temporary import left_in, sweep
 from ..wire import iso, now
-from .contents import BLOBS
 from .progress import size
 from .visit import Visit, some
 
@@ -108,11 +109,17 @@ def check_leftovers(visit: Visit) -> None:
     """Temporary files of processes that were killed. Without the directory in hand, only old ones are surely that."""
     held = visit.repairing
     found = [visit.file(name) for name in os.listdir(visit.path) if _LEFT.fullmatch(name)]
-    temporary = visit.file(os.path.join(BLOBS, "tmp"))
-    found += [entry.path for entry in os.scandir(temporary)] if os.path.isdir(temporary) else []
-    left = [file for file in found if held or is_old(file)]
+    folders = [visit.file(os.path.join(BLOBS, "tmp")), visit.file(SPOOL)]
+
+    def mend() -> None:
+        _remove(found)
+        for folder in filter(os.path.isdir, folders):
+            sweep(folder)
+
+    places = [os.path.join(folder, name) for folder in folders for name in left_in(folder)]
+    left = [path for path in found + places if held or is_old(path)]
     if left:
-        visit.warn("leftovers", f"Killed processes left {some(left)}.", "", lambda: _remove(left))
+        visit.warn("leftovers", f"Killed processes left {some(left)}.", "", mend)
     else:
         visit.fine("leftovers", "No temporary files are left over.")
 

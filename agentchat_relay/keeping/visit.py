@@ -29,9 +29,17 @@ class Visit:
     """One visit to one directory. `told` hears of every finding as it is made."""
 
     def __init__(
-        self, path: str, *, repairing: bool, quick: bool, progress: Progress, told: Callable[[Finding], object]
+        self,
+        path: str,
+        *,
+        files: str = "",
+        repairing: bool,
+        quick: bool,
+        progress: Progress,
+        told: Callable[[Finding], object],
     ) -> None:
         self.path = path
+        self.files = files  # the setting: where contents are
         self.repairing = repairing  # the directory is held, and what is safe may be changed
         self.quick = quick
         self.progress = progress

@@ -153,7 +153,7 @@ def test_the_metadata_say_what_is_needed_and_under_which_terms(built: Built) -> 
 
 def test_the_extras_bring_what_their_names_say(built: Built) -> None:
     metadata = Parser().parsestr(content(built, "METADATA"))
-    assert set(metadata.get_all("Provides-Extra") or []) == {"agents", "keys", "relay", "all"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"agents", "keys", "relay", "postgres", "s3", "all"}
     needs: dict[str, set[str]] = {}
     for line in metadata.get_all("Requires-Dist") or []:
         requirement, _, marker = line.partition(";")
@@ -164,7 +164,9 @@ def test_the_extras_bring_what_their_names_say(built: Built) -> None:
         "agents": {"langchain", "langgraph"},
         "keys": {"cryptography"},
         "relay": RELAY,
-        "all": {"langchain", "langgraph"} | RELAY,
+        "postgres": {"psycopg[binary]"},
+        "s3": {"boto3"},
+        "all": {"langchain", "langgraph", "psycopg[binary]", "boto3"} | RELAY,
     }
 
 

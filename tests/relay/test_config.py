@@ -28,6 +28,7 @@ ODD: dict[str, tuple[Any, Any]] = {
     "data": ("/odd/data", "/odder/data"),
     "store": ("postgresql://relay@db/agentchat", "postgres://other@127.0.0.1:6543/x?sslmode=require"),
     "workers": (2, 3),
+    "files": ("s3://odd/files", "/odder/files"),
     "public-url": ("https://relay.example/chat", "http://10.0.0.1:81"),
     "trusted-proxy": (["127.0.0.1", "::1"], ["10.0.0.1"]),
     "agent-writes": (0.5, 7.0),
@@ -109,6 +110,17 @@ def test_a_blank_directory_is_refused(tmp_path: Path, file: Path, monkeypatch: p
     assert "must name a directory" in problem("--data", "")
     file.write_text('data = ""\n')
     assert in_force("--config", str(file))["data"] == str(tmp_path / "relay")
+
+
+def test_files_are_in_a_directory_or_in_a_bucket(file: Path) -> None:
+    file.write_text('files = "../shared files"\n')
+    assert in_force("--config", str(file))["files"] == str(file.parent.parent / "shared files")
+    assert in_force("--files", "s3://one/two/")["files"] == "s3://one/two/"
+    assert "must name a directory" in problem("--files", "")
+    for wrong in ("s3://", "s3:///prefix", "gs://bucket", "s3://key:secret@bucket/prefix", "s3://bucket?region=x"):
+        assert "must be a directory or s3://BUCKET/PREFIX" in problem("--files", wrong)
+    file.write_text('files = ""\n')
+    assert in_force("--config", str(file))["files"] == ""
 
 
 def test_an_empty_file_is_a_file(file: Path) -> None:
@@ -281,7 +293,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line]
     written = tomllib.loads("\n".join(lines))
     assert list(written) == list(OPTIONS), "in the order of --help"
-    examples = {"data", "store", "public-url", "trusted-proxy", "log-file"}  # without a default to show
+    examples = {"data", "store", "files", "public-url", "trusted-proxy", "log-file"}  # without a default to show
     assert {name: written[name] for name in written if name not in examples} == {
         name: default for name, default in DEFAULTS.items() if name not in examples
     }

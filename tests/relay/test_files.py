@@ -120,6 +120,11 @@ def blobs(directory: str) -> set[str]:
     return {str(path) for path in (Path(directory) / "blobs").rglob("*") if path.is_file() and path.name != "lock"}
 
 
+def temporaries(data: Path) -> list[Path]:
+    """Files on their way, of any process."""
+    return [path for path in (data / "blobs" / "tmp").rglob("*") if path.is_file() and path.name != "lock"]
+
+
 # Both clients
 
 
@@ -663,7 +668,7 @@ def test_fifty_uploads_at_once_in_bounded_memory(process: Process):
 
     in_threads(50, upload)
     assert process.most_memory() - before < 150 * MIB  # all of them at once would be 267 MiB as they travel
-    assert os.listdir(process.data / "blobs" / "tmp") == []
+    assert temporaries(process.data) == []
     assert len(blobs(str(process.data))) == 50
 
 
@@ -721,7 +726,7 @@ def test_a_client_that_dies_in_mid_upload_leaves_nothing(process: Process):
                 if number % 2:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         wait_until(lambda: process.descriptors() <= before)
-        assert os.listdir(process.data / "blobs" / "tmp") == []
+        assert temporaries(process.data) == []
         assert len(blobs(str(process.data))) == 1
         assert wire.put("alive").status == 200
 
@@ -746,5 +751,5 @@ def test_a_relay_killed_in_mid_upload_starts_clean(process: Process):
         process.relay.kill()
         process.relay.wait()
     with running(str(process.data), settings=UNLIMITED) as relay, closing(Wire(relay.url, key)) as wire:
-        assert os.listdir(process.data / "blobs" / "tmp") == []
+        assert temporaries(process.data) == []
         assert wire.get(path).body == b"kept"

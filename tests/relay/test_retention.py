@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from agentchat import Client, errors
 from agentchat_relay import chores
-from agentchat_relay.blobs import Blobs, kept
+from agentchat_relay.blobs.directory import DirectoryBlobs
+from agentchat_relay.blobs.guards import kept
+from agentchat_relay.blobs.seam import Hold
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, retention
 from agentchat_relay.store.sqlite import index as search_index
@@ -451,18 +453,19 @@ def test_a_backup_holds_contents(place: Place, clock: Clock):
 
 def test_an_upload_of_the_same_content_keeps_it(tmp_path: Path):
     """Between the moment a content is found on disk and the commit of its file."""
-    blobs = Blobs(str(tmp_path / "blobs"))
+    blobs = DirectoryBlobs(str(tmp_path / "blobs"))
 
-    def stored() -> str:
+    def stored() -> tuple[str, Hold]:
         with blobs.writer(1) as writer:
             writer.write(b"again")
-            return writer.finish()
+            return writer.finish(), writer.hold
 
-    hash = stored()
-    blobs.settled(1, hash)
-    assert stored() == hash  # a second upload, whose file is not committed yet
+    hash, hold = stored()
+    hold.release()
+    same, hold = stored()  # a second upload, whose file is not committed yet
+    assert same == hash
     assert blobs.drop(1, hash, lambda: False) is False
-    blobs.settled(1, hash)
+    hold.release()
     assert blobs.drop(1, hash, lambda: True) is True  # its file is there now
     with blobs.open(1, hash) as file:
         assert file.read() == b"again"

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentchat.errors import BadRequest, Unavailable
-from agentchat_relay.blobs import Blobs
+from agentchat_relay.blobs.directory import DirectoryBlobs
+from agentchat_relay.blobs.seam import Blobs
 from agentchat_relay.http import uploads
 from agentchat_relay.http.uploads import Spool, Upload, decoded, store
 
@@ -31,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def blobs(root: Path) -> Blobs:
-    return Blobs(str(root))
+    return DirectoryBlobs(str(root))
 
 
 def body(content: object, **others: object) -> bytes:
@@ -52,7 +53,7 @@ def kept(blobs: Blobs, view: uploads.Body, limit: int = MIB) -> bytes:
 def refusal(blobs: Blobs, view: bytes, limit: int = MIB) -> str:
     with pytest.raises(BadRequest) as caught:
         store(view, blobs, 1, limit)
-    assert os.listdir(blobs.temporary) == []
+    assert os.listdir(blobs.temporary) == ["lock"]
     return str(caught.value)
 
 

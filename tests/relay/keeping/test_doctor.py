@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agentchat import Client
-from agentchat_relay.blobs import kept
+from agentchat_relay.blobs.guards import kept
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
 from agentchat_relay.keeping import surroundings
