@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -136,6 +137,16 @@ def new_schema(server: str | None = None) -> str:
 def in_schema(base: str, name: str) -> str:
     option = quote(f"-c search_path={name}")
     return f"{base}{'&' if '?' in base else '?'}options={option}"
+
+
+def schema_of(url: str) -> str:
+    """Its name."""
+    return url.rpartition("%3D")[2]
+
+
+def as_role(url: str, role: str) -> str:
+    """The same for another role."""
+    return re.sub(r"//[^@/]*@", f"//{role}@", url)
 
 
 @contextlib.contextmanager

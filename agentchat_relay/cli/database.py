@@ -22,6 +22,7 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
         "migrate", parents=[common], help=text, description=text, epilog=_EPILOG, allow_abbrev=False
     )
     migrate.add_argument("--after", action="store_true", help="also what comes once no older relay runs any more")
+    migrate.add_argument("--grant", metavar="ROLE", help="let this role serve the tables, and do nothing else")
     migrate.set_defaults(run=_migrate)
 
 
@@ -33,11 +34,13 @@ def _migrate(options: argparse.Namespace) -> int:
         raise InvalidArguments("Name the database: --store postgresql://… (SQLite is brought to its form by the relay)")
     from ..store.postgres.engine import migrated
 
-    done, later = migrated(url, after=options.after)
+    done, later = migrated(url, after=options.after, role=options.grant)
     if options.json:
-        print(json.dumps({"done": done, "later": later}, indent=2))
+        print(json.dumps({"done": done, "later": later, "granted": options.grant}, indent=2))
         return 0
     print("\n".join(f"Done: {name}" for name in done) or "Nothing was due.")
+    if options.grant is not None:
+        print(f"The role {options.grant} may serve these tables.")
     if later:
         names = ", ".join(later)
         print(f"Once no relay of an earlier version runs any more ({names}): agentchat admin migrate --after")

@@ -29,6 +29,7 @@ from .fulltext import SearchTable
 from .index import SESSION
 from .listener import Listener, News
 from .migrate import due, migrate, prepare
+from .roles import grant
 from .transaction import WriteTransaction, read_group, run_aside
 
 T = TypeVar("T")
@@ -174,10 +175,13 @@ class Postgres:
         self._fulltext.written()  # whoever wrote it may have ended since
 
 
-def migrated(url: str, *, after: bool) -> tuple[list[str], list[str]]:
-    """Bring the tables to our form; the names of what was done, and of what is still to come after an upgrade."""
+def migrated(url: str, *, after: bool, role: str | None) -> tuple[list[str], list[str]]:
+    """Bring the tables to our form, and let a role serve them; the names of what was done, and of what is still to come
+    after an upgrade."""
     with _opened(url, connections.connect) as (connection, turn):
         done = [str(step) for step in migrate(connection, turn, after=after)]
+        if role is not None:
+            grant(connection, role)
         return done, [str(step) for step in due(connection)]
 
 
