@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -39,7 +38,7 @@ class MetricsPage:
             "version": __version__,
             "contract": contract,
             "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
+            parts.store.engine[0]: parts.store.engine[1],
         }
         metrics = parts.metrics
         metrics.add(lambda: [Family("agentchat_build_info", "gauge", "What runs; always 1.", [("", about, 1)])])
@@ -93,6 +92,7 @@ _OF_STORE: tuple[tuple[str, Kind, str, Callable[[Measures], float | Mapping[str,
     ("calls_total", "counter", "Calls that the store began, by lane; appends are writes.", lambda m: m.calls, "lane"),
     ("waiting_calls", "gauge", "Calls that wait for the store, by lane.", lambda m: m.waiting, "lane"),
     ("messages_total", "counter", "Messages ever posted.", lambda m: m.messages, ""),
+    ("events_total", "counter", "Changes ever committed, by all relays of the store.", lambda m: m.events, ""),
     ("index_lag_messages", "gauge", "Messages that search does not find yet.", lambda m: m.index_lag, ""),
     ("database_bytes", "gauge", "Size of a database with its log, by file.", lambda m: m.database_bytes, "file"),
     ("disk_free_bytes", "gauge", "Room left for the data directory.", lambda m: m.disk_free, ""),

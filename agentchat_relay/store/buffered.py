@@ -160,11 +160,13 @@ class Buffered:
         """Whatever raises in here leaves nothing behind."""
         self.flush()
         before = self.steps
+        reached = {**self._reached}
         self._control("SAVEPOINT call")
         try:
             yield
             self.flush()
         except BaseException:
+            self._reached = reached
             self._control("ROLLBACK TO call")
             self._control("RELEASE call")
             if self.steps != before:

@@ -156,6 +156,7 @@ class Measures(NamedTuple):
     group_calls: Histogram  # of every durable commit
     commit_seconds: Histogram
     messages: int  # ever given a place
+    events: int  # ever committed
     index_lag: int  # of them not in the full-text index
     database_bytes: Mapping[str, int]  # by file, the write-ahead log counted with it
     disk_free: int | None  # where they lie, if the system says so
@@ -163,6 +164,8 @@ class Measures(NamedTuple):
 
 class Store(Protocol):
     """Where everything lives."""
+
+    engine: tuple[str, str]  # its name and version
 
     @property
     def is_shared(self) -> bool:

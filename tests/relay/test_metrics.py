@@ -39,7 +39,7 @@ VALUES = {
     "code": {*CODES, "ok", "internal_error", "disconnected"},
     "kind": {"download"},
     "lane": {"read", "search", "write"},
-    "file": {"agentchat.db", "search.db"},
+    "file": {"rows", "fulltext", "agentchat.db", "search.db"},
     "level": {*log.LEVELS, "critical"},
 }
 """Of all labels but `le` and those of build_info: nothing that grows with what is on the relay."""
@@ -295,6 +295,7 @@ def test_commits_calls_and_messages(tmp_path: Path):
             client.search_messages("hello")
         found = page(relay)
         assert found("agentchat_messages_total") == 6
+        assert found("agentchat_events_total") >= 6
         assert found("agentchat_commit_group_calls_sum") == found("agentchat_calls_total", lane="write")
         assert found("agentchat_commit_group_calls_count") == found("agentchat_commit_seconds_count") >= 7
         assert found("agentchat_commit_seconds_sum") > 0
@@ -302,6 +303,7 @@ def test_commits_calls_and_messages(tmp_path: Path):
         assert found("agentchat_calls_total", lane="search") == 1
     with running(path, settings=UNLIMITED) as relay:
         assert page(relay)("agentchat_messages_total") == 6, "it goes on where it was"
+        assert page(relay)("agentchat_events_total") >= found("agentchat_events_total")
 
 
 def test_a_group_is_one_commit(alone: Embedded):
@@ -375,6 +377,7 @@ def stuck_index(path: str) -> sqlite3.Connection:
     return connection
 
 
+@pytest.mark.sqlite
 def test_the_lag_of_the_index():
     with (
         running(settings=UNLIMITED, connect=stuck_index) as relay,
@@ -390,6 +393,7 @@ def test_the_lag_of_the_index():
         assert len(client.search_messages("hello")["results"]) == 4
 
 
+@pytest.mark.sqlite
 def test_sizes_on_disk(alone: Embedded):
     directory = alone.directory.path
     with Client(alone.url, alone.token("mac-ann"), retries=0) as client:
@@ -398,7 +402,7 @@ def test_sizes_on_disk(alone: Embedded):
             client.send_message("general", "x" * 30_000)
         client.search_messages("x")
     found = page(alone)
-    for name in VALUES["file"]:
+    for name in ("agentchat.db", "search.db"):
         files = [os.path.join(directory, f"{name}{suffix}") for suffix in ("", "-wal")]
         assert found("agentchat_database_bytes", file=name) == sum(os.path.getsize(file) for file in files)
     main = {"file": "agentchat.db"}
@@ -407,6 +411,7 @@ def test_sizes_on_disk(alone: Embedded):
     assert 0 < found("agentchat_disk_free_bytes") <= disk.f_blocks * disk.f_frsize
 
 
+@pytest.mark.sqlite
 def test_the_process(live: Embedded):
     began = time.time()
     found = page(live)
@@ -417,7 +422,9 @@ def test_the_process(live: Embedded):
     with open("/dev/null", "rb"):
         assert page(live)("process_open_fds") == found("process_open_fds") + 1
     ((_, labels),) = found.families["agentchat_build_info"].samples
-    about = {"version": __version__, "contract": "v2", "sqlite": sqlite3.sqlite_version}
+    assert live.relay is not None
+    engine, version = live.relay.store.engine
+    about = {"version": __version__, "contract": "v2", engine: version}
     assert about.items() <= dict(labels).items()
     assert {*dict(labels)} == {*about, "python"}
 
@@ -566,6 +573,7 @@ def whole() -> Iterator[Page]:
         yield page(relay)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", ["alerts.yml", "grafana.json"])
 def test_what_is_watched_exists(whole: Page, name: str):
     text = (ROOT / "deploy" / name).read_text("utf-8")
@@ -593,11 +601,13 @@ def json_queries(text: str) -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
+@pytest.mark.sqlite
 def test_all_of_it_is_on_the_dashboard(whole: Page):
     shown = words(" ".join(json_queries((ROOT / "deploy" / "grafana.json").read_text("utf-8"))))
     assert shown == {*whole.families}
 
 
+@pytest.mark.sqlite
 def test_all_of_it_is_in_the_document(whole: Page):
     """Name, kind, labels and what it says of itself; only `le` goes without saying."""
     text = (ROOT / "docs" / "observing.md").read_text("utf-8")

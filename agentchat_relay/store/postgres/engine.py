@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from .connection import LEAST_VERSION, WRITER, Connection, Link, control
 from .faults import as_ours
 from .fulltext import SearchTable
 from .index import SESSION
-from .listener import Listener, News
+from .listener import Extent, Listener, News, look
 from .migrate import due, migrate, prepare
 from .roles import grant
 from .transaction import WriteTransaction, read_group, run_aside
@@ -55,8 +55,10 @@ class Postgres:
         self._url, self._connect = url, connect
         self._deliver = deliver
         self._shared = Shared()
-        self._bytes: Mapping[str, int] = {}
-        self._turn = self._open()
+        self._turn, version, news = self._open()
+        self._positions, self._extent = {**news.positions}, news.extent or Extent(0, {})
+        self._shared.moved(news.epoch)
+        self.engine = "postgres", version
         self._channel = f"agentchat_{self._turn & (1 << 64) - 1:016x}"
         self._writing = Link(lambda: connect(url, WRITER))
         transaction = WriteTransaction(
@@ -108,15 +110,16 @@ class Postgres:
         return result
 
     def measures(self) -> Measures:
-        lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer, self._aside]}
+        lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
             calls={name: sum(lane.calls for lane in some) for name, some in lanes.items()},
             waiting={name: sum(lane.waiting for lane in some) for name, some in lanes.items()},
             group_calls=self._groups.calls,
             commit_seconds=self._groups.seconds,
-            messages=self._groups.messages,
+            messages=max(self._groups.messages, self._extent.messages),
+            events=sum([*self._positions.values()]),
             index_lag=self._searched.index.lag,
-            database_bytes=self._bytes,
+            database_bytes=self._extent.bytes,
             disk_free=None,
         )
 
@@ -127,11 +130,13 @@ class Postgres:
 
     # Opening
 
-    def _open(self) -> int:
-        """Look at the database, and bring its tables to our form; the number of the lock that is a turn."""
+    def _open(self) -> tuple[int, str, News]:
+        """Look at the database, and bring its tables to our form; the number of the lock that is a turn, what Postgres
+        this is, and how things are."""
         with _opened(self._url, self._connect) as (connection, turn):
             prepare(connection, turn)
-        return turn
+            version = (connection.pgconn.parameter_status(b"server_version") or b"").decode()
+            return turn, version.partition(" ")[0], look(connection)
 
     # The writer's thread
 
@@ -171,7 +176,8 @@ class Postgres:
 
     def _told(self, news: News) -> None:
         self._shared.moved(news.epoch)
-        self._bytes = news.bytes or self._bytes
+        self._positions.update(news.positions)
+        self._extent = news.extent or self._extent
         self._fulltext.written()  # whoever wrote it may have ended since
 
 

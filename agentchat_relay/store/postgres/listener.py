@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import MappingProxyType
 from typing import NamedTuple
 
 import psycopg
 
+from ..statements import statements
 from .connection import SIZES, Connection, Link, control
 
 _LOOK_EVERY = 5.0  # seconds
@@ -25,13 +25,19 @@ _PAUSE = 0.5
 _log = logging.getLogger("agentchat.relay")
 
 
+class Extent(NamedTuple):
+    """How much there is."""
+
+    messages: int  # the highest id
+    bytes: Mapping[str, int]
+
+
 class News(NamedTuple):
-    """The epoch, the newest position of each space that is known to have grown, and, now and then, how large the tables
-    are."""
+    """The epoch, the newest positions of spaces that are known to have grown, and, now and then, how much there is."""
 
     epoch: int
     positions: Mapping[int, int]
-    bytes: Mapping[str, int] = MappingProxyType({})
+    extent: Extent | None = None
 
 
 def read(payload: str) -> News:
@@ -42,6 +48,17 @@ def read(payload: str) -> News:
         return News(int(epoch), {int(space_id): int(position) for space_id, position in pairs})
     except ValueError:
         return News(0, {})
+
+
+def look(connection: Connection) -> News:
+    """How things are."""
+    ((epoch,),) = control(connection, "SELECT epoch FROM epochs")
+    rows = control(connection, "SELECT id, position FROM spaces")
+    ((newest,),) = control(connection, statements("postgres")["newest_message"].sql)
+    ((tables, fulltext),) = control(connection, SIZES)
+    positions = {int(id or 0): int(position or 0) for id, position in rows}
+    extent = Extent(int(newest or 0), {"rows": int(tables or 0), "fulltext": int(fulltext or 0)})
+    return News(int(epoch or 0), positions, extent)
 
 
 class Listener:
@@ -69,7 +86,7 @@ class Listener:
                 if connection is not listening:
                     control(connection, f'LISTEN "{self._channel}"')
                     listening = connection
-                self._look(connection)  # for what was told while nobody listened
+                self._tell(look(connection))  # what was told while nobody listened
                 if self._listen(connection):
                     break
             except Exception as error:
@@ -95,13 +112,6 @@ class Listener:
         sockets = [self._stopping] if connection is None else [self._stopping, connection.pgconn.socket]
         ready, _, _ = select.select(sockets, [], [], seconds)
         return self._stopping in ready
-
-    def _look(self, connection: Connection) -> None:
-        ((epoch,),) = control(connection, "SELECT epoch FROM epochs")
-        rows = control(connection, "SELECT id, position FROM spaces")
-        ((tables, fulltext),) = control(connection, SIZES)
-        positions = {int(id or 0): int(position or 0) for id, position in rows}
-        self._tell(News(int(epoch or 0), positions, {"rows": int(tables or 0), "fulltext": int(fulltext or 0)}))
 
     def _tell(self, news: News) -> None:
         with suppress(Exception):  # whoever listens has to cope by themselves

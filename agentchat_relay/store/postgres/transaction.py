@@ -105,7 +105,7 @@ class WriteTransaction(ReadTransaction, Buffered):
         Buffered.__init__(self, shared)
         self._link, self._turn, self._me, self._channel = link, turn, me, channel
         self._was_last = False  # whether the last turn was ours
-        self._began = 0
+        self._began = self._known = 0
         self._repeats: dict[tuple[str, int], Any] = {}
 
     # What service functions use
@@ -216,6 +216,12 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._drop_caches()
         if not is_lost(self._connection):
             control(self._connection, "ROLLBACK")
+
+    @property
+    def newest(self) -> int:
+        """The highest id that a message ever had, as far as this process knows without asking."""
+        self._known = max(self._known, self._next_message - 1)
+        return self._known
 
     def _newest(self) -> int:
         return int(self.the("newest_message")["id"])

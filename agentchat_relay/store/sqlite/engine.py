@@ -115,6 +115,7 @@ class Sqlite:
             raise
 
     is_shared = False
+    engine = "sqlite", sqlite3.sqlite_version
 
     @property
     def epoch(self) -> int:
@@ -148,6 +149,7 @@ class Sqlite:
             group_calls=self._groups.calls,
             commit_seconds=self._groups.seconds,
             messages=self._groups.messages,
+            events=sum([*self._transaction.positions.values()]),
             index_lag=self._index.lag,
             database_bytes={name: _size(path) + _size(f"{path}-wal") for name, path in files.items()},
             disk_free=_free(os.path.dirname(self.path)),
@@ -195,6 +197,7 @@ class Sqlite:
             damage.check_end(self.path, connection)
             migrate(connection, "sqlite")
             self._transaction = WriteTransaction(connection, self._shared)
+            self._transaction.positions.update(connection.execute("SELECT id, position FROM spaces").fetchall())
             self._groups = Groups(self._transaction, self._begin, as_ours, forgot=self._move_on)
         except sqlite3.Error as error:
             raise damage.unusable(self.path, error) from error

@@ -86,6 +86,7 @@ class WriteTransaction(ReadTransaction, Buffered):
         Buffered.__init__(self, shared)
         self._many = connection.executemany
         self._version = -1
+        self.positions: dict[int, int] = {}  # of spaces, as far as they are committed
 
     def run(self, statement: str, /, **values: Any) -> int:
         self.steps += 1
@@ -119,6 +120,8 @@ class WriteTransaction(ReadTransaction, Buffered):
         """Returns whether something was to be forgotten."""
         self.flush()
         self._execute("COMMIT")
+        self.positions.update(self._reached)
+        self._reached.clear()
         if self.forgot:
             self.encoded = self._shared.renew()
         return self.forgot
@@ -130,6 +133,7 @@ class WriteTransaction(ReadTransaction, Buffered):
             if "no transaction" not in str(error):
                 raise
         finally:
+            self._reached.clear()
             self._settled()
             self._drop_caches()
 
