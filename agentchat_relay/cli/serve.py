@@ -79,6 +79,11 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
     url = url_of(chosen["host"], listener.getsockname()[1])
     if not background and (warning := _warning(chosen)):
         print(warning, file=sys.stderr)
+    if chosen["store"] and not chosen["files"]:
+        _log.info(
+            "Contents of files lie in %s, which relays on other machines do not see. --files names a place for all.",
+            os.path.join(directory.path, "blobs"),
+        )
 
     def ready(is_new: bool) -> None:
         directory.announce(url)
