@@ -116,9 +116,8 @@ def certificate(folder: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=folder / "fullchain.pem")
 
 
-def configured(folder: Path, port: int, plain_port: int, upstream: int) -> str:
+def configured(folder: Path, port: int, plain_port: int, upstream: int, text: str) -> str:
     """Our file with this machine's ports and paths."""
-    text = CONFIGURATION.read_text()
     replaced = {
         r"listen 443 ssl;": f"listen {port} ssl;",
         r"listen \[::\]:443 ssl;": f"listen [::]:{port} ssl;" if has_ipv6() else "",
@@ -146,12 +145,13 @@ def run_as() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def nginx(ports: list[int], upstream: int) -> Iterator[Nginx]:
+def nginx(ports: list[int], upstream: int, text: str | None = None) -> Iterator[Nginx]:
+    """In front of a relay, by our file, or by another `text`."""
     assert NGINX, "there is no nginx on this system; run: sh scripts/system.sh"
     folder = Path(tempfile.mkdtemp(prefix="agentchat-nginx-"))
     try:
         trust = certificate(folder)
-        (folder / "agentchat.conf").write_text(configured(folder, *ports, upstream))
+        (folder / "agentchat.conf").write_text(configured(folder, *ports, upstream, text or CONFIGURATION.read_text()))
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
         if not os.geteuid():
             for path in (folder, *folder.iterdir()):
