@@ -1,7 +1,8 @@
 """What other relay processes have committed, as soon as they tell.
 
 A notification says which epoch it is and how far spaces have come, never what was written: whoever wants to know reads.
-One that gets lost is made up for by looking after a few seconds, and whenever the connection had to be made anew.
+It is a hint, for any role of the database could send one: of an epoch that nobody knew it is asked whether it is so. One
+that gets lost is made up for by looking after a few seconds, and whenever the connection had to be made anew.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Listener:
 
     def __init__(self, link: Link, channel: str, told: Callable[[News], None]) -> None:
         self._link, self._channel, self._told = link, channel, told
+        self._epoch = 0
         self._stopping, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._run, name="agentchat-listener", daemon=True)
 
@@ -104,7 +106,8 @@ class Listener:
                 return True
             connection.pgconn.consume_input()
             while (notification := connection.pgconn.notifies()) is not None:
-                self._tell(read(notification.extra.decode("ascii", "replace")))
+                news = read(notification.extra.decode("ascii", "replace"))
+                self._tell(news if news.epoch <= self._epoch else look(connection))
         return False
 
     def _wait(self, connection: Connection | None, seconds: float = _PAUSE) -> bool:
@@ -114,5 +117,6 @@ class Listener:
         return self._stopping in ready
 
     def _tell(self, news: News) -> None:
+        self._epoch = max(self._epoch, news.epoch)
         with suppress(Exception):  # whoever listens has to cope by themselves
             self._told(news)
