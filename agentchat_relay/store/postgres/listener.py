@@ -1,8 +1,8 @@
 """What other relay processes have committed, as soon as they tell.
 
 A notification says which epoch it is and how far spaces have come, never what was written: whoever wants to know reads.
-It is a hint, for any role of the database could send one: of an epoch that nobody knew it is asked whether it is so. One
-that gets lost is made up for by looking after a few seconds, and whenever the connection had to be made anew.
+It is a hint, since any role of the database could send one: an epoch that nobody knew is looked up. One that gets lost
+is made up for by looking after a few seconds, and whenever the connection had to be made anew.
 """
 
 from __future__ import annotations
