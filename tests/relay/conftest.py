@@ -19,11 +19,11 @@ from agentchat_relay.http import parts
 from agentchat_relay.service import retention
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.postgres import transaction as pg_transaction
-from agentchat_relay.store.seam import Lane, Store
+from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite import engine as sqlite
 from agentchat_relay.store.sqlite import transaction as sqlite_tx
-from tests import postgres
 from tests.clients import conftest as colours
+from tests.relay import database
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 _numbers = itertools.count(1)
@@ -36,17 +36,9 @@ def _engine(pytestconfig: pytest.Config) -> Iterator[None]:
     if pytestconfig.getoption("--engine") == "sqlite":
         yield
         return
-    from agentchat_relay.store.postgres.engine import Postgres
-
-    schemas: dict[str, str] = {}
-
-    def open_store(url: str, directory: str, **options: Any) -> Store:
-        if not url and directory not in schemas:
-            schemas[directory] = postgres.new_schema()
-        return Postgres(url or schemas[directory], **options)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relay, "open_store", open_store)
+        patch.setattr(database, "engine", "postgres")
+        patch.setattr(relay, "open_store", database.open_store)
         yield
 
 

@@ -9,11 +9,11 @@ import itertools
 import json
 import logging
 import secrets
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from agentchat.identity import registration
 from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http.app import routes
+from tests.relay import database
 from tests.relay.conftest import UNLIMITED, fresh
 
 Route = tuple[str, str]
@@ -301,9 +302,7 @@ def test_a_credential_opens_its_routes_and_no_other(gate: Embedded, place: Place
 
 def test_a_refused_call_changes_nothing(gate: Embedded, place: Place) -> None:
     def state() -> dict[str, list[Any]]:
-        with closing(sqlite3.connect(Path(gate.directory.path, "agentchat.db"))) as database:
-            tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+        return {table: database.ask(gate, f"SELECT * FROM {table}") for table in database.tables(gate)}
 
     requests = [(method, *VALID[name](place)) for name, (method, _) in {**OF_AGENTS, **OF_OPERATORS}.items()]
     before = state()
@@ -496,16 +495,16 @@ def test_a_rotated_credential_works_at_once_and_the_old_one_no_more() -> None:
 def test_a_fault_while_a_key_is_looked_up_is_never_401(caplog: pytest.LogCaptureFixture) -> None:
     """401 would make every client register again; and what is logged about the fault shows no key."""
     with running(settings=UNLIMITED._replace(trusted_proxies=("127.0.0.1",))) as relay:
-        key, path = relay.token("mac-ann"), Path(relay.directory.path, "agentchat.db")
+        key = relay.token("mac-ann")
         private = Ed25519PrivateKey.generate()
         settled(relay, "machines", name=MACHINE, public_key=private.public_key().public_bytes_raw().hex())
         body = registration(MACHINE, "mac-bob", secrets.token_hex(32), private)
-        with caplog.at_level(logging.DEBUG), closing(sqlite3.connect(path, isolation_level=None)) as database:
-            database.execute("ALTER TABLE agents RENAME TO hidden")
+        with caplog.at_level(logging.DEBUG):
+            database.ask(relay, "ALTER TABLE agents RENAME TO hidden")
             board = ask(relay, "GET", "/api/v2/board", x_agent_api_key=key)
             unknown = ask(relay, "GET", "/api/v2/board", x_agent_api_key="0" * 64)
             registering = ask(relay, *REGISTER, body)
-            database.execute("ALTER TABLE hidden RENAME TO agents")
+            database.ask(relay, "ALTER TABLE hidden RENAME TO agents")
         for answer in (board, unknown, registering):
             assert 500 <= answer.status < 600, answer
             assert set(answer.body) == {"error", "code"}
@@ -550,6 +549,9 @@ def test_no_key_is_stored_as_it_is(gate: Embedded) -> None:
     with Client(gate.url, key, retries=0) as client:
         client.send_message("general", "hello")
     secret = gate.directory.admin_secret().encode()
+    stored = str([database.ask(gate, f"SELECT * FROM {table}") for table in database.tables(gate)])
+    assert sha256(key.encode()).hexdigest() in stored
+    assert key not in stored and secret.decode() not in stored
     for file in Path(gate.directory.path).rglob("*"):
         if file.is_file():
             content = file.read_bytes()

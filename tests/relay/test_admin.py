@@ -102,7 +102,7 @@ class Place:
         return key
 
 
-@pytest.fixture(params=["running", "stopped"])
+@pytest.fixture(params=["running", pytest.param("stopped", marks=pytest.mark.sqlite)])
 def place(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Place]:
     path = tmp_path / "relay"
     if request.param == "stopped":

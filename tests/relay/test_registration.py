@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 import shlex
-import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from agentchat import Client, cli
 from agentchat.errors import Conflict, Forbidden
 from agentchat.identity import MachineCredential, registration
 from agentchat_relay.embedded import Embedded, running
+from tests.relay import database
 from tests.relay.conftest import UNLIMITED, fresh
 
 PATH, ADMIN_PATH = "/api/v2/register", "/api/v2/admin/register-machine"
@@ -134,13 +134,8 @@ def admitted(relay: Embedded, *, space: str = "main", seed: str | None = None) -
     return machine
 
 
-def rows(relay: Embedded, sql: str, *values: object) -> list[Any]:
-    with closing(sqlite3.connect(Path(relay.directory.path, "agentchat.db"), isolation_level=None)) as database:
-        return database.execute(sql, values).fetchall()
-
-
 def names_of(relay: Embedded) -> set[str]:
-    return {name for (name,) in rows(relay, "SELECT name FROM agents")}
+    return {name for (name,) in database.ask(relay, "SELECT name FROM agents")}
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +205,7 @@ def test_every_signed_member_is_covered_by_the_signature(gate: Embedded, member:
 def test_members_beside_the_contract_change_nothing(gate: Embedded, machine: Machine) -> None:
     body = machine.body(fresh())
     assert ask(gate, {**body, "space": "other", "roles": "admin", "kind": "person", "agent_id": "1"}).status == 200
-    found = rows(gate, "SELECT kind, roles, space_id FROM agents WHERE name = ?", body["agent_name"])
+    found = database.ask(gate, "SELECT kind, roles, space_id FROM agents WHERE name = ?", body["agent_name"])
     assert [tuple(row) for row in found] == [("agent", "", 1)]
 
 
@@ -434,8 +429,8 @@ def test_an_operators_agent_is_not_adopted_while_it_has_or_had_a_key(gate: Embed
 
 def test_an_agent_without_owner_and_key_is_adopted(gate: Embedded, machine: Machine) -> None:
     gate.token(name := fresh())
-    rows(gate, "UPDATE agents SET key_hash = NULL WHERE name = ?", name)
-    ((public_id,),) = rows(gate, "SELECT public_id FROM agents WHERE name = ?", name)
+    database.ask(gate, "UPDATE agents SET key_hash = NULL WHERE name = ?", name)
+    ((public_id,),) = database.ask(gate, "SELECT public_id FROM agents WHERE name = ?", name)
     key = secrets.token_hex(32)
     answer = ask(gate, machine.body(name, key))
     assert (answer.status, answer.body["agent_id"]) == (200, public_id)
