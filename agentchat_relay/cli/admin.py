@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if (run := getattr(options, "run", None)) is not None:
         return int(run(options))
     directory, store = Directory(options.data or default_directory()), store_of(options)
-    is_new = not store and not directory.is_there()
+    is_new = not (store or directory.is_there() or directory.served_at())
     if options.operation is None:
         _rotate(directory, store)
         file = f"{directory.path}/admin.key"

@@ -45,6 +45,7 @@ class LaneThread:
         self._process = process
         self._start, self._stop, self._pause = start, stop, pause
         self._calls: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._running = 0
         self._closed = False
         self._failed: BaseException | None = None
         self._ready = threading.Event()
@@ -53,6 +54,11 @@ class LaneThread:
     @property
     def waiting(self) -> int:
         return self._calls.qsize()
+
+    @property
+    def load(self) -> int:
+        """How many calls are to be run before a new one."""
+        return self._calls.qsize() + self._running
 
     def start(self) -> None:
         """Returns once the thread is ready, or raises what kept it from becoming so."""
@@ -98,7 +104,9 @@ class LaneThread:
             self._take_along(group)
             if group or not self._closed:
                 self.calls += len(group)
+                self._running = len(group)
                 self._safely(group)
+                self._running = 0
             if self._closed and empty():
                 break
         self._stop()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.relay.conftest import _engine  # noqa: F401 - --engine counts here as well
+
 from .world import World, hostile_world
 
 

@@ -247,6 +247,7 @@ def test_reserved_names_get_no_token(place: Place) -> None:
     assert place.json("agent", "list") == {"agents": []}
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", ["A", "x", "Mac", "mac_ann", "mac@team", "../etc", "ü-1", "x" * 101])
 def test_names_that_are_none_get_no_token(stopped: Place, name: str) -> None:
     ran = stopped.admin("agent", "token", name)
@@ -415,6 +416,7 @@ def _admin_status(url: str, secret: str) -> int:
         connection.close()
 
 
+@pytest.mark.sqlite
 def test_a_lost_admin_key_is_not_made_anew_by_a_stranger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running(str(tmp_path)) as relay:
 
@@ -438,6 +440,7 @@ def test_a_lost_admin_key_is_not_made_anew_by_a_stranger(tmp_path: Path, caplog:
         assert ask(relay.directory.rotate_admin_secret())[0] == 200
 
 
+@pytest.mark.sqlite
 def test_credential_rotate_in_a_new_directory(stopped: Place) -> None:
     ran = stopped.admin("credential", "rotate")
     assert ran.code in (OK, USAGE)
@@ -516,6 +519,7 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(stopped: Place, capsys: pytest.CaptureFixture[str], name: str) -> None:
     noun, _, verb = name.partition("_")
@@ -547,6 +551,7 @@ def test_every_command_prints_text_and_json(place: Place, name: str) -> None:
         assert not told_again.out.startswith("{")
 
 
+@pytest.mark.sqlite
 def test_running_or_not_the_answers_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = [
         "space add team", "machine add box " + "0" * 64, "machine add box2 " + "1" * 64 + " --space team",
@@ -578,6 +583,7 @@ def test_as_a_process_the_key_is_all_there_is_on_its_line(place: Place) -> None:
     assert place.works(done.stdout.splitlines()[-1]) == [True]
 
 
+@pytest.mark.sqlite
 def test_the_directory_is_the_usual_one_unless_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -628,6 +634,7 @@ def _left_by_a_killed_relay(path: Path, url: str) -> None:
     (path / "relay.json").write_text(json.dumps({"url": url, "pid": gone.pid}))
 
 
+@pytest.mark.sqlite
 def test_a_stale_announcement_is_not_believed(stopped: Place, spy: tuple[str, list[str]]) -> None:
     url, seen = spy
     _left_by_a_killed_relay(stopped.path, url)
@@ -635,6 +642,7 @@ def test_a_stale_announcement_is_not_believed(stopped: Place, spy: tuple[str, li
     assert seen == []
 
 
+@pytest.mark.sqlite
 def test_the_credential_goes_to_the_relay_that_holds_the_directory_only(
     stopped: Place, spy: tuple[str, list[str]]
 ) -> None:
@@ -654,6 +662,7 @@ def test_the_credential_goes_to_the_relay_that_holds_the_directory_only(
     assert not [headers for headers in seen if secret in headers], "the credential was given away"
 
 
+@pytest.mark.sqlite
 def test_a_holder_that_is_no_relay_is_named(stopped: Place) -> None:
     stopped.done("space", "list")
     holder = Directory(stopped.path)
@@ -667,6 +676,7 @@ def test_a_holder_that_is_no_relay_is_named(stopped: Place) -> None:
         assert part in ran.err
 
 
+@pytest.mark.sqlite
 def test_a_relay_that_holds_the_directory_and_does_not_answer(stopped: Place) -> None:
     """It is stopping, or just starting: later it will be one or the other."""
     holder = Directory(stopped.path)

@@ -14,6 +14,8 @@ from agentchat.errors import CallerError
 from agentchat_relay.http.arguments import Arguments
 from agentchat_relay.http.request import read_json
 
+pytestmark = pytest.mark.sqlite
+
 QUICK = ["send_message", "send_direct_message", "mark_mentions_read", "mark_channel_read", "list_files", "upload_file"]
 ID = "0198f2c0-0000-7000-8000-000000000001"
 TEXTS = st.one_of(

@@ -14,6 +14,8 @@ from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite import engine
 from agentchat_relay.store.sqlite.engine import Sqlite
 
+pytestmark = pytest.mark.sqlite
+
 
 def test_readers_without_a_gap_do_not_make_the_log_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One of two always holds a snapshot, so that SQLite by itself would never begin its log anew."""

@@ -18,6 +18,8 @@ from agentchat_relay.cli import config
 from agentchat_relay.cli.options import OPTIONS
 from tests.relay.test_serve import refused, run, serving
 
+pytestmark = pytest.mark.sqlite
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
 

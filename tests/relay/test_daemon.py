@@ -27,6 +27,8 @@ from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
 from tests.relay.test_serve import AGENTCHAT, PATIENCE, READY, admin, get, run, serving
 
+pytestmark = pytest.mark.sqlite
+
 
 class Background(NamedTuple):
     """A relay that was started with --daemon."""

@@ -18,6 +18,8 @@ from agentchat.errors import AgentChatError, Conflict, NotConfigured
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
 
+pytestmark = pytest.mark.sqlite
+
 URL = "http://127.0.0.1:8791"
 HOLD = """
 import sys

@@ -744,6 +744,7 @@ def test_uploads_that_stall_hold_nobody_up(process: Process):
         assert wire.put("quick").status == 200
 
 
+@pytest.mark.sqlite
 def test_a_relay_killed_in_mid_upload_starts_clean(process: Process):
     key = process.token()
     with closing(Wire(process.url, key)) as wire, stalled_upload(process, key):

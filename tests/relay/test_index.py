@@ -15,6 +15,8 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.store.sqlite import index
 from tests.relay.conftest import UNLIMITED, until
 
+pytestmark = pytest.mark.sqlite
+
 
 @contextmanager
 def place(path: Path) -> Iterator[tuple[Embedded, Client]]:

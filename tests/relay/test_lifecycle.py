@@ -173,6 +173,7 @@ def reached(url: str) -> bool:
     return False
 
 
+@pytest.mark.sqlite
 def test_a_relay_that_was_told_to_ignore_hangups_does(tmp_path: Path):
     with served(tmp_path / "relay", "sh", "-c", 'trap "" HUP; exec "$@"', "sh") as (process, url):
         process.send_signal(signal.SIGHUP)
@@ -183,6 +184,7 @@ def test_a_relay_that_was_told_to_ignore_hangups_does(tmp_path: Path):
         assert process.returncode == 0
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_relay_cleanly(tmp_path: Path, number: signal.Signals):
     with served(tmp_path / "relay") as (process, url):
@@ -198,6 +200,7 @@ def test_a_signal_stops_a_relay_cleanly(tmp_path: Path, number: signal.Signals):
 # Upkeep
 
 
+@pytest.mark.sqlite
 def test_sweeping_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     faults, swept = Faults(), threading.Semaphore(0)
     sweep = upkeep.sweep
@@ -233,6 +236,7 @@ def contents(client: Client, word: str) -> list[str]:
     return sorted(hit["content"] for hit in client.search_messages(word)["results"])
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("breaks", ["searching", "indexing"])
 def test_an_index_that_breaks_while_the_disk_is_full_answers_and_heals(breaks: str):
     faults, thread = Faults(), "agentchat-search"
@@ -298,7 +302,7 @@ def test_a_port_that_is_taken_leaves_the_directory_free(tmp_path: Path):
         client.check_board()
 
 
-@pytest.mark.parametrize("spoilt", ["blobs", "agentchat.db", "link.key"])
+@pytest.mark.parametrize("spoilt", ["blobs", pytest.param("agentchat.db", marks=pytest.mark.sqlite), "link.key"])
 def test_a_start_that_fails_keeps_no_thread_and_no_file(tmp_path: Path, spoilt: str):
     with running():
         pass
@@ -373,6 +377,7 @@ def spaces(store: Sqlite) -> set[str]:
     return {row["name"] for row in found} - {"main"}
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("commits", [1, 3])
 @pytest.mark.parametrize("rollbacks", [1, 2, 5])
 def test_a_rollback_that_fails_takes_no_outcome_with_it(tmp_path: Path, commits: int, rollbacks: int):
@@ -393,6 +398,7 @@ def test_a_rollback_that_fails_takes_no_outcome_with_it(tmp_path: Path, commits:
         assert spaces(store) == done | {"space-99"}
 
 
+@pytest.mark.sqlite
 def test_one_rollback_that_fails_costs_one_call_at_most(tmp_path: Path):
     with faulty_store(tmp_path) as (store, faults):
 
@@ -410,6 +416,7 @@ def test_one_rollback_that_fails_costs_one_call_at_most(tmp_path: Path):
         assert spaces(store) == {f"space-{number}" for number in asked.outcomes if number not in failed}
 
 
+@pytest.mark.sqlite
 def test_a_reader_whose_rollback_fails_loses_no_outcome(tmp_path: Path):
     with faulty_store(tmp_path) as (store, faults):
         asked = Asked(store, Lane.READ, [administration.space_list for _ in range(5)])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from agentchat.errors import Forbidden
 from agentchat_relay.http.links import VALID_SECONDS, Links
 
+pytestmark = pytest.mark.sqlite
+
 NOW = 1_790_000_000_000_000
 HOUR = VALID_SECONDS * 1_000_000
 LINKS = Links(b"s" * 32, "https://relay.test/base/")

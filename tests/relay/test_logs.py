@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
+import psycopg
 import pytest
 
 from agentchat import Client
@@ -38,6 +39,8 @@ from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply
 from agentchat_relay.http.request import Request
 from agentchat_relay.service.operations import SERVICES
+from agentchat_relay.store.postgres import connection as postgres
+from tests.relay import database
 from tests.relay.conftest import UNLIMITED, until
 
 MARK = "zx5ecret9q"  # what no log may hold; it fits names of channels, agents and machines
@@ -322,7 +325,7 @@ def test_faults_are_told_by_their_place_only(format: str, tmp_path: Path):
 
 
 class TellsRows(sqlite3.Connection):
-    """An engine that fails, with the values in its words."""
+    """An engine that fails, with the values in its words; the other one is below."""
 
     def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
         if MARK in repr(values):
@@ -341,12 +344,28 @@ def telling_rows(path: str) -> sqlite3.Connection:
     return connection
 
 
+class TellsMore(psycopg.RawCursor[Any]):
+    def execute(self, sql: Any, values: Any = (), **more: Any) -> Any:
+        if MARK in repr(values):
+            raise psycopg.IntegrityError(f"{sql} {values}")
+        return super().execute(sql, values, **more)
+
+
+def telling_more(url: str, *more: str) -> postgres.Connection:
+    connection = postgres.connect(url, *more)
+    connection.cursor_factory = TellsMore
+    return connection
+
+
 @FORMATS
 def test_what_the_engine_says_of_its_rows_is_left_out(format: str, tmp_path: Path):
     path = tmp_path / "log"
     with (
         logging_to(path, format=format),
-        running(settings=UNLIMITED._replace(log_requests=True), connect=telling_rows) as relay,
+        running(
+            settings=UNLIMITED._replace(log_requests=True),
+            connect=telling_more if database.engine == "postgres" else telling_rows,
+        ) as relay,
     ):
         key = relay.token("mac-ann")
         asked = asked_for_everything(relay, key)
@@ -355,7 +374,8 @@ def test_what_the_engine_says_of_its_rows_is_left_out(format: str, tmp_path: Pat
     faults = [record for record in records if "failed" in record.message]
     operations = {record.fields["operation"] for record in faults}
     assert operations >= {"read_messages", "send_message", "space_add", "agent_token", "set_card"}
-    assert all("IntegrityError" in record.fault and "sqlite/transaction.py:" in record.fault for record in faults)
+    where = f"{database.engine}/transaction.py:"
+    assert all("IntegrityError" in record.fault and where in record.fault for record in faults)
     assert len(answered(records)) == len(asked)
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from agentchat_relay.media import disposition, safe_type, stored_name
 
+pytestmark = pytest.mark.sqlite
+
 OCTET_STREAM = "application/octet-stream"
 
 

@@ -27,6 +27,8 @@ import agentchat_relay.cli.serve  # noqa: F401  before the process is somebody e
 from agentchat import Client, __version__, cli
 from agentchat.errors import AgentChatError
 
+pytestmark = pytest.mark.sqlite
+
 AGENTCHAT = (sys.executable, "-m", "agentchat")
 READY = re.compile(r"AgentChat relay (\S+) is ready on (http://\S+), data in (.+)")
 PATIENCE = 60.0  # seconds before a test gives up; nothing is measured by it

@@ -37,6 +37,8 @@ from agentchat_relay.wire import now
 from tests.faults.weather import Weather
 from tests.relay.upgrades.record import BOX, UNLIMITED, Answer, Request, ask
 
+pytestmark = pytest.mark.sqlite
+
 HERE = Path(__file__).parent / "upgrades"
 DUMPS = sorted(path.stem for path in HERE.glob("*.sql"))
 NOTHING = "nothing"  # a directory in which no relay ever was

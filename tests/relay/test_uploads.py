@@ -21,6 +21,8 @@ from agentchat_relay.blobs.seam import Blobs
 from agentchat_relay.http import uploads
 from agentchat_relay.http.uploads import Spool, Upload, decoded, store
 
+pytestmark = pytest.mark.sqlite
+
 MIB = 1024 * 1024
 OTHERS: dict[str, Any] = {"filename": "größe.txt", "channel": "general", "content_type": None, "post_message": False}
 

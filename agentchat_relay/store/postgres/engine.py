@@ -90,7 +90,7 @@ class Postgres:
         return self._shared.epoch
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
-        thread = self._lanes.get(lane) or min(self._readers, key=lambda reader: reader.waiting)
+        thread = self._lanes.get(lane) or min(self._readers, key=lambda reader: reader.load)
         thread.submit(Waiting(lane, call, done))
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:

@@ -43,6 +43,8 @@ from tests.relay.keeping.conftest import (
     upload,
 )
 
+pytestmark = pytest.mark.sqlite
+
 
 class Crowd:
     """Threads that post and upload without a pause, and remember what the relay acknowledged."""

@@ -39,6 +39,8 @@ from tests.relay.keeping.conftest import (
     upload,
 )
 
+pytestmark = pytest.mark.sqlite
+
 HOUR = 3600
 CHECKS = [
     "relay", "access", "leftovers", "disk", "log", "database", "form", "orphans", "counters", "unread", "clock",

@@ -32,6 +32,8 @@ from tests.relay.keeping.conftest import (
     start,
 )
 
+pytestmark = pytest.mark.sqlite
+
 
 def lines(text: str) -> list[dict[str, Any]]:
     assert text.endswith("\n")

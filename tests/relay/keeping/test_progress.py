@@ -14,6 +14,8 @@ from agentchat_relay.store import fulltext
 from agentchat_relay.store.sqlite import index
 from tests.relay.keeping.conftest import OK, WRONG, Admin, Board
 
+pytestmark = pytest.mark.sqlite
+
 CLEAR = "\r\x1b[K"
 
 

@@ -34,6 +34,8 @@ from tests.relay.keeping.conftest import (
     strike,
 )
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def backup(board: Board, admin: Admin) -> Path:

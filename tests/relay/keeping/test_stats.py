@@ -20,6 +20,8 @@ from agentchat_relay.store.statements import statements
 from tests.relay.conftest import UNLIMITED, Clock, purge_all
 from tests.relay.keeping.conftest import OK, Admin, Board, database, rows
 
+pytestmark = pytest.mark.sqlite
+
 DAY = 86_400.0
 
 
