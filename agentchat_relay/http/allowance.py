@@ -78,17 +78,16 @@ class SharedAllowance:
             await asyncio.shield(asked)
             return
         asked = self._asked[who] = asyncio.create_task(self._ask_for(who))
-        try:
-            wait = await asyncio.shield(asked)
-        finally:
-            self._asked.pop(who, None)
-        if wait:
+        if wait := await asyncio.shield(asked):
             raise RateLimited(f"Too many calls; wait {math.ceil(wait)} s.", retry_after=wait)
 
     async def _ask_for(self, who: int) -> float:
         """Take what is to be had; the seconds to wait if that is nothing."""
         wanted = limits.Wanted(self._name, who, self._size, self._each, self._part)
-        granted, left = await self._ask(Lane.ASIDE, lambda tx: limits.take(tx, wanted))
+        try:
+            granted, left = await self._ask(Lane.ASIDE, lambda tx: limits.take(tx, wanted))
+        finally:
+            del self._asked[who]  # here, for whoever waits for a task that is over does not wait, and asks for ever
         if len(self._held) >= _MOST_KEPT:
             self._held.clear()  # what is lost by that fills up again
         self._held[who] = self._held.get(who, 0) + granted

@@ -1,6 +1,7 @@
 """The rows of a relay as another process sees and changes them, on the engine of this run.
 
 With `--engine postgres` each data directory stands for a schema of its own. SQL is what both engines take, with `?`.
+Wherever a directory is named, the URL of a schema may be.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BrokenRule = (sqlite3.IntegrityError, psycopg.IntegrityError)
 engine = "sqlite"  # what --engine says
 _schemas: dict[str, str] = {}
 # Every process that writes waits for its turn, says that it had one, and that names and keys may have changed.
-_TURN = """
+TURN = """
 SELECT pg_advisory_xact_lock(hashtextextended('agentchat ' || current_schema(), 0)), setval('turn_writer', 0);
 UPDATE epochs SET epoch = epoch + 1
 """
@@ -34,36 +35,38 @@ UPDATE epochs SET epoch = epoch + 1
 
 def open_store(url: str, directory: str, **options: Any) -> Store:
     """What a relay opens: with `--engine postgres` this stands in for its own."""
-    if url or engine == "postgres":
-        return Postgres(url or url_of(directory), **options)
-    return Sqlite(directory, **options)
+    url = url or url_of(directory)
+    return Postgres(url, **options) if url else Sqlite(directory, **options)
 
 
 def url_of(where: Where) -> str:
-    """The schema that a directory stands for, made when it is first asked for."""
-    name = _directory(where)
-    if name not in _schemas:
+    """The schema that a directory stands for, made when it is first asked for; empty where SQLite is meant."""
+    name = where.directory.path if isinstance(where, Embedded) else os.fspath(where)
+    if "://" in name:
+        return name
+    if engine == "postgres" and name not in _schemas:
         _schemas[name] = postgres.new_schema()
-    return _schemas[name]
+    return _schemas.get(name, "")
 
 
 def ask(where: Where, sql: str, *values: Any) -> list[Any]:
     """Run a statement in a transaction of its own; the rows it gives."""
-    if engine == "postgres":
+    if url := url_of(where):
         numbers = itertools.count(1)
         numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
-        with psycopg.connect(url_of(where), cursor_factory=psycopg.RawCursor) as connection:
+        with psycopg.connect(url, cursor_factory=psycopg.RawCursor) as connection:
             if not sql.startswith("SELECT"):
-                connection.execute(_TURN)
+                connection.execute(TURN)
             found = connection.execute(numbered, values)
             return found.fetchall() if found.description else []
-    with closing(sqlite3.connect(Path(_directory(where), "agentchat.db"), isolation_level=None)) as database:
+    directory = where.directory.path if isinstance(where, Embedded) else where
+    with closing(sqlite3.connect(Path(directory, "agentchat.db"), isolation_level=None)) as database:
         return database.execute(sql, values).fetchall()
 
 
 def tables(where: Where) -> list[str]:
     sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-    if engine == "postgres":
+    if url_of(where):
         sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
     return sorted(row[0] for row in ask(where, sql))
 
@@ -71,11 +74,7 @@ def tables(where: Where) -> list[str]:
 def columns(where: Where, table: str) -> list[str]:
     """In the order of `SELECT *`."""
     sql = "SELECT name FROM pragma_table_info(?) ORDER BY cid"
-    if engine == "postgres":
+    if url_of(where):
         sql = "SELECT attname FROM pg_attribute WHERE attrelid = CAST(CAST(? AS TEXT) AS REGCLASS) AND attnum > 0 "
         sql += "AND NOT attisdropped ORDER BY attnum"
     return [row[0] for row in ask(where, sql, table)]
-
-
-def _directory(where: Where) -> str:
-    return where.directory.path if isinstance(where, Embedded) else os.fspath(where)

@@ -20,9 +20,9 @@ Told = tuple[Any, BaseException | None]
 
 
 class Peek:
-    """A store in a directory, an agent in it, and an eye on what is on disk."""
+    """A store in a directory or a schema, an agent in it, and an eye on what is on disk."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path | str, **options: Any) -> None:
         self.directory = directory
         self.store: Store = database.open_store("", str(directory), **options)
         self.store.ask(Lane.WRITE, upkeep.seed)

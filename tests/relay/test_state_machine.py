@@ -96,8 +96,10 @@ class Agents(RuleBasedStateMachine):
     @rule()
     def join(self) -> None:
         name = NAMES[len(self.agents)]
-        client = Client(self.live.url, self.live.token(name, space=self.space), agent=name, retries=0)
-        self.agents.append(Agent(name, client))
+        self.agents.append(Agent(name, self.client(name, self.live.token(name, space=self.space))))
+
+    def client(self, name: str, key: str) -> Client:
+        return Client(self.live.url, key, agent=name, retries=0)
 
     # Posting
 
