@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from agentchat.errors import BadRequest
 from agentchat_relay.service import administration, agents, messages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane, Store
@@ -17,6 +18,7 @@ from tests.relay import database
 DEADLINE = 60.0
 Function = Callable[[Any], Any]
 Told = tuple[Any, BaseException | None]
+REFUSAL = BadRequest("refused")
 
 
 class Peek:
@@ -29,6 +31,9 @@ class Peek:
         key = self.store.ask(Lane.WRITE, lambda tx: administration.agent_token(tx, name="mac-store"))["key"]
         found = self.store.ask(Lane.READ, lambda tx: agents.with_key(tx, sha256(key.encode()).hexdigest()))
         self.agent: Agent = found[0]
+
+    def close(self) -> None:
+        self.store.close()
 
     def post(self, text: str, channel: str = "general", key: str | None = None) -> Function:
         call = Call(self.agent, key, sha256(text.encode()).digest()[:16] if key else None)

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentchat.errors import BadRequest, Conflict, Unavailable
+from agentchat.errors import Conflict, Unavailable
 from agentchat_relay.store.query import read_query
 from agentchat_relay.store.seam import Lane, NeedsWrite, place_of
 from agentchat_relay.wire import new_id
 from tests.relay import database
-from tests.relay.peek import DEADLINE, Function, Peek, Told, failing, space, then, threads
+from tests.relay.peek import DEADLINE, REFUSAL, Function, Peek, Told, failing, space, then, threads
 
 numbers = count(1)
 
@@ -28,14 +28,14 @@ numbers = count(1)
 def peek(tmp_path: Path) -> Iterator[Peek]:
     made = Peek(tmp_path)
     yield made
-    made.store.close()
+    made.close()
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peek]:
     made = Peek(tmp_path_factory.mktemp("store"))
     yield made
-    made.store.close()
+    made.close()
 
 
 # Groups
@@ -54,7 +54,7 @@ def test_what_waits_together_is_committed_together(peek: Peek):
     peek.check_numbers()
 
 
-REFUSAL, CRASH = BadRequest("refused"), ValueError("unexpected")
+CRASH = ValueError("unexpected")
 STRANGE = [sqlite3.OperationalError("strange"), psycopg.DataError("strange")]
 
 
@@ -272,7 +272,7 @@ def test_closing_finishes_what_was_submitted(tmp_path: Path):
     told: list[Told] = []
     for number in range(300):
         peek.store.submit(Lane.APPEND, peek.post(f"{number}"), lambda *one: told.append(one))
-    peek.store.close()
+    peek.close()
     assert len(told) == 300 and all(error is None for _, error in told)
     assert peek.contents() == [f"{number}" for number in range(300)]
     for lane in Lane:
@@ -293,7 +293,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peek]:
     for text in CORPUS:
         made.ask(Lane.APPEND, made.post(text))
     yield made
-    made.store.close()
+    made.close()
 
 
 TERMS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)

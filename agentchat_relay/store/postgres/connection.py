@@ -79,7 +79,10 @@ def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
     """Run commands in one round trip; the rows of the last one, as texts."""
     result = connection.pgconn.exec_(sql.encode())
     if result.status not in _GOOD:
-        raise psycopg.errors.error_from_result(result)
+        error = psycopg.errors.error_from_result(result)
+        if is_lost(connection) and not isinstance(error, psycopg.OperationalError):  # libpq's own words have no code
+            raise psycopg.OperationalError(str(error))
+        raise error
     columns = range(result.nfields)
     return [tuple(_text(result.get_value(row, column)) for column in columns) for row in range(result.ntuples)]
 
