@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from agentchat.identity import registering
 from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
+from tests.relay import database
 from tests.relay.conftest import UNLIMITED
 
 KEY = re.compile("[0-9a-f]{64}")
@@ -55,8 +56,13 @@ class Place:
 
     def admin(self, *words: str) -> Ran:
         self._capsys.readouterr()
-        code = cli.main(["admin", "--data", str(self.path), *words])
+        code = cli.main(["admin", "--data", str(self.path), *self.store(words), *words])
         return Ran(code, *self._capsys.readouterr())
+
+    def store(self, words: Sequence[str]) -> Sequence[str]:
+        """What names a database, where the relay has one and is not asked itself."""
+        url = database.url_of(self.path)
+        return ("--store", url) if url and (self.url is None or "rotate" in words) else ()
 
     def done(self, *words: str) -> Ran:
         ran = self.admin(*words)
@@ -102,7 +108,7 @@ class Place:
         return key
 
 
-@pytest.fixture(params=["running", pytest.param("stopped", marks=pytest.mark.sqlite)])
+@pytest.fixture(params=["running", "stopped"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Place]:
     path = tmp_path / "relay"
     if request.param == "stopped":
@@ -130,7 +136,9 @@ def test_machine_add_admits_a_machine(place: Place) -> None:
     private = Ed25519PrivateKey.generate()
     ran = place.done("machine", "add", "box", private.public_key().public_bytes_raw().hex())
     assert "box" in ran.out
-    assert ("its directory was made" in ran.err) is (place.url is None)  # a mistyped directory is noticed
+    assert ("its directory was made" in ran.err) is (
+        place.url is None and not database.url_of(place.path)
+    )  # a mistyped directory is noticed
     assert place.done("machine", "list").err == ""
     assert place.works(place.register("box", "box-web", private)) == [True]
 
@@ -393,8 +401,8 @@ def test_space_add_and_list(place: Place) -> None:
 
 
 def test_credential_rotate_works_at_once(place: Place) -> None:
-    place.done("space", "list")
-    before = Directory(place.path).admin_secret()
+    with place.served():  # makes what is to be replaced
+        before = Directory(place.path).admin_secret()
     ran = place.done("credential", "rotate")
     after = Directory(place.path).admin_secret()
     assert after != before
@@ -577,7 +585,8 @@ def test_running_or_not_the_answers_are_the_same(tmp_path: Path, capsys: pytest.
 
 
 def test_as_a_process_the_key_is_all_there_is_on_its_line(place: Place) -> None:
-    command = [sys.executable, "-m", "agentchat", "admin", "--data", str(place.path), "agent", "token", "mac-ann"]
+    command = [sys.executable, "-m", "agentchat", "admin", "--data", str(place.path), *place.store(())]
+    command += ["agent", "token", "mac-ann"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert KEY.fullmatch(done.stdout.splitlines()[-1])
     assert place.works(done.stdout.splitlines()[-1]) == [True]

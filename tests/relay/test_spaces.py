@@ -35,7 +35,8 @@ SHARED = "plans"  # and so is this channel, besides #general
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OF_NO_SPACE = {"migrations", "nonces", "marks"}  # tables; every other must lead to a space
 OF_NO_SPACE |= {"unindexed"}  # words on their way out, whose message is gone; no operation reads them
-OF_NO_SPACE |= {"epochs", "fulltext", "fulltext_progress"}  # Postgres' own; words are looked for by their space
+OF_NO_SPACE |= {"epochs", "secrets", "allowances", "attempts"}  # Postgres' own: of all relays, of agents, of addresses
+OF_NO_SPACE |= {"fulltext", "fulltext_progress"}  # Postgres' own as well; words are looked for by their space
 Arguments = dict[str, Any]
 
 
