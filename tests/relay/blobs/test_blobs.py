@@ -12,6 +12,8 @@ from agentchat.errors import BadRequest, NotFound, Unavailable
 from agentchat_relay.blobs.seam import Blobs
 from tests.relay.blobs.conftest import Home, Put, Read
 
+pytestmark = pytest.mark.sqlite
+
 CONTENT = b"one content of a few bytes"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = f"1/{SHA256[:2]}/{SHA256}"

@@ -24,6 +24,8 @@ from agentchat_relay.blobs.seam import Blobs
 from tests.buckets import SECRET, environment
 from tests.relay.blobs.conftest import InBucket, Put, Read
 
+pytestmark = pytest.mark.sqlite
+
 CONTENT = b"one content of a few bytes"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = f"1/{SHA256[:2]}/{SHA256}"

@@ -22,6 +22,8 @@ from agentchat_relay.blobs.faults import disk_faults
 from agentchat_relay.blobs.seam import Blobs
 from tests.relay.blobs.conftest import InDirectory, Put, Read
 
+pytestmark = pytest.mark.sqlite
+
 CONTENT = b"one content of a few bytes"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 

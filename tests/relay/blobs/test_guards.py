@@ -19,6 +19,8 @@ from agentchat_relay.blobs.seam import Guard
 from agentchat_relay.store.postgres.guard import AdvisoryLock
 from tests import postgres
 
+pytestmark = pytest.mark.sqlite
+
 PATIENCE = 30.0
 NUMBER = 0x0AC7
 

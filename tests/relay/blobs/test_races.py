@@ -15,6 +15,8 @@ from agentchat_relay.blobs.s3 import Objects
 from tests.relay.blobs import racing
 from tests.relay.blobs.conftest import InBucket, InDirectory
 
+pytestmark = pytest.mark.sqlite
+
 ROUNDS = 150
 
 

@@ -14,6 +14,8 @@ from tests.buckets import lead, new_bucket, s3_store
 from tests.relay.keeping.conftest import OK, WRONG, Admin, Board, blobs, check_consistent
 from tests.relay.keeping.test_doctor import bad, found
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def shared(board: Board, tmp_path: Path) -> Path:
