@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,12 @@ class Peek:
     def check_numbers(self) -> None:
         """Nothing that was refused has left a hole."""
         for channel, number, chats in self.on_disk("SELECT id, number, chats FROM channels"):
-            sql = "SELECT number, chats, created_at FROM messages WHERE channel_id = ? ORDER BY id"
+            sql = "SELECT number, chats, created_at, kind FROM messages WHERE channel_id = ? ORDER BY id"
             rows = self.on_disk(sql, channel)
+            counted = list(accumulate(int(row[3] != "status") for row in rows))
             assert [row[0] for row in rows] == list(range(1, number + 1))
-            assert [row[1] for row in rows] == list(range(1, chats + 1))
+            assert [row[1] for row in rows] == counted
+            assert chats == (counted or [0])[-1]
             assert all(one[2] < other[2] for one, other in pairwise(rows))
         for space, position in self.on_disk("SELECT id, position FROM spaces"):
             positions = self.on_disk("SELECT position FROM events WHERE space_id = ? ORDER BY position", space)

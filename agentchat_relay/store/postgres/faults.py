@@ -8,7 +8,7 @@ import time
 import psycopg
 from psycopg import errors
 
-from agentchat.errors import AgentChatError, StorageFull, Unavailable
+from agentchat.errors import AgentChatError, BadRequest, StorageFull, Unavailable
 
 from ..groups import NoDatabase
 
@@ -26,7 +26,8 @@ def as_ours(error: Exception) -> Exception:
     found = _translated(error)
     if found is None:
         return error
-    _tell(found, error)
+    if not isinstance(found, BadRequest):
+        _tell(found, error)
     return found
 
 
@@ -39,6 +40,10 @@ def _translated(error: psycopg.Error) -> AgentChatError | None:
         return Unavailable("The relay's database takes no writes; its operator must look.", retry_after=2)
     if isinstance(error, _DENIED):
         return Unavailable("The relay may not use its database as it must; its operator must look.", retry_after=5)
+    if isinstance(error, errors.UntranslatableCharacter) or (
+        isinstance(error, psycopg.DataError) and "NUL" in str(error)
+    ):
+        return BadRequest("A text holds the character NUL, which no name has.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return NoDatabase(retry_after=1)
     return None
