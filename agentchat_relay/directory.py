@@ -153,10 +153,13 @@ class Directory:
 
     def rotate_admin_secret(self) -> str:
         """A new admin credential. A running relay reads the file whenever somebody claims to know it."""
-        self.make()
         secret = secrets.token_hex(32)
-        self._write("admin.key", secret)
+        self.replace_admin_secret(secret)
         return secret
+
+    def replace_admin_secret(self, secret: str) -> None:
+        self.make()
+        self._write("admin.key", secret)
 
     def forget_admin_secret(self) -> None:
         """It is not the one that counts."""

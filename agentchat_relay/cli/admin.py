@@ -81,10 +81,31 @@ def store_of(options: argparse.Namespace) -> str:
 
 
 def _rotate(directory: Directory, url: str) -> None:
+    served_at = None if url else directory.served_at()
+    before = directory.admin_secret() if served_at else ""
     secret = directory.rotate_admin_secret()
     if url:
         with _opened(url, directory) as store:
             store.ask(Lane.WRITE, lambda tx: credentials.replace(tx, secret))
+    elif served_at and not _is_known(served_at, directory):
+        directory.replace_admin_secret(before)
+        raise errors.Conflict(
+            f"The relay on {served_at} has its credential in a Postgres. Nothing was changed; name that: --store URL"
+        )
+
+
+def _is_known(url: str, directory: Directory) -> bool:
+    """Whether the relay that runs there takes the credential of the directory. One that does not answer is none."""
+    transport = StdlibTransport(url)
+    try:
+        _ask_relay(transport, directory, ADMINISTRATION["space_list"], {})
+    except errors.Unauthorized:
+        return False
+    except errors.AgentChatError:
+        return True
+    finally:
+        transport.close()
+    return True
 
 
 class _Client(Administration, SyncCaller):

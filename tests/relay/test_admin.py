@@ -415,6 +415,18 @@ def test_credential_rotate_works_at_once(place: Place) -> None:
     place.key("mac-ann")
 
 
+def test_a_credential_that_lies_in_a_database_is_rotated_there(place: Place, tmp_path: Path) -> None:
+    """The file alone would change nothing for anybody but us."""
+    if place.url is None or not (store := database.url_of(place.path)):
+        return  # SQLite's is the file's, and a relay that does not run cannot be asked
+    before = Directory(place.path).admin_secret()
+    words = ["admin", "--data", str(place.path), "credential", "rotate"]
+    assert cli.main(words) == CONFLICT
+    assert Directory(place.path).admin_secret() == before
+    assert cli.main([*words, "--store", store]) == OK
+    assert _admin_status(place.url, before) == 401
+
+
 def _admin_status(url: str, secret: str) -> int:
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     try:
