@@ -175,8 +175,8 @@ def _arguments(option: Option) -> dict[str, Any]:
     arguments: dict[str, Any] = {"dest": option.name, "help": option.help}
     if option.choices:
         return {**arguments, "choices": option.choices}
-    if option.name in ("data", "files"):
-        return {**arguments, "type": directory, "metavar": option.metavar}
+    if option.name in _NAMED:
+        return {**arguments, "type": _NAMED[option.name], "metavar": option.metavar}
     match option.default:
         case bool():
             return {**arguments, "action": argparse.BooleanOptionalAction}
@@ -193,9 +193,9 @@ def directory(text: str) -> str:
 
 
 def postgres(text: str) -> str:
-    """The value of an option that names one."""
+    """The value of an option that names one. A script whose variable is unset must not meet SQLite instead."""
     try:
-        return _store(text)
+        return _store(text or "nothing")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -213,6 +213,9 @@ def seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
     return value
+
+
+_NAMED = {"data": directory, "files": directory, "store": postgres}
 
 
 def checked(option: Option, value: Any, where: str, folder: str) -> Any:

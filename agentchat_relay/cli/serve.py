@@ -79,11 +79,6 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
     url = url_of(chosen["host"], listener.getsockname()[1])
     if not background and (warning := _warning(chosen)):
         print(warning, file=sys.stderr)
-    if chosen["store"] and not chosen["files"]:
-        _log.info(
-            "Contents of files lie in %s, which relays on other machines do not see. --files names a place for all.",
-            os.path.join(directory.path, "blobs"),
-        )
 
     def ready(is_new: bool) -> None:
         directory.announce(url)
@@ -93,6 +88,11 @@ def _serve(directory: Directory, chosen: Values, listener: socket.socket, backgr
             with suppress(OSError):  # nobody may be listening to what we say
                 print(_greeting(directory, url, is_new), flush=True)
         notify("READY=1", f"STATUS=Ready on {url}")
+        if chosen["store"] and not chosen["files"]:
+            _log.info(
+                "Contents of files lie in %s, unseen by relays on other machines: --files names a place for all.",
+                os.path.join(directory.path, "blobs"),
+            )
 
     try:
         if chosen["workers"] > 1:

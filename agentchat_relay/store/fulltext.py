@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agentchat.errors import Unavailable
 
+from .groups import NoDatabase
 from .lane import LaneThread, Waiting
 from .seam import Outcome
 
@@ -73,8 +74,10 @@ class FullText:
             if behind or (not group and self._keeper.rest()):
                 self.written()
         except Exception as error:
-            _log.warning("The search index cannot be used: %s", error)
-            self._deliver([(waiting.done, None, self._as_ours(error)) for waiting in group])
+            ours = self._as_ours(error)
+            if not isinstance(ours, NoDatabase):  # which was told of
+                _log.warning("The search index cannot be used: %s", error)
+            self._deliver([(waiting.done, None, ours) for waiting in group])
             return
         for waiting in group:
             self._deliver([self._late(waiting, behind)] if behind else self._safely(waiting))
@@ -88,8 +91,10 @@ class FullText:
         try:
             return self._keeper.answer(waiting)
         except Exception as error:
-            _log.warning("Searching failed: %s", error)
-            return [(waiting.done, None, self._as_ours(error))]
+            ours = self._as_ours(error)
+            if not isinstance(ours, NoDatabase):
+                _log.warning("Searching failed: %s", error)
+            return [(waiting.done, None, ours)]
 
 
 def catch_up(step: Callable[[], int], seconds: float) -> int:

@@ -28,6 +28,7 @@ except ImportError as error:
 Connection = psycopg.Connection[dict[str, Any]]
 LEAST_VERSION = 140000
 _BY_NAME: Any = dict_row
+_SILENCE = 60.0  # seconds before the same is told again
 _PAUSE = 0.25  # seconds after a failure in which nobody else tries
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 _DEFAULTS = {
@@ -96,6 +97,32 @@ def is_lost(connection: Connection) -> bool:
     return connection.closed or connection.pgconn.status != pq.ConnStatus.OK
 
 
+def reason(error: psycopg.Error) -> str:
+    """What Postgres says first; the rest is for programmers."""
+    return str(error).strip().partition("\n")[0]
+
+
+class _Absence:
+    """The database is away: told once in a while, and when it is over, however many connections look for it."""
+
+    def __init__(self) -> None:
+        self._told_at = 0.0
+
+    def begin(self, why: str) -> None:
+        now = time.monotonic()
+        if not self._told_at or now - self._told_at >= _SILENCE:
+            self._told_at = now
+            _log.warning("The database cannot be reached: %s", why)
+
+    def end(self) -> None:
+        if self._told_at:
+            self._told_at = 0.0
+            _log.info("The database is reached again")
+
+
+_absence = _Absence()
+
+
 class Link:
     """A connection of one thread, made when it is first needed and again after it was lost."""
 
@@ -115,8 +142,9 @@ class Link:
             self._connection = found = self._connect()
         except psycopg.OperationalError as error:
             self._failed_at = time.monotonic()
-            _log.warning("The database cannot be reached: %s", str(error).strip().splitlines()[0])
+            _absence.begin(reason(error))
             raise NoDatabase(retry_after=1) from error
+        _absence.end()
         return found
 
     def close(self) -> None:

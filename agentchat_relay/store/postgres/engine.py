@@ -23,7 +23,7 @@ from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, Outcome
 from . import connection as connections
-from .connection import LEAST_VERSION, WRITER, Connection, Link, control
+from .connection import LEAST_VERSION, WRITER, Connection, Link, control, reason
 from .faults import as_ours
 from .fulltext import SearchTable
 from .index import SESSION
@@ -197,12 +197,11 @@ def _opened(url: str, connect: Connect) -> Iterator[tuple[Connection, int]]:
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise NotConfigured(f"The database of --store cannot be reached: {reason}") from error
+        raise NotConfigured(f"The database of --store cannot be reached: {reason(error)}") from error
     try:
         yield connection, _checked(connection)
     except psycopg.Error as error:
-        raise NotConfigured(f"The database of --store cannot be used: {str(error).strip()}") from error
+        raise NotConfigured(f"The database of --store cannot be used: {reason(error)}") from error
     finally:
         connection.close()
 
