@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import psycopg
+import pytest
+
 from agentchat_relay.store.postgres.connection import connect as connect_to
-from agentchat_relay.store.postgres.connection import control
+from agentchat_relay.store.postgres.connection import control, is_lost
 from tests import postgres
 
 TIMES = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
@@ -21,3 +24,15 @@ def test_what_the_url_says_wins() -> None:
     with closing(connect_to(url)) as connection:
         assert control(connection, TIMES) == [("500ms", "20s")]
         assert control(connection, "SELECT current_schema() LIKE 'test_%'") == [("t",)]
+
+
+@pytest.mark.parametrize("command", ["COMMIT", "BEGIN; SELECT 1"])
+def test_a_lost_connection_is_an_operational_error(command: str) -> None:
+    """As with psycopg's own statements: the writer has to know that nobody can say what came of its commit."""
+    url = postgres.new_schema()
+    with closing(connect_to(url)) as connection, psycopg.connect(url, autocommit=True) as other:
+        control(connection, "BEGIN; CREATE TABLE written (id BIGINT)")
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            control(connection, command)
+        assert is_lost(connection)
