@@ -95,6 +95,14 @@ def collect(
         )
 
 
+def boards_of(url: str, keys: dict[str, str]) -> dict[str, dict[str, Seen]]:
+    found = {}
+    for name, key in keys.items():
+        with Client(url, key, agent=name) as client:
+            found[name] = _board(client)
+    return found
+
+
 def _contents(client: Client, paths: Sequence[str]) -> dict[str, bytes]:
     found = {}
     for path in paths:

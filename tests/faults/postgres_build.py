@@ -1,0 +1,90 @@
+"""A build of a relay on Postgres that breaks one promise, so that a campaign can show that it would notice.
+
+python -m tests.faults.postgres_build BROKEN --store URL --data DIR …    # otherwise like agentchat serve
+
+    turns     writers take no turns: the lock is left out
+    early     posts are answered before their commit, which is slow
+    repeat    nobody looks for what was done under a key before
+    dedupe    idempotency keys do not even arrive
+    counters  counters are not read again after somebody else's turn
+    keys      a key that was good once is good for ever
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from agentchat import cli
+from agentchat_relay import relay
+from agentchat_relay.http.authentication import Agents, Caller
+from agentchat_relay.store.lane import Waiting
+from agentchat_relay.store.postgres import engine, transaction
+from agentchat_relay.store.postgres.connection import Connection, control
+from agentchat_relay.store.postgres.transaction import WriteTransaction
+from tests.faults.relay_build import SLOW, deliver_early, routes_without_keys
+
+
+def without_turns(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
+    before, lock, after = sql.partition("SELECT pg_advisory_xact_lock(")
+    return control(connection, before + after.partition(";")[2] if lock else sql)
+
+
+def slowly(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
+    if sql.endswith("COMMIT"):
+        time.sleep(SLOW)
+    return control(connection, sql)
+
+
+class EarlyPostgres(engine.Postgres):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        deliver_early(self)
+
+
+def expect_nothing(self: WriteTransaction, group: Iterable[Waiting]) -> None:
+    """Instead of `expect`."""
+
+
+def find_no_repeat(self: WriteTransaction, statement: str, /, **values: Any) -> Any:
+    return None if statement == "repeat" else _one(self, statement, **values)
+
+
+_one = WriteTransaction.one
+
+
+async def remember(self: Agents, hash: bytes) -> tuple[Caller, int]:
+    known: dict[bytes, tuple[Caller, int]] = self.__dict__.setdefault("known", {})
+    if hash not in known:
+        known[hash] = await _look_up(self, hash)
+    return known[hash]
+
+
+_look_up = Agents._look_up
+
+
+def main(broken: str, arguments: Sequence[str]) -> int:
+    match broken:
+        case "turns":
+            transaction.control = without_turns
+        case "early":
+            engine.Postgres = EarlyPostgres
+            transaction.control = slowly
+        case "repeat":
+            WriteTransaction.expect = expect_nothing
+            WriteTransaction.one = find_no_repeat
+        case "dedupe":
+            relay.serve = functools.partial(relay.serve, make_routes=routes_without_keys)
+        case "counters":
+            WriteTransaction._count_anew = lambda self: None
+        case "keys":
+            Agents._look_up = remember
+            Caller.confirm = lambda self, tx: None
+    return cli.main(["serve", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
