@@ -68,7 +68,7 @@ def collect(
 ) -> Kept:
     """Everything, as those see it whom it concerns."""
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(Client(url, key, agent=name)) for name, key in keys.items()}
+        clients = {name: stack.enter_context(Client(url, key, agent=name, retries=20)) for name, key in keys.items()}
         auditor = clients[AUDITOR]
         board = {name: _board(client) for name, client in clients.items()}
         channels = sorted({channel for lines in board.values() for channel in lines} - {DIRECT})
@@ -98,7 +98,7 @@ def collect(
 def boards_of(url: str, keys: dict[str, str]) -> dict[str, dict[str, Seen]]:
     found = {}
     for name, key in keys.items():
-        with Client(url, key, agent=name) as client:
+        with Client(url, key, agent=name, retries=20) as client:
             found[name] = _board(client)
     return found
 

@@ -136,7 +136,8 @@ RULES = {
                     count(*) FILTER (WHERE created_at > b.read_at AND author_id = b.agent_id) AS own
                 FROM messages m WHERE m.channel_id = b.channel_id AND m.kind <> 'status'
             ) AS counted
-        WHERE c.name <> 'direct-messages' AND b.read_at > 0 AND (b.read_chats, b.own_above) <> (counted.read, counted.own)""",
+        WHERE c.name <> 'direct-messages' AND b.read_at > 0
+            AND (b.read_chats, b.own_above) <> (counted.read, counted.own)""",
     "one key has two effects": """
         SELECT agent, key FROM (
             SELECT author_id AS agent, key FROM messages UNION ALL SELECT author_id, key FROM files

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agentchat._exchange import Request, Response
+from agentchat._exchange import IDEMPOTENCY_HEADER, Request, Response
 from agentchat._transport import StdlibTransport
 from tests.faults.relay_process import Process
 
@@ -90,3 +90,17 @@ class Anywhere:
     def close(self) -> None:
         for way in self._ways.values():
             way.close()
+
+
+class Keyless:
+    """The way of a client that knows no idempotency keys. Nobody can tell it what came of a call that got no answer."""
+
+    def __init__(self, way: Anywhere) -> None:
+        self._way = way
+
+    def send(self, request: Request) -> Response:
+        headers = {name: value for name, value in request.headers.items() if name != IDEMPOTENCY_HEADER}
+        return self._way.send(request._replace(headers=headers))
+
+    def close(self) -> None:
+        self._way.close()

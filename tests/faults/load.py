@@ -36,7 +36,7 @@ class Reached(Protocol):
 
 
 def join(url: str, key: str) -> None:
-    with Client(url, key) as client:
+    with Client(url, key, retries=20) as client:
         for channel in SHARED:
             client.read_messages(channel)
 

@@ -8,24 +8,35 @@ python -m tests.faults.postgres_build BROKEN --store URL --data DIR …    # oth
     dedupe    idempotency keys do not even arrive
     counters  counters are not read again after somebody else's turn
     keys      a key that was good once is good for ever
+    doubt     a commit whose answer was lost, by the bad wire, counts as not done, and its group is done again
+
+    wire      breaks nothing, but one in fifty round trips to Postgres loses the connection, before or after
 """
 
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
+
+import psycopg
 
 from agentchat import cli
 from agentchat_relay import relay
 from agentchat_relay.http.authentication import Agents, Caller
+from agentchat_relay.store.groups import InDoubt
 from agentchat_relay.store.lane import Waiting
 from agentchat_relay.store.postgres import engine, transaction
 from agentchat_relay.store.postgres.connection import Connection, control
 from agentchat_relay.store.postgres.transaction import WriteTransaction
 from tests.faults.relay_build import SLOW, deliver_early, routes_without_keys
+
+STARTED = 20  # round trips
+Control = Callable[[Connection, str], list[tuple[str | None, ...]]]
 
 
 def without_turns(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
@@ -37,6 +48,31 @@ def slowly(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
     if sql.endswith("COMMIT"):
         time.sleep(SLOW)
     return control(connection, sql)
+
+
+def over_a_bad_wire(losses: float) -> Control:
+    """What is lost is the way there, or only the answer. While a relay starts, which it would give up, all is well."""
+    numbers = count()
+
+    def ask(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
+        if next(numbers) < STARTED or random.random() >= losses:
+            return control(connection, sql)
+        if random.random() < 0.5:
+            control(connection, sql)
+        connection.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    return ask
+
+
+def commit_without_doubt(self: WriteTransaction) -> bool:
+    try:
+        return _commit(self)
+    except InDoubt as error:
+        raise psycopg.OperationalError("nothing was committed, it seems") from error
+
+
+_commit = WriteTransaction.commit
 
 
 class EarlyPostgres(engine.Postgres):
@@ -83,6 +119,11 @@ def main(broken: str, arguments: Sequence[str]) -> int:
         case "keys":
             Agents._look_up = remember
             Caller.confirm = lambda self, tx: None
+        case "doubt":
+            transaction.control = over_a_bad_wire(0.2)
+            WriteTransaction.commit = commit_without_doubt
+        case "wire":
+            transaction.control = over_a_bad_wire(0.02)
     return cli.main(["serve", *arguments])
 
 

@@ -32,7 +32,7 @@ from tests import postgres
 from tests.faults import rounds
 from tests.faults.collecting import boards_of, collect, follow
 from tests.faults.database import Database
-from tests.faults.fleet import RELAYS, Anywhere, Fleet
+from tests.faults.fleet import RELAYS, Anywhere, Fleet, Keyless
 from tests.faults.histories import DIRECT, Kept, Pin, Post, Told, violations
 from tests.faults.load import (
     AGENTS,
@@ -50,10 +50,9 @@ from tests.faults.load import (
 )
 from tests.faults.load import NEWCOMER as LATECOMER
 from tests.faults.locksmith import GUEST, Locksmith
-from tests.faults.relay_process import token
 
 AT_A_TIME = 2
-CONTROLS = ("turns", "early", "repeat", "dedupe", "counters", "keys")
+CONTROLS = ("turns", "early", "repeat", "dedupe", "counters", "keys", "doubt")
 # How often what happens.
 STRIKES = {
     "kill": 4, "stop": 2, "pause": 3, "crash": 3, "restart": 2, "end sessions": 2, "end a writer": 2,
@@ -160,9 +159,19 @@ class SharedSender(Sender):
     """Also looks for what it posted, and uploads nothing: the relays have no directory in common."""
 
     choices: Mapping[str, int] = {
-        **{act: often for act, often in Sender.choices.items() if "upload" not in act}, "look": 4,
+        **{act: often for act, often in Sender.choices.items() if "upload" not in act}, "look": 4, "post_keyless": 5,
     }  # fmt: skip
     timeout = 1.2  # a relay that stands still for longer is given up, and its calls repeated elsewhere
+
+    def __init__(
+        self, fleet: Fleet, told: Told, luck: random.Random, number: int, name: str, key: str, way: Anywhere
+    ) -> None:
+        super().__init__(fleet, told, luck, number, name, key, way)
+        self._keyless = Client(fleet.url, key, agent=name, retries=0, timeout=self.timeout, transport=Keyless(way))
+
+    def post_keyless(self) -> None:
+        """Once or not at all, whatever was struck."""
+        self._send(self._new(), self._keyless.send_message)
 
     def look(self) -> None:
         """What was acknowledged by one relay is known to every other."""
@@ -182,11 +191,10 @@ class SharedSender(Sender):
 # What every round begins with
 
 
-def begin(fleet: Fleet) -> tuple[dict[str, str], list[Post]]:
+def begin(url: str, new_key: Callable[[str], str]) -> tuple[dict[str, str], list[Post]]:
     """The agents' keys, and the first message of each list."""
-    relay = fleet.relays[0]
-    keys = {name: token(relay.url, relay.data, name) for name in (*AGENTS, AUDITOR, LATECOMER)}
-    with Client(relay.url, keys[AUDITOR], agent=AUDITOR) as auditor:
+    keys = {name: new_key(name) for name in (*AGENTS, AUDITOR, LATECOMER)}
+    with Client(url, keys[AUDITOR], agent=AUDITOR, retries=20) as auditor:
         posts = [
             answered(Post(AUDITOR, channel, f"the first message of {channel}", 0.0), auditor.send_message)
             for channel in SHARED
@@ -194,7 +202,7 @@ def begin(fleet: Fleet) -> tuple[dict[str, str], list[Post]]:
         first = Post(AUDITOR, DIRECT, f"@{AGENTS[0]} the first of all", 0.0, notifies=(AGENTS[0],))
         posts.append(answered(first, lambda _, text: auditor.send_direct_message(AGENTS[0], text.split(" ", 1)[1])))
     for name in (*AGENTS, LATECOMER):
-        join(relay.url, keys[name])
+        join(url, keys[name])
     return keys, posts
 
 
@@ -215,7 +223,7 @@ def run_round(seed: int, number: int, server: postgres.Server, broken: str | Non
     luck = random.Random(f"{seed}/{number}")
     with tempfile.TemporaryDirectory(prefix="agentchat-round-") as place:
         database = Database(server)
-        fleet = Fleet(database.url, Path(place), broken)
+        fleet = Fleet(database.url, Path(place), broken or luck.choice([None, "wire"]))
         try:
             return _round(fleet, database, luck)
         finally:
@@ -229,7 +237,7 @@ def _round(fleet: Fleet, database: Database, luck: random.Random) -> Round:
     locksmith = Locksmith(fleet, told, random.Random(luck.random()))
     try:
         fleet.start()
-        keys, posts = begin(fleet)
+        keys, posts = begin(fleet.url, locksmith.new_key)
         told.posts.extend(posts)
         _mid_flight(fleet, keys, told, striker, locksmith, luck, over)
         keys[GUEST] = locksmith.key
@@ -268,7 +276,7 @@ def _void(fleet: Fleet, keys: dict[str, str]) -> Iterator[str]:
     """Keys that were given out and not taken back must be good everywhere."""
     for number, relay in enumerate(fleet.relays):
         for name, key in keys.items():
-            with Client(relay.url, key) as client:
+            with Client(relay.url, key, retries=20) as client:
                 try:
                     client.check_board()
                 except errors.Unauthorized:
