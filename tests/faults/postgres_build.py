@@ -66,6 +66,7 @@ def over_a_bad_wire(losses: float) -> Control:
 
 
 def commit_without_doubt(self: WriteTransaction) -> bool:
+    time.sleep(SLOW)  # so that calls come together
     try:
         return _commit(self)
     except InDoubt as error:
