@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from agentchat import Client, errors, types
@@ -63,9 +63,7 @@ def _is_searched(post: Post) -> bool:
     return post.kind == "chat" and post.author != AUDITOR
 
 
-def collect(
-    url: str, keys: dict[str, str], told: Told, luck: random.Random, is_searched: Callable[[Post], bool] = _is_searched
-) -> Kept:
+def collect(url: str, keys: dict[str, str], told: Told, luck: random.Random) -> Kept:
     """Everything, as those see it whom it concerns."""
     with ExitStack() as stack:
         clients = {name: stack.enter_context(Client(url, key, agent=name, retries=20)) for name, key in keys.items()}
@@ -90,7 +88,7 @@ def collect(
             contents=_contents(auditor, [file["path"] for found in files.values() for file in found]),
             found={
                 post.text: [hit["id"] for hit in clients[post.author].search_messages(post.text.split()[-1])["results"]]
-                for post in {post.text: post for post in told.posts if is_searched(post)}.values()
+                for post in {post.text: post for post in told.posts if _is_searched(post)}.values()
             },
         )
 

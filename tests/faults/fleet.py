@@ -32,14 +32,16 @@ class SharingRelay(Process):
 
 
 class Fleet:
-    """Three relays, each with a directory of its own. `up` is set while it makes sense to ask them."""
+    """Three relays, each with a data directory of its own, and the contents of files in one of all. The first made the
+    admin credential. `up` is set while it makes sense to ask them."""
 
     def __init__(self, store: str, place: Path, broken: str | None = None) -> None:
         self.up = threading.Event()
         self.relays: list[SharingRelay] = []
+        options = ["--store", store, "--files", str(place / "files")]
         for number in range(RELAYS):
             data = place / f"relay-{number}"
-            self.relays.append(SharingRelay(data, place / f"relay-{number}.log", broken, ["--store", store]))
+            self.relays.append(SharingRelay(data, place / f"relay-{number}.log", broken, options))
 
     @property
     def url(self) -> str:

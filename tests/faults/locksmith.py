@@ -55,7 +55,7 @@ class Locksmith:
         for _ in self._attempts():
             relay = self._luck.choice(self._fleet.relays)
             try:
-                answer = administer(relay.url, relay.data, path, **body)
+                answer = administer(relay.url, self._fleet.relays[0].data, path, **body)
             except httpx.TransportError:
                 continue
             if answer.status_code == 503:

@@ -156,11 +156,9 @@ class Striker:
 
 
 class SharedSender(Sender):
-    """Also looks for what it posted, and uploads nothing: the relays have no directory in common."""
+    """Also looks for what it posted, and posts without a key."""
 
-    choices: Mapping[str, int] = {
-        **{act: often for act, often in Sender.choices.items() if "upload" not in act}, "look": 4, "post_keyless": 5,
-    }  # fmt: skip
+    choices: Mapping[str, int] = {**Sender.choices, "look": 4, "search": 3, "post_keyless": 5}
     timeout = 1.2  # a relay that stands still for longer is given up, and its calls repeated elsewhere
 
     def __init__(
@@ -180,6 +178,14 @@ class SharedSender(Sender):
             assert id
             with self._reading():
                 self._client.get_message(id)
+
+    def search(self) -> None:
+        if self._posted:
+            post = self._luck.choice(self._posted[-3:])
+            with self._reading():
+                hits = self._client.search_messages(post.text.split()[-1])["results"]
+                if post.id not in [hit["id"] for hit in hits]:
+                    self.told.refused.append(f"{post.text[-30:]}: acknowledged, and a search did not find it")
 
     def _record_pin(self, pin: Pin) -> None:
         """One that nobody answered may still have its effect when later ones have had theirs: leave that message."""
@@ -245,7 +251,7 @@ def _round(fleet: Fleet, database: Database, luck: random.Random) -> Round:
         if not found:
             boards = [boards_of(relay.url, keys) for relay in fleet.relays]  # before anybody reads on
             kept = [
-                collect(relay.url, keys, told, luck, _is_searched)._replace(board=board)
+                collect(relay.url, keys, told, luck)._replace(board=board)
                 for relay, board in zip(fleet.relays, boards, strict=True)
             ]
             found += [*violations(told, kept[0]), *_differences(kept), *database.complaints(kept[0])]
@@ -266,10 +272,6 @@ def _round(fleet: Fleet, database: Database, luck: random.Random) -> Round:
         strikes=striker.done,
         violations=found,
     )
-
-
-def _is_searched(post: Post) -> bool:
-    return False
 
 
 def _void(fleet: Fleet, keys: dict[str, str]) -> Iterator[str]:

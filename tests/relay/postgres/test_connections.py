@@ -1,4 +1,4 @@
-"""Connections to Postgres: what every session insists on, unless the URL says otherwise."""
+"""What every session of a relay insists on, unless the URL says otherwise."""
 
 from __future__ import annotations
 
