@@ -87,6 +87,7 @@ class Sender:
         "post_status": 1, "post_in_new_channel": 1, "mark": 3, "read": 3, "pin": 2, "upload": 2, "repeat_upload": 1,
     }  # fmt: skip
     readable: Sequence[str] = SHARED
+    calls = CALLS
     timeout = 10.0  # seconds for one attempt
 
     def __init__(
@@ -108,7 +109,7 @@ class Sender:
     def run(self, pace: Pace, over: threading.Event) -> None:
         with self._client:
             try:
-                for act in self._luck.choices([*self.choices], [*self.choices.values()], k=CALLS):
+                for act in self._luck.choices([*self.choices], [*self.choices.values()], k=self.calls):
                     self._relay.up.wait(LONGEST_START)
                     if over.is_set():
                         return

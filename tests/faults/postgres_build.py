@@ -50,14 +50,14 @@ def slowly(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
     return control(connection, sql)
 
 
-def over_a_bad_wire(losses: float) -> Control:
+def over_a_bad_wire(losses: float, answers: float = 0.5, only: str = "") -> Control:
     """What is lost is the way there, or only the answer. While a relay starts, which it would give up, all is well."""
     numbers = count()
 
     def ask(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
-        if next(numbers) < STARTED or random.random() >= losses:
+        if next(numbers) < STARTED or not sql.endswith(only) or random.random() >= losses:
             return control(connection, sql)
-        if random.random() < 0.5:
+        if random.random() < answers:
             control(connection, sql)
         connection.close()
         raise psycopg.OperationalError("the connection was lost")
@@ -121,7 +121,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
             Agents._look_up = remember
             Caller.confirm = lambda self, tx: None
         case "doubt":
-            transaction.control = over_a_bad_wire(0.2)
+            transaction.control = over_a_bad_wire(0.4, answers=1, only=";COMMIT")
             WriteTransaction.commit = commit_without_doubt
         case "wire":
             transaction.control = over_a_bad_wire(0.02)

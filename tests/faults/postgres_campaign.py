@@ -37,7 +37,6 @@ from tests.faults.histories import DIRECT, Kept, Pin, Post, Told, violations
 from tests.faults.load import (
     AGENTS,
     AUDITOR,
-    CALLS,
     SENDERS,
     SHARED,
     Pace,
@@ -73,7 +72,7 @@ class Strike(NamedTuple):
 
 
 def planned(luck: random.Random) -> list[Strike]:
-    total = SENDERS * CALLS
+    total = SENDERS * SharedSender.calls
     moments = sorted(luck.sample(range(total // 20, total * 9 // 10), luck.randint(LEAST, MOST)))
     others = {kind: often for kind, often in STRIKES.items() if kind != "pause"}
     return [
