@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import select
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
 
+from agentchat_relay.store.groups import NoDatabase
 from agentchat_relay.store.postgres.connection import connect as connect_to
 from agentchat_relay.store.postgres.connection import control, is_lost
+from agentchat_relay.store.postgres.engine import Postgres
+from agentchat_relay.store.seam import Lane
 from tests import postgres
 
 TIMES = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
@@ -36,3 +41,17 @@ def test_a_lost_connection_is_an_operational_error(command: str) -> None:
         with pytest.raises(psycopg.OperationalError):
             control(connection, command)
         assert is_lost(connection)
+
+
+@pytest.mark.parametrize("lane", [Lane.READ, Lane.WRITE])
+def test_a_call_that_stood_still_may_be_tried_again(lane: Lane) -> None:
+    """Its session was ended meanwhile, and what it says then is a code of the caller's own doing."""
+
+    def stand_still(tx: Any) -> None:
+        select.select([tx._connection.pgconn.socket], [], [])  # until Postgres says that it is over
+        tx.one("space_by_name", name="main")
+
+    with closing(Postgres(postgres.new_schema(idle_in_transaction_session_timeout="100ms"), readers=1)) as store:
+        with pytest.raises(NoDatabase):
+            store.ask(lane, stand_still)
+        assert store.ask(lane, lambda tx: tx.all("space_ids")) == []
