@@ -63,8 +63,10 @@ class Fleet:
         for number, relay in enumerate(self.relays):
             if relay.has_ended():
                 yield f"relay {number} ended by itself: {relay.log()[-300:]}"
-            if "Traceback" in (log := relay.log()):
-                yield f"the log of relay {number}: {log[log.index('Traceback') - 200 :][:1500]}"
+            log = relay.log()
+            for sign in ("Traceback", " ERROR request "):
+                if sign in log:
+                    yield f"the log of relay {number}: {log[log.index(sign) :][:1000]}"
 
     def close(self) -> None:
         for relay in self.relays:
