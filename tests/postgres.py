@@ -84,7 +84,7 @@ class Server:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url, connect_timeout=5):
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((self._folder / "log").read_text("utf-8", "replace")[-2000:])
+                raise RuntimeError(self.log()[-2000:])
             time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -93,6 +93,9 @@ class Server:
             self._process.send_signal(how)
             self._process.wait(60)
             self._process = None
+
+    def log(self) -> str:
+        return (self._folder / "log").read_text("utf-8", "replace")
 
     def close(self) -> None:
         self.stop(signal.SIGQUIT)
@@ -126,16 +129,16 @@ def url() -> str:
     return _server.url
 
 
-def new_schema(server: str | None = None) -> str:
-    """The URL of a new, empty schema."""
+def new_schema(server: str | None = None, **settings: str) -> str:
+    """The URL of a new, empty schema; what else sessions insist on may be set."""
     base, name = server or url(), f"test_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(base, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
-    return in_schema(base, name)
+    return in_schema(base, name, **settings)
 
 
-def in_schema(base: str, name: str) -> str:
-    option = quote(f"-c search_path={name}")
+def in_schema(base: str, name: str, **settings: str) -> str:
+    option = quote(" ".join(f"-c {setting}={value}" for setting, value in {"search_path": name, **settings}.items()))
     return f"{base}{'&' if '?' in base else '?'}options={option}"
 
 

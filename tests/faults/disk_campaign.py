@@ -35,8 +35,9 @@ from tests.faults import damage_rounds, damaged, powercut, rounds, weather
 from tests.faults.damaged import World
 from tests.faults.histories import Told
 from tests.faults.keeping_rounds import Keeping
+from tests.faults.load import calls_of, is_acknowledged
 from tests.faults.managed import ManagedRelay
-from tests.faults.relay_campaign import AT_A_TIME, Beginning, begin, calls_of, is_acknowledged
+from tests.faults.relay_campaign import AT_A_TIME, Beginning, begin
 from tests.faults.spells import CHECKPOINT, CLOCK, FSYNC, FULL
 from tests.faults.storms import Storm
 

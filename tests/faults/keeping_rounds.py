@@ -26,25 +26,13 @@ import httpx
 
 from agentchat import Client
 from tests.faults import damaged
+from tests.faults.collecting import collect, follow
+from tests.faults.collecting import whole as whole_list
 from tests.faults.histories import DIRECT, FOREVER, Pin, Post, Told, Upload, violations
+from tests.faults.load import AGENTS, AUDITOR, CALLS, NEWCOMER, SENDERS, SHARED, Pace, Sender, join
 from tests.faults.managed import ManagedRelay, whole
-from tests.faults.relay_campaign import (
-    AGENTS,
-    AUDITOR,
-    CALLS,
-    NEWCOMER,
-    ROOT,
-    SENDERS,
-    SHARED,
-    Beginning,
-    Pace,
-    Sender,
-    collect,
-    follow,
-    join,
-    token,
-)
-from tests.faults.relay_campaign import whole as whole_list
+from tests.faults.relay_campaign import Beginning
+from tests.faults.relay_process import ROOT, token
 
 KEEPING, PURGED = SHARED
 DAYS = 10

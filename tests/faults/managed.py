@@ -17,7 +17,8 @@ from pathlib import Path
 from agentchat_relay.keeping.doctor import examine
 from agentchat_relay.keeping.progress import Progress
 from agentchat_relay.keeping.visit import Finding
-from tests.faults.relay_campaign import LONGEST_START, PATIENCE, RelayProcess
+from tests.faults.load import PATIENCE
+from tests.faults.relay_process import LONGEST_START, RelayProcess
 from tests.faults.spells import DOWN, LONGEST_ANSWER, Span, Times
 from tests.faults.weather import Weather
 

@@ -93,20 +93,23 @@ def careless(error: str) -> Callable[[str], sqlite3.Connection]:
 
 
 class EarlySqlite(Sqlite):
-    """Delivers the outcome of a post as soon as there is one."""
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        attempt = self._groups._attempt
+        deliver_early(self)
 
-        def early(waiting: Waiting, alone: bool) -> Outcome:
-            _, result, error = outcome = attempt(waiting, alone)
-            if waiting.lane != Lane.APPEND:
-                return outcome
-            self._deliver([outcome])
-            return _nobody, result, error
 
-        self._groups._attempt = early
+def deliver_early(store: Any) -> None:
+    """Let a store deliver the outcome of a post as soon as there is one."""
+    attempt = store._groups._attempt
+
+    def early(waiting: Waiting, alone: bool) -> Outcome:
+        _, result, error = outcome = attempt(waiting, alone)
+        if waiting.lane != Lane.APPEND:
+            return outcome
+        store._deliver([outcome])
+        return _nobody, result, error
+
+    store._groups._attempt = early
 
 
 def _nobody(result: Any, error: BaseException | None) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 from agentchat import AgentChatError, Client, errors
 from agentchat_relay.keeping import snapshot
 from tests.faults import spells
+from tests.faults.collecting import collect, follow
 from tests.faults.histories import DIRECT, Post, Told, Upload, violations
-from tests.faults.machine import Machine
-from tests.faults.managed import ManagedRelay, whole
-from tests.faults.relay_campaign import (
+from tests.faults.load import (
     AGENTS,
     AUDITOR,
     CALLS,
@@ -29,16 +28,16 @@ from tests.faults.relay_campaign import (
     PATIENCE,
     SENDERS,
     SHARED,
-    Beginning,
     Pace,
     Sender,
     answered,
-    collect,
-    follow,
     join,
-    token,
     unknown,
 )
+from tests.faults.machine import Machine
+from tests.faults.managed import ManagedRelay, whole
+from tests.faults.relay_campaign import Beginning
+from tests.faults.relay_process import token
 from tests.faults.spells import CLOCK, Answer, Spell, Witness
 
 PROBER = "mac-prober"  # asks whether the relay is well again

@@ -15,7 +15,7 @@ from agentchat.cli import main
 from agentchat_relay.service import upkeep
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite.engine import Sqlite
-from tests.faults.relay_campaign import RelayProcess, token
+from tests.faults.relay_process import RelayProcess, token
 
 
 @pytest.fixture

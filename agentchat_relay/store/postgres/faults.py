@@ -15,6 +15,8 @@ from ..groups import NoDatabase
 _SILENCE = 60.0  # seconds before the same is told again
 _BUSY = (errors.LockNotAvailable, errors.QueryCanceled, errors.SerializationFailure, errors.DeadlockDetected)
 _DENIED = (errors.InsufficientPrivilege, errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName)
+# Of sessions that Postgres ended because a transaction stood still, or took too long: by these they are our own fault.
+_ENDED = ("25P03", "25P04")
 _log = logging.getLogger("agentchat.relay")
 _told: dict[str, float] = {}
 
@@ -44,7 +46,7 @@ def _translated(error: psycopg.Error) -> AgentChatError | None:
         isinstance(error, psycopg.DataError) and "NUL" in str(error)
     ):
         return BadRequest("A text holds the character NUL, which no name has.")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or error.sqlstate in _ENDED:
         return NoDatabase(retry_after=1)
     return None
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from ..groups import NoDatabase
 from ..statements import statements
 from .connection import SIZES, Connection, Link, control
 
@@ -92,7 +93,7 @@ class Listener:
                 if self._listen(connection):
                     break
             except Exception as error:
-                if not isinstance(error, psycopg.OperationalError):
+                if not isinstance(error, psycopg.OperationalError | NoDatabase):  # which were told of
                     _log.warning("Listening to the other relays failed: %s", type(error).__name__)
                 if self._wait(None):
                     break
