@@ -1,6 +1,7 @@
 """Relays that share a Postgres, against one on SQLite and against each other: every row is a ratio in one run.
 
-    python bench/postgres.py [--tiny] [--json] [--rounds N] [--only sends|reads|marks|writer|notify|slow …]
+    python bench/postgres.py [--tiny] [--json] [--rounds N] [--connections N]
+        [--only sends|reads|marks|writer|notify|slow …]
 
     sends    keyed sends from 48 connections on SQLite, and on Postgres with one, two and three relays
     reads    the same with 80 % boards, pages of 50 and mentions
@@ -124,11 +125,14 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="prove that it runs; the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--rounds", type=int, help="how often each cell has its turn")
+    parser.add_argument("--connections", type=int, help="in all, shared by the relays")
     parser.add_argument("--only", nargs="+", choices=[*LOADS, *ALONE], default=[*LOADS, *ALONE], help="these parts")
     options = parser.parse_args()
     extent = TINY if options.tiny else Extent()
     if options.rounds:
         extent = extent._replace(rounds=options.rounds)
+    if options.connections:
+        extent = extent._replace(connections=options.connections)
     parts = [part for part in LOADS if part in options.only]
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="agentchat-bench-") as folder:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from ..buffered import LARGEST_MEMO, Buffered, Pending
+from ..buffered import LARGEST_MEMO, Buffered, Counters, Pending
 from ..cache import Encoded, Shared
 from ..groups import InDoubt, NoDatabase
 from ..lane import Waiting
@@ -28,10 +28,11 @@ from .faults import as_ours
 
 Search = Callable[[Query, list[str], int], Hits]
 _MOST_TOLD = 7000  # bytes of a notification, of which Postgres takes 8000
-_HOT = 500  # channels whose counters are read together after somebody else's turn
+_HOT = 256  # channels whose counters are read together after somebody else's turn
 _CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _SNAPSHOT = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT epoch, {_CLOCK} FROM epochs"  # noqa: S608
 _encode = msgspec.json.encode
+_decode = msgspec.json.decode
 
 
 def database_time(told: str | None) -> int:
@@ -107,6 +108,8 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._was_last = False  # whether the last turn was ours
         self._began = self._known = 0
         self._repeats: dict[tuple[str, int], Any] = {}
+        self._lately: dict[int, None] = {}  # channels that were written to, the last ones last
+        self._prepare()
 
     # What service functions use
 
@@ -142,16 +145,18 @@ class WriteTransaction(ReadTransaction, Buffered):
         if connection is not self._connection:
             self._connection, self._execute = connection, connection.cursor().execute
             self._was_last = False
-        take = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._turn})"
-        look = f"SELECT last_value, epoch, {_CLOCK} FROM turn_writer, epochs"  # noqa: S608
-        writer, epoch, now = control(connection, f"{take}; {look}")[0]
+            self._prepare()
+        channels, spaces = ",".join(map(str, self._lately)), ",".join(map(str, self._positions))
+        last = self._me if self._was_last else -1
+        look = f"EXECUTE take_turn; EXECUTE look_around({last}, '{{{spaces}}}', '{{{channels}}}')"
+        epoch, now, standing = control(connection, f"BEGIN ISOLATION LEVEL READ COMMITTED; {look}")[0]
         self.now = database_time(now)
         self.forgot = False
         self._began = self.steps
         self._repeats.clear()
-        self._was_last = self._was_last and int(writer or 0) == self._me
-        if not self._was_last:
-            self._count_anew()
+        self._was_last = standing is None
+        if standing is not None:
+            self._count_anew(*_decode(standing))
         if int(epoch or 0) != self.epoch:
             self.epoch = int(epoch or 0)
             self._shared.moved(self.epoch)
@@ -160,12 +165,23 @@ class WriteTransaction(ReadTransaction, Buffered):
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
 
-    def _count_anew(self) -> None:
+    def _prepare(self) -> None:
+        """What is run in every turn is planned once."""
+        look = self._statements["look_around"].sql
+        control(
+            self._connection,
+            f"PREPARE take_turn AS SELECT pg_advisory_xact_lock({self._turn});"
+            f"PREPARE look_around (BIGINT, BIGINT[], BIGINT[]) AS {look};"
+            f"PREPARE tell (TEXT) AS SELECT pg_notify('{self._channel}', $1);"
+            f"PREPARE had_turn AS SELECT setval('turn_writer', {self._me})",
+        )
+
+    def _count_anew(self, newest: int, spaces: Sequence[tuple[int, int]], channels: Sequence[Sequence[Any]]) -> None:
         """Somebody else had a turn. Channels of late are likely to be written to again."""
-        ids = [*self._channels][-_HOT:]
         self._drop_counters()
-        for row in self.all("counters_of", ids=ids) if ids else []:
-            self._channels[row["id"]] = self._counters(row)
+        self._next_message = newest + 1
+        self._positions.update(dict(spaces))
+        self._channels.update({id: Counters(*counters) for id, *counters in channels})
 
     def expect(self, group: Iterable[Waiting]) -> None:
         """Look at once for whatever was done before under the keys of a group."""
@@ -186,11 +202,11 @@ class WriteTransaction(ReadTransaction, Buffered):
             return False
         last: list[str] = []
         if not self._was_last:
-            last.append(f"SELECT setval('turn_writer', {self._me})")
+            last.append("EXECUTE had_turn")
         if self.forgot:
             last.append(f"UPDATE epochs SET epoch = {self.epoch + 1}")  # noqa: S608 - a number
         try:
-            control(connection, ";".join([*last, f"SELECT pg_notify('{self._channel}', '{self._told()}')", "COMMIT"]))
+            control(connection, ";".join([*last, f"EXECUTE tell('{self._told()}')", "COMMIT"]))
         except psycopg.OperationalError as error:
             if is_lost(connection):
                 raise InDoubt(retry_after=1) from error
@@ -228,6 +244,11 @@ class WriteTransaction(ReadTransaction, Buffered):
 
     def _write_down(self, pending: Pending) -> None:
         """One statement for everything that was appended."""
+        for *_, id in pending.get("move_channel", ()):
+            self._lately.pop(id, None)
+            self._lately[id] = None
+        while len(self._lately) > _HOT:
+            del self._lately[next(iter(self._lately))]
         append = self._statements["append"]
         texts = {}
         for kind in append.names:
