@@ -78,7 +78,15 @@ def connect(url: str, more: str = "") -> Connection:
 
 def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
     """Run commands in one round trip; the rows of the last one, as texts."""
-    result = connection.pgconn.exec_(sql.encode())
+    return _rows(connection, connection.pgconn.exec_(sql.encode()))
+
+
+def run_prepared(connection: Connection, name: str, *values: bytes) -> list[tuple[str | None, ...]]:
+    """Run a statement that the session knows, past psycopg's cursors; its rows, as texts."""
+    return _rows(connection, connection.pgconn.exec_prepared(name.encode(), values))
+
+
+def _rows(connection: Connection, result: pq.abc.PGresult) -> list[tuple[str | None, ...]]:
     if result.status not in _GOOD:
         error = psycopg.errors.error_from_result(result)
         if is_lost(connection) and not isinstance(error, psycopg.OperationalError):  # libpq's own words have no code

@@ -23,7 +23,7 @@ from ..lane import Waiting
 from ..query import Query
 from ..seam import Hits, NeedsWrite, Outcome, Sizes
 from ..statements import statements
-from .connection import SIZES, Connection, Link, control, is_lost
+from .connection import SIZES, Connection, Link, control, is_lost, run_prepared
 from .faults import as_ours
 
 Search = Callable[[Query, list[str], int], Hits]
@@ -167,11 +167,13 @@ class WriteTransaction(ReadTransaction, Buffered):
 
     def _prepare(self) -> None:
         """What is run in every turn is planned once."""
-        look = self._statements["look_around"].sql
+        look, repeats, append = (self._statements[name] for name in ("look_around", "repeats", "append"))
         control(
             self._connection,
             f"PREPARE take_turn AS SELECT pg_advisory_xact_lock({self._turn});"
-            f"PREPARE look_around (BIGINT, BIGINT[], BIGINT[]) AS {look};"
+            f"PREPARE look_around (BIGINT, BIGINT[], BIGINT[]) AS {look.sql};"
+            f"PREPARE repeats (TEXT) AS {repeats.sql};"
+            f"PREPARE append ({', '.join(['TEXT'] * len(append.names))}) AS {append.sql};"
             f"PREPARE tell (TEXT) AS SELECT pg_notify('{self._channel}', $1);"
             f"PREPARE had_turn AS SELECT setval('turn_writer', {self._me})",
         )
@@ -189,9 +191,10 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._repeats = dict.fromkeys(keys)
         if not keys:
             return
-        asked = _encode([{"key": key, "agent_id": agent_id} for key, agent_id in keys]).decode()
-        for row in self.all("repeats", keys=asked):
-            self._repeats[row["key"], row["agent_id"]] = row
+        asked = _encode([{"key": key, "agent_id": agent_id} for key, agent_id in keys])
+        for key, agent_id, id, digest, answer in run_prepared(self._connection, "repeats", asked):
+            row = {"id": int(id or 0), "digest": bytes.fromhex((digest or "")[2:]), "answer": answer}
+            self._repeats[key or "", int(agent_id or 0)] = row
 
     def commit(self) -> bool:
         """Returns whether something was to be forgotten."""
@@ -250,12 +253,12 @@ class WriteTransaction(ReadTransaction, Buffered):
         while len(self._lately) > _HOT:
             del self._lately[next(iter(self._lately))]
         append = self._statements["append"]
-        texts = {}
+        lists = []
         for kind in append.names:
             names = self._statements[kind].names
             rows = pending.get(kind, ())
-            texts[kind] = _encode([dict(zip(names, row, strict=True)) for row in rows]).decode() if rows else "[]"
-        self._execute(append.sql, append.bind(texts))
+            lists.append(_encode([dict(zip(names, row, strict=True)) for row in rows]) if rows else b"[]")
+        run_prepared(self._connection, "append", *lists)
         for kind in pending.keys() - set(append.names):
             for row in pending[kind]:
                 self._execute(self._statements[kind].sql, row)
