@@ -16,7 +16,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict, cast
 
@@ -144,7 +144,7 @@ def marks(people: People) -> Iterator[Template]:
         yield _posted("/api/v2/channels/read", chance.choice(keys), {"channel": chance.choice(people["channels"])})
 
 
-def _posted(target: str, key: str, arguments: dict[str, object]) -> Template:
+def _posted(target: str, key: str, arguments: Mapping[str, object]) -> Template:
     body = json.dumps(arguments, separators=(",", ":")).encode()
     before = _head("POST", target, key)
     before += b"content-type: application/json\r\ncontent-length: %d\r\nidempotency-key: " % len(body)

@@ -167,7 +167,7 @@ def _share(rounds: list[dict[str, Any]], part: str) -> str:
     """The relay's part and the backend's."""
 
     def of(clock: str) -> float:
-        return statistics.median(found["parts"][part][clock] / _metered(found) for found in rounds)
+        return float(statistics.median(found["parts"][part][clock] / _metered(found) for found in rounds))
 
     return f"{100 * of('client'):.0f} + {100 * of('backend'):.0f}"
 
