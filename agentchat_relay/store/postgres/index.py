@@ -83,6 +83,7 @@ class Index:
     def __init__(self, link: Link) -> None:
         self.lag = 0  # messages not indexed yet, for whoever asks
         self._link = link
+        self.has_more = False  # than a chunk, and it is ours to add
         self._done: int | None = None  # how far it was when we looked last
 
     # Growing
@@ -99,15 +100,17 @@ class Index:
             return self._step(self._link.get(), wait)
 
     def _step(self, connection: Connection, wait: bool) -> int:
-        before = self._done
+        before, self.has_more = self._done, False
         if self._look(connection) and (wait or before in (None, self._done)):
             try:
                 _add_chunk(connection, wait, _insert)
             except _UNFIT:
                 _add_chunk(connection, wait, _insert_singly)
             except errors.LockNotAvailable:
-                pass
-            self._look(connection)
+                self._look(connection)
+            else:
+                was = self._done
+                self.has_more = self._look(connection) >= _CHUNK and self._done != was
         return self.lag
 
     def _look(self, connection: Connection) -> int:
