@@ -115,7 +115,7 @@ def listen(url: str, channel: str, count: int) -> None:
 
     def told(news: News) -> None:
         at = time.perf_counter()
-        if not news.bytes:  # which only looking brings
+        if news.extent is None:  # which only looking brings
             found.extend((position, at) for position in news.positions.values())
 
     listeners = [Listener(Link(lambda: connect(url)), channel, told) for _ in range(count)]

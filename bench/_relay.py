@@ -62,11 +62,9 @@ class OnTheLoop:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.ask, self.close, self.is_shared = store.ask, store.close, store.is_shared
 
-    @property
-    def epoch(self) -> int:
-        return self._store.epoch
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
         if lane == Lane.APPEND:

@@ -109,7 +109,7 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._began = self._known = 0
         self._repeats: dict[tuple[str, int], Any] = {}
         self._lately: dict[int, None] = {}  # channels that were written to, the last ones last
-        self._prepare()
+        self._prepare(self._connection)
 
     # What service functions use
 
@@ -143,9 +143,9 @@ class WriteTransaction(ReadTransaction, Buffered):
     def _take_turn(self) -> None:
         connection = self._link.get()
         if connection is not self._connection:
+            self._prepare(connection)
             self._connection, self._execute = connection, connection.cursor().execute
             self._was_last = False
-            self._prepare()
         channels, spaces = ",".join(map(str, self._lately)), ",".join(map(str, self._positions))
         last = self._me if self._was_last else -1
         look = f"EXECUTE take_turn; EXECUTE look_around({last}, '{{{spaces}}}', '{{{channels}}}')"
@@ -165,12 +165,12 @@ class WriteTransaction(ReadTransaction, Buffered):
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
 
-    def _prepare(self) -> None:
-        """What is run in every turn is planned once."""
+    def _prepare(self, connection: Connection) -> None:
+        """What is run in every turn is planned once for a connection. It may have got stuck halfway before."""
         look, repeats, append = (self._statements[name] for name in ("look_around", "repeats", "append"))
         control(
-            self._connection,
-            f"PREPARE take_turn AS SELECT pg_advisory_xact_lock({self._turn});"
+            connection,
+            f"DEALLOCATE ALL; PREPARE take_turn AS SELECT pg_advisory_xact_lock({self._turn});"
             f"PREPARE look_around (BIGINT, BIGINT[], BIGINT[]) AS {look.sql};"
             f"PREPARE repeats (TEXT) AS {repeats.sql};"
             f"PREPARE append ({', '.join(['TEXT'] * len(append.names))}) AS {append.sql};"
