@@ -74,7 +74,7 @@ class OnTheLoop:
 
 
 def constant_routes(parts: Parts) -> dict[tuple[str, str], Handler]:
-    parts.store = OnTheLoop(parts.store)  # type: ignore[assignment]
+    parts.store = OnTheLoop(parts.store)
     return routes(parts, {**SERVICES, "send_message": SERVICES["send_message"]._replace(service=constant)})
 
 
