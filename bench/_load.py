@@ -16,9 +16,9 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypedDict, cast
+from typing import Literal, NamedTuple, TypedDict, cast
 
 import uvloop
 
@@ -40,11 +40,11 @@ class People(TypedDict):
 
 
 class Job(TypedDict):
-    port: int
-    server: int  # process id
+    ports: list[int]  # of one or more servers, which get connections in turns
+    servers: list[int]  # process ids
     cores: list[int]
     connections: int
-    mixed: bool
+    load: Literal["sends", "mixed", "marks"]
     warm_up: float
     seconds: float
 
@@ -52,8 +52,9 @@ class Job(TypedDict):
 class Figures(TypedDict):
     """Rates per second, latencies in ms, CPU in us per request, shares in cores."""
 
+    answered: int  # all there were, also while it warmed up
     rate: float
-    p50: float  # of sends
+    p50: float  # of sends, and of marks
     p99: float
     reads_p50: float
     reads_p99: float
@@ -72,10 +73,15 @@ class Usage(NamedTuple):
     all: float
 
 
-def usage(server: int) -> Usage:
-    with open(f"/proc/{server}/stat") as file:
+def usage(*servers: int) -> Usage:
+    return Usage(time.perf_counter(), sum(map(spent, servers)), time.process_time(), machine())
+
+
+def spent(process: int) -> float:
+    """CPU seconds."""
+    with open(f"/proc/{process}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
-    return Usage(time.perf_counter(), (int(fields[11]) + int(fields[12])) / HZ, time.process_time(), machine())
+    return (int(fields[11]) + int(fields[12])) / HZ
 
 
 def machine() -> float:
@@ -117,10 +123,7 @@ def sends(people: People) -> Iterator[Template]:
     names = list(people["keys"])
     for text in itertools.cycle(texts(names)):
         arguments = {"channel": chance.choice(people["channels"]), "content": text, "metadata": {"project": "bench"}}
-        body = json.dumps(arguments, separators=(",", ":")).encode()
-        before = _head("POST", "/api/v2/messages", people["keys"][chance.choice(names)])
-        before += b"content-type: application/json\r\ncontent-length: %d\r\nidempotency-key: " % len(body)
-        yield Template(True, before, b"\r\n\r\n" + body)
+        yield _posted("/api/v2/messages", people["keys"][chance.choice(names)], arguments)
 
 
 def reads(people: People) -> Iterator[Template]:
@@ -131,6 +134,21 @@ def reads(people: People) -> Iterator[Template]:
         page = f"/api/v2/messages?channel={chance.choice(people['channels'])}&limit=50"
         for target in ("/api/v2/board", page, "/api/v2/mentions"):
             yield Template(False, _head("GET", target, chance.choice(keys)) + b"\r\n")
+
+
+def marks(people: People) -> Iterator[Template]:
+    """Channels marked as read: writes that stand alone."""
+    chance = random.Random(5)
+    keys = list(people["keys"].values())
+    while True:
+        yield _posted("/api/v2/channels/read", chance.choice(keys), {"channel": chance.choice(people["channels"])})
+
+
+def _posted(target: str, key: str, arguments: Mapping[str, object]) -> Template:
+    body = json.dumps(arguments, separators=(",", ":")).encode()
+    before = _head("POST", target, key)
+    before += b"content-type: application/json\r\ncontent-length: %d\r\nidempotency-key: " % len(body)
+    return Template(True, before, b"\r\n\r\n" + body)
 
 
 def _head(verb: str, target: str, key: str) -> bytes:
@@ -156,6 +174,7 @@ class Run:
         self.templates = templates
         self.over = False
         self.failure: str | None = None
+        self.answered = 0
         self.times: dict[bool, list[float]] = {True: [], False: []}
 
     def fail(self, reason: str) -> None:
@@ -193,6 +212,7 @@ class Connection(asyncio.Protocol):
             start = data.index(b"\r\ncontent-length: ", 0, end + 2) + 18
             self._missing = end + 4 + int(data[start : data.index(b"\r\n", start)]) - len(data)
         if not self._missing:
+            self._run.answered += 1
             self._run.times[self._is_send].append(time.perf_counter() - self._sent)
             self._send()
 
@@ -210,17 +230,17 @@ async def measured(job: Job, templates: Iterator[Template]) -> Figures:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: run.fail(str(context.get("exception"))))
     made = [
-        await loop.create_connection(lambda: Connection(run), "127.0.0.1", job["port"])
-        for _ in range(job["connections"])
+        await loop.create_connection(lambda: Connection(run), "127.0.0.1", port)
+        for port in itertools.islice(itertools.cycle(job["ports"]), job["connections"])
     ]
     await asyncio.sleep(job["warm_up"])
     run.times = {True: [], False: []}
-    before = usage(job["server"])
+    before = usage(*job["servers"])
     after = before
     # A crowded machine may need longer for the two answers without which there is no figure.
     while not run.failure and (len(run.times[True]) < 2 or after.server == before.server):
         await asyncio.sleep(job["seconds"])
-        after = usage(job["server"])
+        after = usage(*job["servers"])
         if after.clock - before.clock > LONGEST_WAIT:
             run.fail("the server hardly answers")
     times, run.over = run.times, True
@@ -230,14 +250,15 @@ async def measured(job: Job, templates: Iterator[Template]) -> Figures:
         run.fail(f"{len(unanswered)} connections got no answer")
     if run.failure:
         raise RuntimeError(run.failure)
-    return _figures(times[True], times[False], before, after)
+    return _figures(times[True], times[False], run.answered, before, after)
 
 
-def _figures(sends: list[float], reads: list[float], before: Usage, after: Usage) -> Figures:
+def _figures(sends: list[float], reads: list[float], answered: int, before: Usage, after: Usage) -> Figures:
     spent = Usage(*(late - early for early, late in zip(before, after, strict=True)))
     requests = len(sends) + len(reads)
     (p50, p99), (reads_p50, reads_p99) = _percentiles(sends), _percentiles(reads)
     return {
+        "answered": answered,
         "rate": requests / spent.clock,
         "p50": p50,
         "p99": p99,
@@ -261,15 +282,17 @@ def _percentiles(times: list[float]) -> tuple[float, float]:
 def main() -> None:
     people: People = json.loads(Path(sys.argv[1]).read_text())
     # Built before anything is measured; only the keys of sends are made on the way.
-    sending = itertools.cycle(list(itertools.islice(sends(people), 3 * TEXTS)))
-    mixing = itertools.cycle(list(itertools.islice(mixed(people), 3 * TEXTS)))
+    loads = {
+        name: itertools.cycle(list(itertools.islice(templates(people), 3 * TEXTS)))
+        for name, templates in {"sends": sends, "mixed": mixed, "marks": marks}.items()
+    }
     gc.freeze()
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for line in sys.stdin:
             job: Job = json.loads(line)
             os.sched_setaffinity(0, job["cores"])
-            print(json.dumps(runner.run(measured(job, mixing if job["mixed"] else sending))), flush=True)
+            print(json.dumps(runner.run(measured(job, loads[job["load"]]))), flush=True)
 
 
 if __name__ == "__main__":

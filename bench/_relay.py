@@ -1,4 +1,5 @@
-"""A server for `relay.py`, in a process of its own: `python bench/_relay.py VARIANT DIRECTORY`. Prints its port.
+"""A server for `relay.py`, in a process of its own: `python bench/_relay.py VARIANT DIRECTORY [--store URL]`.
+Prints its port.
 
     raw      uvicorn and nothing else: reads and parses the same body, answers the same bytes
     no-op    our relay, but what a send does is answered with a constant, right on the loop
@@ -61,21 +62,19 @@ class OnTheLoop:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.ask, self.close = store.ask, store.close
 
-    @property
-    def epoch(self) -> int:
-        return self._store.epoch
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
         if lane == Lane.APPEND:
-            done(call(None), None)
+            done(call(self), None)  # of a transaction it is asked the epoch only
         else:
             self._store.submit(lane, call, done)
 
 
 def constant_routes(parts: Parts) -> dict[tuple[str, str], Handler]:
-    parts.store = OnTheLoop(parts.store)  # type: ignore[assignment]
+    parts.store = OnTheLoop(parts.store)
     return routes(parts, {**SERVICES, "send_message": SERVICES["send_message"]._replace(service=constant)})
 
 
@@ -127,20 +126,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-async def served(variant: str, path: str, listener: socket.socket, ready: Callable[..., None]) -> None:
+async def served(variant: str, path: str, store: str, listener: socket.socket, ready: Callable[..., None]) -> None:
     if variant == "raw":
         config = uvicorn.Config(raw, http="httptools", lifespan="off", access_log=False, log_config=None)
         await _Raw(config, ready).serve(sockets=[listener])
         return
     directory = Directory(path)
     directory.hold("a bench")
-    await serve(directory, UNLIMITED, listener, ready, **VARIANTS[variant])
+    await serve(directory, UNLIMITED._replace(store=store), listener, ready, **VARIANTS[variant])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=["raw", *VARIANTS])
     parser.add_argument("directory")
+    parser.add_argument("--store", default="", help="URL of a Postgres; else SQLite in the directory")
     options = parser.parse_args()
     listener = listen("127.0.0.1", 0)
 
@@ -149,7 +149,7 @@ def main() -> None:
 
     settle()
     with new_runner() as runner:
-        runner.run(served(options.variant, options.directory, listener, ready))
+        runner.run(served(options.variant, options.directory, options.store, listener, ready))
 
 
 if __name__ == "__main__":

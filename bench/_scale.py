@@ -26,7 +26,6 @@ import msgspec
 
 import _load
 from agentchat._exchange import new_idempotency_key
-from agentchat.errors import Unavailable
 from agentchat_relay.blobs.directory import DirectoryBlobs
 from agentchat_relay.blobs.seam import Blobs
 from agentchat_relay.directory import Directory
@@ -34,6 +33,7 @@ from agentchat_relay.service import administration, agents, channels, files, men
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite.engine import Sqlite
+from relay import indexed
 
 GROUP, GROUPS_AHEAD = 64, 4
 BLOCKS = 100  # of messages; people read after each
@@ -253,12 +253,3 @@ def _upload(made: Made, blobs: Blobs, number: int) -> None:
         lambda tx: files.upload_file(tx, call, channel=made.names[number], filename=f"{number}.txt", content=content),
     )
     writer.hold.release()
-
-
-def indexed(store: Sqlite) -> None:
-    """Wait until the index has everything."""
-    while True:
-        try:
-            return store.ask(Lane.SEARCH, lambda tx: None)
-        except Unavailable as late:
-            time.sleep(late.retry_after or 1)

@@ -31,11 +31,12 @@ from typing import Any, NamedTuple
 import _load
 import _measure as measure
 from agentchat._exchange import new_idempotency_key
+from agentchat.errors import Unavailable
 from agentchat_relay.directory import Directory
 from agentchat_relay.http.reply import enveloped
 from agentchat_relay.service import administration, agents, channels, messages, pages, upkeep
 from agentchat_relay.service.call import Agent, Call
-from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.seam import Lane, Store
 from agentchat_relay.store.sqlite.engine import Sqlite
 
 
@@ -152,18 +153,32 @@ def seed(path: str, sizes: Sizes) -> _load.People:
     directory.hold("a bench")
     store = Sqlite(path)
     try:
-        store.ask(Lane.WRITE, upkeep.seed)
-        names = [f"bench-{number}" for number in range(AGENTS)]
-        keys = {name: str(store.ask(Lane.WRITE, token(name))["key"]) for name in names}
-        people: _load.People = {"keys": keys, "channels": [f"project-{number}" for number in range(CHANNELS)]}
-        store.ask(Lane.WRITE, lambda tx: make_channels(tx, agent_of(tx, keys[names[0]])))
-        lanes = Lanes(store, people)
-        lanes.cpu(Lane.APPEND, lanes.send, groups=sizes.seeded // GROUP)
-        store.ask(Lane.SEARCH, lambda tx: None)
+        return filled(store, sizes.seeded)
     finally:
         store.close()
         directory.release()
+
+
+def filled(store: Store, seeded: int) -> _load.People:
+    store.ask(Lane.WRITE, upkeep.seed)
+    names = [f"bench-{number}" for number in range(AGENTS)]
+    keys = {name: str(store.ask(Lane.WRITE, token(name))["key"]) for name in names}
+    people: _load.People = {"keys": keys, "channels": [f"project-{number}" for number in range(CHANNELS)]}
+    store.ask(Lane.WRITE, lambda tx: make_channels(tx, agent_of(tx, keys[names[0]])))
+    lanes = Lanes(store, people)
+    if seeded >= GROUP:
+        lanes.cpu(Lane.APPEND, lanes.send, groups=seeded // GROUP)
+    indexed(store)
     return people
+
+
+def indexed(store: Store) -> None:
+    """Wait until the index has everything."""
+    while True:
+        try:
+            return store.ask(Lane.SEARCH, lambda tx: None)
+        except Unavailable as late:
+            time.sleep(late.retry_after or 1)
 
 
 def token(name: str) -> Callable[[Any], Any]:
@@ -186,11 +201,22 @@ def make_channels(tx: Any, reader: Agent) -> None:
 # CPU of the store's lanes, without HTTP
 
 
+class Asked:
+    """A call whose key is known beforehand, as that of a request."""
+
+    def __init__(self, call: Call, run: Callable[[Any], Any]) -> None:
+        self.key = None if call.key is None else (call.key, call.agent.id)
+        self._run = run
+
+    def __call__(self, tx: Any) -> Any:
+        return self._run(tx)
+
+
 class Lanes:
     """Calls in groups of a certain size, and what they cost the lane's thread."""
 
-    def __init__(self, store: Sqlite, people: _load.People) -> None:
-        self._store = store
+    def __init__(self, store: Store, people: _load.People, *, keyed: bool = True) -> None:
+        self._store, self._keyed = store, keyed
         self._agents: list[Agent] = store.ask(
             Lane.READ, lambda tx: [agent_of(tx, key) for key in people["keys"].values()]
         )
@@ -202,10 +228,11 @@ class Lanes:
         self._count += 1
         count = self._count
         agent = self._agents[count * 7 % AGENTS]
-        call = Call(agent, new_idempotency_key(), os.urandom(16))
+        call = Call(agent, new_idempotency_key(), os.urandom(16)) if self._keyed else Call(agent)
         channel, content = self._channels[count * 11 % CHANNELS], self._texts[count % len(self._texts)]
-        return lambda tx: messages.send_message(
-            tx, call, channel=channel, content=content, metadata={"project": "bench"}
+        return Asked(
+            call,
+            lambda tx: messages.send_message(tx, call, channel=channel, content=content, metadata={"project": "bench"}),
         )
 
     def page(self) -> Callable[[Any], Any]:
@@ -286,8 +313,8 @@ class Control:
 
 
 class Server:
-    def __init__(self, variant: str, path: str) -> None:
-        command = [sys.executable, str(HERE / "_relay.py"), variant, path]
+    def __init__(self, variant: str, path: str, store: str = "") -> None:
+        command = [sys.executable, str(HERE / "_relay.py"), variant, path, "--store", store]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -363,11 +390,11 @@ class Bench:
         server.pin(FIRST if HTTP[cell].pinned else CORES)
         return self._generator.run(
             {
-                "port": server.port,
-                "server": server.process.pid,
+                "ports": [server.port],
+                "servers": [server.process.pid],
                 "cores": SECOND if HTTP[cell].pinned else CORES,
                 "connections": HTTP[cell].connections,
-                "mixed": HTTP[cell].mixed,
+                "load": "mixed" if HTTP[cell].mixed else "sends",
                 "warm_up": sizes.warm_up,
                 "seconds": sizes.seconds,
             }

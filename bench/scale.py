@@ -339,11 +339,11 @@ def sends(directories: Directories, extent: Extent) -> dict[str, Any]:
 def _sends(made: _scale.Made, turn: int, extent: Extent) -> dict[str, float]:
     calls = made.author(turn).calls()
     _scale.send(made.store, calls, 5 * relay.GROUP)  # a new process knows nobody yet
-    _scale.indexed(made.store)
+    relay.indexed(made.store)
     indexing = made.store.ask(Lane.SEARCH, lambda tx: time.thread_time())
     count = extent.groups * relay.GROUP
     samples = timed(made.store, Lane.APPEND, list(itertools.islice(calls, count)), relay.GROUP)
-    _scale.indexed(made.store)
+    relay.indexed(made.store)
     indexing = made.store.ask(Lane.SEARCH, lambda tx: time.thread_time()) - indexing
     return {
         "writer": mean(samples),
@@ -389,11 +389,11 @@ def _served(path: str, generator: relay.Generator, extent: Extent) -> dict[str, 
         server.pin(relay.FIRST)
         figures |= generator.run(
             {
-                "port": server.port,
-                "server": server.process.pid,
+                "ports": [server.port],
+                "servers": [server.process.pid],
                 "cores": relay.SECOND,
                 "connections": 64,
-                "mixed": False,
+                "load": "sends",
                 "warm_up": extent.warm_up,
                 "seconds": extent.seconds,
             }
@@ -458,11 +458,11 @@ def _million(server: relay.Server, people: str, extent: Extent) -> Iterator[tupl
                 seconds = min(5.0, extent.seconds * 4)
                 figures = generator.run(
                     {
-                        "port": server.port,
-                        "server": server.process.pid,
+                        "ports": [server.port],
+                        "servers": [server.process.pid],
                         "cores": relay.CORES,
                         "connections": 64,
-                        "mixed": False,
+                        "load": "sends",
                         "warm_up": 0.0,
                         "seconds": seconds,
                     }

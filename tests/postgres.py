@@ -59,6 +59,12 @@ class Server:
         self.start()
 
     @property
+    def pid(self) -> int:
+        """Of the process that all others of it are children of."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return self.url_of("postgres")
 

@@ -19,7 +19,7 @@ LARGEST_MEMO = 50_000
 Pending = Mapping[str, Sequence[tuple[Any, ...]]]
 
 
-class _Counters:
+class Counters:
     """Where a channel stands, with what this group added."""
 
     __slots__ = ("at", "chats", "latest", "number")
@@ -42,7 +42,7 @@ class Buffered:
         self.forgot = False
         self._pending: dict[str, list[tuple[Any, ...]]] = {}
         self._tokens: set[object] = set()
-        self._channels: dict[int, _Counters] = {}
+        self._channels: dict[int, Counters] = {}
         self._moved: set[int] = set()  # channels whose counters are ahead of their rows
         self._positions: dict[int, int] = {}
         self._grown: set[int] = set()  # the same for spaces
@@ -175,13 +175,13 @@ class Buffered:
             raise
         self._control("RELEASE call")
 
-    def _load(self, channel_id: int) -> _Counters:
+    def _load(self, channel_id: int) -> Counters:
         found = self._channels[channel_id] = self._counters(self.the("channel_counters", id=channel_id))
         return found
 
     @staticmethod
-    def _counters(row: Any) -> _Counters:
-        return _Counters(row["number"], row["chats"], row["last_at"], row["latest_id"])
+    def _counters(row: Any) -> Counters:
+        return Counters(row["number"], row["chats"], row["last_at"], row["latest_id"])
 
     def _settled(self) -> None:
         self._pending.clear()

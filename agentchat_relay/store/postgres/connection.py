@@ -45,8 +45,9 @@ _SESSION = (
     "-c idle_in_transaction_session_timeout=10s -c statement_timeout=30s -c lock_timeout=20s "
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
-# The writer finds rows by their keys only, whatever the statistics of a young table say.
-WRITER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+# The writer finds rows by their keys only, whatever the statistics of a young table say. Up to Postgres 17 what is off
+# counts as so dear that a statement which cannot do without it would be compiled each time.
+WRITER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 # Bytes of all tables with their indexes, and of the full-text index.
 SIZES = """
 SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname <> 'fulltext'), 0),
@@ -78,7 +79,15 @@ def connect(url: str, more: str = "") -> Connection:
 
 def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
     """Run commands in one round trip; the rows of the last one, as texts."""
-    result = connection.pgconn.exec_(sql.encode())
+    return _rows(connection, connection.pgconn.exec_(sql.encode()))
+
+
+def run_prepared(connection: Connection, name: str, *values: bytes) -> list[tuple[str | None, ...]]:
+    """Run a statement that the session knows, past psycopg's cursors; its rows, as texts."""
+    return _rows(connection, connection.pgconn.exec_prepared(name.encode(), values))
+
+
+def _rows(connection: Connection, result: pq.abc.PGresult) -> list[tuple[str | None, ...]]:
     if result.status not in _GOOD:
         error = psycopg.errors.error_from_result(result)
         if is_lost(connection) and not isinstance(error, psycopg.OperationalError):  # libpq's own words have no code

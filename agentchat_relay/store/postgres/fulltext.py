@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from psycopg import errors
@@ -15,6 +16,7 @@ from .connection import Link
 from .index import Index
 from .transaction import read_group
 
+_LONGEST_PASS = 0.2  # seconds, for which a search may have to wait
 _log = logging.getLogger("agentchat.relay")
 
 
@@ -38,6 +40,9 @@ class SearchTable:
         """Only a search waits for another relay that is at work on the index."""
         try:
             behind = catch_up(lambda: self.index.step(wait=seconds > 0), seconds)
+            deadline = time.monotonic() + _LONGEST_PASS
+            while self.index.has_more and not seconds and time.monotonic() < deadline:
+                behind = self.index.step(wait=False)
         except (errors.DiskFull, errors.ReadOnlySqlTransaction) as error:  # what is indexed can still be searched
             if not self._stuck:
                 _log.warning("The search index cannot grow: %s", error)

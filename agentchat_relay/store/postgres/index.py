@@ -83,11 +83,14 @@ class Index:
     def __init__(self, link: Link) -> None:
         self.lag = 0  # messages not indexed yet, for whoever asks
         self._link = link
+        self.has_more = False  # than a chunk, and it is ours to add
+        self._done: int | None = None  # how far it was when we looked last
 
     # Growing
 
     def step(self, *, wait: bool) -> int:
-        """A chunk; returns how many messages are left. If another process is at it, wait for it or leave it to that."""
+        """A chunk; returns how many messages are left. If another process is at it, wait for it or leave it to that: to
+        one that has added something since we looked last, too, for many small chunks cost more than few."""
         connection = self._link.get()
         try:
             return self._step(connection, wait)
@@ -97,19 +100,22 @@ class Index:
             return self._step(self._link.get(), wait)
 
     def _step(self, connection: Connection, wait: bool) -> int:
-        if self._look(connection):
+        before, self.has_more = self._done, False
+        if self._look(connection) and (wait or before in (None, self._done)):
             try:
                 _add_chunk(connection, wait, _insert)
             except _UNFIT:
                 _add_chunk(connection, wait, _insert_singly)
             except errors.LockNotAvailable:
-                pass
-            self._look(connection)
+                self._look(connection)
+            else:
+                was = self._done
+                self.has_more = self._look(connection) >= _CHUNK and self._done != was
         return self.lag
 
     def _look(self, connection: Connection) -> int:
         ((done, newest),) = _all(connection, _STATE)
-        self.lag = max(newest - done, 0)
+        self.lag, self._done = max(newest - done, 0), done
         return self.lag
 
     # Searching

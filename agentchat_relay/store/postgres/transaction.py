@@ -16,22 +16,23 @@ from typing import Any
 import msgspec
 import psycopg
 
-from ..buffered import LARGEST_MEMO, Buffered, Pending
+from ..buffered import LARGEST_MEMO, Buffered, Counters, Pending
 from ..cache import Encoded, Shared
 from ..groups import InDoubt, NoDatabase
 from ..lane import Waiting
 from ..query import Query
 from ..seam import Hits, NeedsWrite, Outcome, Sizes
 from ..statements import statements
-from .connection import SIZES, Connection, Link, control, is_lost
+from .connection import SIZES, Connection, Link, control, is_lost, run_prepared
 from .faults import as_ours
 
 Search = Callable[[Query, list[str], int], Hits]
 _MOST_TOLD = 7000  # bytes of a notification, of which Postgres takes 8000
-_HOT = 500  # channels whose counters are read together after somebody else's turn
+_HOT = 256  # channels whose counters are read together after somebody else's turn
 _CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _SNAPSHOT = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT epoch, {_CLOCK} FROM epochs"  # noqa: S608
 _encode = msgspec.json.encode
+_decode = msgspec.json.decode
 
 
 def database_time(told: str | None) -> int:
@@ -107,6 +108,8 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._was_last = False  # whether the last turn was ours
         self._began = self._known = 0
         self._repeats: dict[tuple[str, int], Any] = {}
+        self._lately: dict[int, None] = {}  # channels that were written to, the last ones last
+        self._prepare(self._connection)
 
     # What service functions use
 
@@ -140,18 +143,20 @@ class WriteTransaction(ReadTransaction, Buffered):
     def _take_turn(self) -> None:
         connection = self._link.get()
         if connection is not self._connection:
+            self._prepare(connection)
             self._connection, self._execute = connection, connection.cursor().execute
             self._was_last = False
-        take = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._turn})"
-        look = f"SELECT last_value, epoch, {_CLOCK} FROM turn_writer, epochs"  # noqa: S608
-        writer, epoch, now = control(connection, f"{take}; {look}")[0]
+        channels, spaces = ",".join(map(str, self._lately)), ",".join(map(str, self._positions))
+        last = self._me if self._was_last else -1
+        look = f"EXECUTE take_turn; EXECUTE look_around({last}, '{{{spaces}}}', '{{{channels}}}')"
+        epoch, now, standing = control(connection, f"BEGIN ISOLATION LEVEL READ COMMITTED; {look}")[0]
         self.now = database_time(now)
         self.forgot = False
         self._began = self.steps
         self._repeats.clear()
-        self._was_last = self._was_last and int(writer or 0) == self._me
-        if not self._was_last:
-            self._count_anew()
+        self._was_last = standing is None
+        if standing is not None:
+            self._count_anew(*_decode(standing))
         if int(epoch or 0) != self.epoch:
             self.epoch = int(epoch or 0)
             self._shared.moved(self.epoch)
@@ -160,12 +165,25 @@ class WriteTransaction(ReadTransaction, Buffered):
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
 
-    def _count_anew(self) -> None:
+    def _prepare(self, connection: Connection) -> None:
+        """What is run in every turn is planned once for a connection. It may have got stuck halfway before."""
+        look, repeats, append = (self._statements[name] for name in ("look_around", "repeats", "append"))
+        control(
+            connection,
+            f"DEALLOCATE ALL; PREPARE take_turn AS SELECT pg_advisory_xact_lock({self._turn});"
+            f"PREPARE look_around (BIGINT, BIGINT[], BIGINT[]) AS {look.sql};"
+            f"PREPARE repeats (TEXT) AS {repeats.sql};"
+            f"PREPARE append ({', '.join(['TEXT'] * len(append.names))}) AS {append.sql};"
+            f"PREPARE tell (TEXT) AS SELECT pg_notify('{self._channel}', $1);"
+            f"PREPARE had_turn AS SELECT setval('turn_writer', {self._me})",
+        )
+
+    def _count_anew(self, newest: int, spaces: Sequence[tuple[int, int]], channels: Sequence[Sequence[Any]]) -> None:
         """Somebody else had a turn. Channels of late are likely to be written to again."""
-        ids = [*self._channels][-_HOT:]
         self._drop_counters()
-        for row in self.all("counters_of", ids=ids) if ids else []:
-            self._channels[row["id"]] = self._counters(row)
+        self._next_message = newest + 1
+        self._positions.update(dict(spaces))
+        self._channels.update({id: Counters(*counters) for id, *counters in channels})
 
     def expect(self, group: Iterable[Waiting]) -> None:
         """Look at once for whatever was done before under the keys of a group."""
@@ -173,9 +191,10 @@ class WriteTransaction(ReadTransaction, Buffered):
         self._repeats = dict.fromkeys(keys)
         if not keys:
             return
-        asked = _encode([{"key": key, "agent_id": agent_id} for key, agent_id in keys]).decode()
-        for row in self.all("repeats", keys=asked):
-            self._repeats[row["key"], row["agent_id"]] = row
+        asked = _encode([{"key": key, "agent_id": agent_id} for key, agent_id in keys])
+        for key, agent_id, id, digest, answer in run_prepared(self._connection, "repeats", asked):
+            row = {"id": int(id or 0), "digest": bytes.fromhex((digest or "")[2:]), "answer": answer}
+            self._repeats[key or "", int(agent_id or 0)] = row
 
     def commit(self) -> bool:
         """Returns whether something was to be forgotten."""
@@ -186,11 +205,11 @@ class WriteTransaction(ReadTransaction, Buffered):
             return False
         last: list[str] = []
         if not self._was_last:
-            last.append(f"SELECT setval('turn_writer', {self._me})")
+            last.append("EXECUTE had_turn")
         if self.forgot:
             last.append(f"UPDATE epochs SET epoch = {self.epoch + 1}")  # noqa: S608 - a number
         try:
-            control(connection, ";".join([*last, f"SELECT pg_notify('{self._channel}', '{self._told()}')", "COMMIT"]))
+            control(connection, ";".join([*last, f"EXECUTE tell('{self._told()}')", "COMMIT"]))
         except psycopg.OperationalError as error:
             if is_lost(connection):
                 raise InDoubt(retry_after=1) from error
@@ -228,13 +247,18 @@ class WriteTransaction(ReadTransaction, Buffered):
 
     def _write_down(self, pending: Pending) -> None:
         """One statement for everything that was appended."""
+        for *_, id in pending.get("move_channel", ()):
+            self._lately.pop(id, None)
+            self._lately[id] = None
+        while len(self._lately) > _HOT:
+            del self._lately[next(iter(self._lately))]
         append = self._statements["append"]
-        texts = {}
+        lists = []
         for kind in append.names:
             names = self._statements[kind].names
             rows = pending.get(kind, ())
-            texts[kind] = _encode([dict(zip(names, row, strict=True)) for row in rows]).decode() if rows else "[]"
-        self._execute(append.sql, append.bind(texts))
+            lists.append(_encode([dict(zip(names, row, strict=True)) for row in rows]) if rows else b"[]")
+        run_prepared(self._connection, "append", *lists)
         for kind in pending.keys() - set(append.names):
             for row in pending[kind]:
                 self._execute(self._statements[kind].sql, row)

@@ -206,6 +206,29 @@ def test_relays_index_together(place: Place, monkeypatch: pytest.MonkeyPatch):
     assert found(last, "tapir3") == [*range(4, 500, 10)]
 
 
+def test_of_several_relays_one_adds_while_the_others_look_on(place: Place, index: Index):
+    """Small chunks cost more than large ones. Whoever searches adds what is missing all the same."""
+    other = place.index()
+    place.post("a tapir")
+    assert (index.step(wait=False), other.step(wait=False)) == (0, 0)
+    place.post("a tapir")
+    assert index.step(wait=False) == 0
+    place.post("a tapir")
+    assert other.step(wait=False) == 1  # for index has just been at it
+    assert other.step(wait=False) == 0  # but seems to have ended
+    place.post("a tapir")
+    assert index.step(wait=True) == 0
+
+
+def test_while_much_is_missing_there_is_no_pause(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(under_test, "_CHUNK", 3)
+    monkeypatch.setattr("agentchat_relay.store.postgres.fulltext._LONGEST_PASS", PATIENCE)
+    table = SearchTable(place.link(), Shared(), lambda waiting: None)
+    place.post(*["a tapir"] * 20)
+    assert table.follow(0) == 2
+    assert table.follow(0) == 0
+
+
 def test_one_relay_waits_for_another_only_if_it_must(place: Place, index: Index, monkeypatch: pytest.MonkeyPatch):
     place.post("a tapir")
     with psycopg.connect(place.url) as other:

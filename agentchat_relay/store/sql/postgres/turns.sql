@@ -3,8 +3,22 @@ SELECT greatest(
     coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks WHERE name = 'purged_message')
 ) AS id
 
--- counters_of: where some channels stand
-SELECT id, number, chats, last_at, latest_id FROM channels WHERE id = ANY(CAST(:ids AS BIGINT[]))
+-- look_around: epoch and time; if another process had the last turn, newest message, some spaces, some channels, as JSON
+SELECT epoch, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now,
+    CASE WHEN last_value <> :me THEN json_build_array(
+        greatest(
+            coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks WHERE name = 'purged_message')
+        ),
+        (
+            SELECT coalesce(json_agg(json_build_array(id, position)), '[]')
+            FROM spaces WHERE id = ANY(CAST(:spaces AS BIGINT[]))
+        ),
+        (
+            SELECT coalesce(json_agg(json_build_array(id, number, chats, last_at, latest_id)), '[]')
+            FROM channels WHERE id = ANY(CAST(:channels AS BIGINT[]))
+        )
+    ) END AS standing
+FROM turn_writer, epochs
 
 -- repeats: what agents did before under these keys
 SELECT r.key, r.agent_id, m.id, m.digest, NULL AS answer
