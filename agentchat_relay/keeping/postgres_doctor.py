@@ -21,6 +21,7 @@ from .doctor import Diagnosis, diagnosis, held
 from .progress import Progress, number
 from .refusal import faults
 from .server import Server, connected, is_damage, snapshot, turn
+from .server import faults as server_faults
 from .visit import Finding, Visit
 
 _RESTORE = "Restore a backup into a new schema: agentchat admin restore SOURCE --store URL."
@@ -71,12 +72,7 @@ def examine(
         visit.findings += _look_around(directory, visit, told)
         postgres_checks.check_settings(visit, server)
         if postgres_checks.check_form(visit, server):
-            try:
-                _examine_database(visit)
-            except psycopg.Error as error:
-                if not is_damage(error):
-                    raise
-                visit.problem("database", f"Postgres cannot read its tables: {error.diag.message_primary}.", _RESTORE)
+            _examine_database(visit)
     return diagnosis(visit, running=relays > 0, store=server.name)
 
 
@@ -104,6 +100,17 @@ def _look_around(directory: Directory, visit: Visit, told: Callable[[Finding], o
 
 
 def _examine_database(visit: PostgresVisit) -> None:
+    doing = "All repairs were taken back, because one of them" if visit.repairing else "Examining the Postgres"
+    with server_faults(doing):
+        try:
+            _examine_rows(visit)
+        except psycopg.Error as error:
+            if not is_damage(error):
+                raise
+            visit.problem("database", f"Postgres cannot read its tables: {error.diag.message_primary}.", _RESTORE)
+
+
+def _examine_rows(visit: PostgresVisit) -> None:
     server = visit.server
     with turn(server) if visit.repairing else snapshot(server), scratch.copy_of(server, visit.progress) as copy:
         visit.fine("database", "Every row could be read.")

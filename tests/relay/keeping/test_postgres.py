@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from agentchat_relay.embedded import running
 from agentchat_relay.keeping import scratch
 from agentchat_relay.keeping.move import move
 from agentchat_relay.keeping.progress import Progress
-from agentchat_relay.store.postgres.engine import Postgres
+from agentchat_relay.store.postgres.engine import Postgres, migrated
 from agentchat_relay.store.sqlite import migrate as migrating
 from agentchat_relay.store.sqlite.migrate import migrate
 from agentchat_relay.store.statements import migrations
@@ -346,6 +347,38 @@ def test_where_a_relay_runs_there_is_only_looking(full: Board, url: str, admin: 
     assert found(ran, "relay")[0]["advice"] == "Stop it and try again."
     assert ran.json["repaired"] == 0
     assert ran.json["running"] is True
+
+
+def test_the_role_of_a_relay_may_look_and_mend_and_back_up(full: Board, url: str, admin: Admin):
+    index(url)
+    before, role = of_postgres(url), f"serving_{secrets.token_hex(4)}"
+    with sql(url) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN".encode())
+    migrated(url, after=False, role=role)
+    words = ("doctor", "--store", url.replace("postgres@", f"{role}@"), "--data", full.path, "--json")
+    ran = admin(*words)
+    assert bad(ran) == []
+    assert "may not see" in ran.out
+    with sql(url) as connection:
+        connection.execute("UPDATE channels SET chats = chats + 5 WHERE name = 'tech-web'")
+    assert admin(*words, "--repair").json["repaired"] == 1
+    assert of_postgres(url) == before
+    assert admin("backup", full.path.parent / "b", *words[1:]).code == OK
+
+
+def test_all_repairs_are_kept_or_none(full: Board, url: str, admin: Admin):
+    with sql(url) as connection:
+        connection.execute("UPDATE channels SET chats = chats + 5 WHERE name = 'tech-web'")
+        connection.execute("UPDATE memberships SET read_chats = 1000 WHERE agent_id = 2")
+        body = "BEGIN RAISE insufficient_privilege; END"
+        connection.execute(f"CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ {body} $$".encode())
+        connection.execute("CREATE TRIGGER refuse BEFORE UPDATE ON memberships EXECUTE FUNCTION refuse()")
+    before = of_postgres(url)
+    ran = admin("doctor", "--store", url, "--data", full.path, "--repair")
+    assert ran.code == WRONG
+    assert "All repairs were taken back" in ran.err
+    assert "a role that owns" in ran.err
+    assert of_postgres(url) == before
 
 
 def test_what_people_wrote_is_never_removed(full: Board, url: str, admin: Admin):
