@@ -31,7 +31,7 @@ from ..service import credentials, upkeep
 from ..service.operations import ADMIN_SERVICES
 from ..store.opening import open_store
 from ..store.seam import Lane, Store
-from . import config, database, keeping
+from . import config, database, keeping, moving
 from .options import directory as named
 from .options import postgres
 from .serve import default_directory
@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", **store)
     single = [name for name in ADMINISTRATION if "_" not in name]
     nouns = parser.add_subparsers(
-        metavar="{" + ",".join([*_ABOUT, *single, *keeping.ABOUT, *database.ABOUT]) + "}", required=True
+        metavar="{" + ",".join([*_ABOUT, *single, *keeping.ABOUT, *moving.ABOUT, *database.ABOUT]) + "}", required=True
     )
     verbs = {
         noun: nouns.add_parser(noun, help=text, description=f"Administer {text}.").add_subparsers(
@@ -220,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "Replace the admin credential in DIR/admin.key."
     verbs["credential"].add_parser("rotate", parents=[common], help=text, description=text).set_defaults(operation=None)
     keeping.add_to(nouns, common)
+    moving.add_to(nouns, common)
     database.add_to(nouns, common)
     return parser
 

@@ -1,4 +1,4 @@
-"""`agentchat admin backup`, `restore`, `doctor`, `export`: they read the data directory itself, relay or no relay."""
+"""`agentchat admin backup`, `restore`, `doctor`, `export`: they read the database itself, relay or no relay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentchat import errors
@@ -18,12 +20,14 @@ from .serve import default_directory
 
 if TYPE_CHECKING:
     from ..keeping.contents import Lost
+    from ..keeping.doctor import Diagnosis
+    from ..keeping.restore import Restored
     from ..keeping.visit import Finding
 
 ABOUT = {
-    "backup": "Copy the relay's directory while it runs: one state of everything, files included.",
-    "restore": "Make a data directory from a backup.",
-    "doctor": "Look at the data directory, say what is wrong, and repair what is safe to repair.",
+    "backup": "Copy the relay while it runs: one state of everything, files included.",
+    "restore": "Make a data directory from a backup, or fill an empty Postgres.",
+    "doctor": "Look at the relay's data, say what is wrong, and repair what is safe to repair.",
     "export": "Write one space as JSON lines.",
 }
 _EPILOG = "exit codes: 0 fine, 1 something is wrong or was refused, 2 wrong usage, 4 not found, 5 in use"
@@ -42,26 +46,28 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
         "target", type=named, metavar="TARGET", help="a new or empty directory, outside of the relay's own"
     )
     for name in ("backup", "doctor"):
-        made[name].add_argument(
-            "--files",
-            type=named,
-            metavar="PLACE",
-            help="where contents of files are (default: as DIR/relay.toml says, else DIR/blobs)",
-        )
+        add_files(made[name])
     made["restore"].add_argument(
         "source", type=named, metavar="SOURCE", help="the directory of a backup; --data DIR is made of it"
     )
+    add_files(made["restore"], "with --store, where contents of files go")
     made["doctor"].add_argument("--repair", action="store_true", help="repair what is safe; the relay must be stopped")
     made["doctor"].add_argument("--quick", action="store_true", help="do not read every page and file")
     made["export"].add_argument("space", metavar="SPACE", help="name of the space")
     made["export"].add_argument("--out", type=named_file, metavar="FILE", help="a new file (default: standard output)")
 
 
+def add_files(command: argparse.ArgumentParser, text: str = "where contents of files are") -> None:
+    default = "(default: as DIR/relay.toml says, else DIR/blobs)"
+    command.add_argument("--files", type=named, metavar="PLACE", help=f"{text} {default}")
+
+
 def _backup(options: argparse.Namespace) -> int:
     from ..keeping.backup import backup
     from ..keeping.progress import Progress, number, size
 
-    made = backup(_directory(options), options.target, Progress(quiet=options.json), files=_files(options))
+    progress = Progress(quiet=options.json)
+    made = backup(_directory(options), options.target, progress, files=files_of(options), store=_store(options))
     if options.json:
         print(json.dumps(made, indent=2))
     else:
@@ -73,42 +79,63 @@ def _backup(options: argparse.Namespace) -> int:
         )
         if files := made.get("files"):
             print(f"The contents of files are not in it: they stay in {files}.")
-    return _tell_lost(made["lost"], "are not in the backup", "agentchat admin doctor says more.")
+    return tell_lost(made["lost"], "are not in the backup", "agentchat admin doctor says more.")
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from ..keeping.progress import Progress, number
-    from ..keeping.restore import restore
+    from ..keeping.progress import Progress
+    from ..keeping.restore import restore, restore_to
 
-    done = restore(options.source, _directory(options), Progress(quiet=options.json))
+    progress, store = Progress(quiet=options.json), _store(options)
+    if store:
+        done = restore_to(store, options.source, _directory(options), progress, files=files_of(options))
+    elif options.files:
+        raise errors.InvalidArguments("--files goes with --store; else contents are restored into the directory.")
+    else:
+        done = restore(options.source, _directory(options), progress)
     if options.json:
         print(json.dumps(done, indent=2))
     else:
-        counts, path = done["counts"], done["directory"]
-        if done["again"]:
-            print("An interrupted restore was begun again.")
-        print(
-            f"Restored {number(counts['messages'])} messages and {number(counts['files'])} files of "
-            f"{done['made_at'][:19]}Z to {path}."
-        )
-        elsewhere = f" --files {shlex.quote(done['files'])}" if done["files"] else ""
-        print(f"Start the relay:  agentchat serve --data {shlex.quote(path)}{elsewhere}")
-        print(
-            "Agents' keys work as before. The relay makes a new admin credential and the search index at its start; "
-            "links to files that were given out before are void."
-        )
-    return _tell_lost(done["lost"], "could not be restored", "Their names are kept; upload them again.")
+        _tell_restored(done)
+    return tell_lost(done["lost"], "could not be restored", "Their names are kept; upload them again.")
+
+
+def _tell_restored(done: Restored) -> None:
+    from ..keeping.progress import number
+
+    counts = done["counts"]
+    if done["again"]:
+        print("An interrupted restore was begun again.")
+    print(
+        f"Restored {number(counts['messages'])} messages and {number(counts['files'])} files of "
+        f"{done['made_at'][:19]}Z to {done['store'] or done['directory']}."
+    )
+    tell_start(done["directory"], done["files"], store=bool(done["store"]))
+    if done["store"]:
+        print("Agents' keys work as before. The relay makes the search index at its start.")
+        return
+    print(
+        "Agents' keys work as before. The relay makes a new admin credential and the search index at its start; "
+        "links to files that were given out before are void."
+    )
+
+
+def tell_start(directory: str, files: str, *, store: bool) -> None:
+    """The command that serves what is there now. A URL may have a password in it, which is not repeated."""
+    elsewhere = f" --files {shlex.quote(files)}" if files else ""
+    print(
+        f"Start the relay:  agentchat serve --data {shlex.quote(directory)}{' --store URL' if store else ''}{elsewhere}"
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..keeping.doctor import examine
     from ..keeping.progress import Progress, number
 
-    found = examine(
+    found = _examiner(options)(
         _directory(options),
         Progress(quiet=options.json),
         (lambda finding: None) if options.json else _tell_finding,
-        files=_files(options),
+        files=files_of(options),
         repair=options.repair,
         quick=options.quick,
     )
@@ -118,6 +145,16 @@ def _doctor(options: argparse.Namespace) -> int:
         repaired = f", {number(found['repaired'])} repaired" if found["repaired"] else ""
         print(f"{_several(found['problems'], 'problem')}, {_several(found['warnings'], 'warning')}{repaired}.")
     return int(found["problems"] > 0)
+
+
+def _examiner(options: argparse.Namespace) -> Callable[..., Diagnosis]:
+    if store := _store(options):
+        from ..keeping import postgres_doctor
+
+        return partial(postgres_doctor.examine, store)
+    from ..keeping.doctor import examine
+
+    return examine
 
 
 def _several(count: int, what: str) -> str:
@@ -139,9 +176,9 @@ def _export(options: argparse.Namespace) -> int:
     if not options.out:
         if sys.stdout is None:
             raise errors.InvalidArguments("There is no standard output; name a file: --out FILE")
-        export(_directory(options), options.space, sys.stdout.buffer.write, progress)
+        export(_directory(options), options.space, sys.stdout.buffer.write, progress, store=_store(options))
         return 0
-    counts = export_to(_directory(options), options.space, options.out, progress)
+    counts = export_to(_directory(options), options.space, options.out, progress, store=_store(options))
     if options.json:
         print(json.dumps({"file": options.out, "counts": counts}, indent=2))
     else:
@@ -153,13 +190,19 @@ def _directory(options: argparse.Namespace) -> str:
     return options.data or default_directory()
 
 
-def _files(options: argparse.Namespace) -> str:
+def _store(options: argparse.Namespace) -> str:
+    from .admin import store_of
+
+    return store_of(options)
+
+
+def files_of(options: argparse.Namespace, directory: str = "") -> str:
     """Where the relay of the directory has its contents: as `agentchat serve` would find out."""
-    given = {"data": _directory(options), **({"files": options.files} if options.files else {})}
+    given = {"data": directory or _directory(options), **({"files": options.files} if options.files else {})}
     return str(in_force(given, None, default_directory())["files"])
 
 
-def _tell_lost(lost: list[Lost], what: str, advice: str) -> int:
+def tell_lost(lost: list[Lost], what: str, advice: str) -> int:
     """Name what is missing on stderr; the exit code."""
     if not lost:
         return 0

@@ -5,6 +5,8 @@ page-wise copy of SQLite's backup API begins anew whenever another process has w
 copy of the pages, and leaves behind what was deleted: no text that had its time lives on in a backup. Then the contents
 that this state names are copied; `Source.standing` sees to it that they are there still. Those in a bucket stay there:
 whoever keeps them in one has it for that. No credential goes along: `admin.key` and `link.key` are made anew.
+
+A backup of a Postgres is the same thing: one snapshot of its rows, carried into a file of SQLite and read back.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from typing import Protocol
 
 from ..blobs.opening import BLOBS, is_bucket
 from ..directory import Directory
@@ -32,18 +35,31 @@ _UNFINISHED = "unfinished"  # held by whoever builds the backup
 _OURS = {_UNFINISHED, manifest.NAME, BLOBS, snapshot.DATABASE, f"{snapshot.DATABASE}-journal"}
 
 
-def backup(data: str, target: str, progress: Progress, *, files: str = "") -> Manifest:
-    """Copy the relay in `data` to `target`, a new or empty directory. Contents in a bucket stay where they are."""
+class Origin(Protocol):
+    """Where rows come from."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the rows, about, and of all contents that they name."""
+        ...
+
+    def copy(self, path: str, progress: Progress) -> None:
+        """One state of them as a new file of SQLite, on the disk at the end."""
+        ...
+
+
+def backup(data: str, target: str, progress: Progress, *, files: str = "", store: str = "") -> Manifest:
+    """Copy the relay in `data` to `target`, a new or empty directory. Contents in a bucket stay where they are. With a
+    `store` the rows are in that Postgres; the backup is the same."""
     source, target = Directory(data).path, os.path.realpath(os.path.expanduser(target))
     _check_target(source, target)
-    with snapshot.opened(source) as database, faults(f"Writing {target}"), _built(target) as folder:
+    with _origin(source, store) as origin, faults(f"Writing {target}"), _built(target) as folder:
         elsewhere = files if is_bucket(files) else ""
-        _check_room(database, target, 0 if elsewhere else contents.total(database)[1])
+        _check_room(origin, target, with_contents=not elsewhere)
         folders = Folder(files or os.path.join(source, BLOBS))
         with nullcontext() if elsewhere else folders.standing():
             made_at = now()
             copy = os.path.join(folder, snapshot.DATABASE)
-            _copy_database(database, copy, progress)
+            origin.copy(copy, progress)
             with closing(snapshot.connect(copy, still=True)) as copied:
                 lost = [] if elsewhere else contents.copy(copied, folders, os.path.join(folder, BLOBS), progress)
                 made = _described(copy, copied, made_at, lost, progress)
@@ -63,29 +79,47 @@ def _check_target(source: str, target: str) -> None:
         raise Refused(f"{target} is there already and not empty. Name a new directory for each backup.")
 
 
-def _check_room(database: sqlite3.Connection, target: str, contents_bytes: int) -> None:
+def _check_room(origin: Origin, target: str, *, with_contents: bool) -> None:
     free = shutil.disk_usage(os.path.dirname(target)).free
-    needed = _database_size(database) + contents_bytes
+    needed = sum(origin.sizes()[: 1 + with_contents])
     if needed > free:
         raise Refused(f"The backup needs {size(needed)}, and only {size(free)} are free at {target}. Make room there.")
 
 
-def _database_size(database: sqlite3.Connection) -> int:
-    pages, free, page = (
-        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page)
+@contextmanager
+def _origin(source: str, store: str) -> Iterator[Origin]:
+    if not store:
+        with snapshot.opened(source) as database:
+            yield _File(database)
+        return
+    from .carrying.origin import opened
+
+    with opened(store) as origin:
+        yield origin
 
 
-def _copy_database(database: sqlite3.Connection, copy: str, progress: Progress) -> None:
-    os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with (
-        progress.part("Copying the database", _database_size(database), size) as at,
-        snapshot.watched(database, lambda: at(os.path.getsize(copy))),
-    ):
-        database.execute("VACUUM INTO ?", (copy,))
-    with open(copy, "rb") as file:
-        os.fsync(file.fileno())
+class _File:
+    """The database of the directory itself."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def sizes(self) -> tuple[int, int]:
+        pages, free, page = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * page), contents.total(self._database)[1]
+
+    def copy(self, path: str, progress: Progress) -> None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with (
+            progress.part("Copying the database", self.sizes()[0], size) as at,
+            snapshot.watched(self._database, lambda: at(os.path.getsize(path))),
+        ):
+            self._database.execute("VACUUM INTO ?", (path,))
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def _described(path: str, copied: sqlite3.Connection, made_at: int, lost: list[Lost], progress: Progress) -> Manifest:

@@ -8,12 +8,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import TypedDict
 
+from ..blobs.seam import Blobs
 from . import folder
 from .progress import Progress, size
 from .sources import Content, Source, Unfit, path_of
 
 _MOST_PATHS = 20  # of files with one content, told of
 _NAMED = "SELECT space_id, hash, max(size) AS size FROM files GROUP BY space_id, hash"
+ALL = f"SELECT count(*), coalesce(sum(size), 0) FROM ({_NAMED}) AS named"  # noqa: S608 - for both engines
 _PATHS = """
 SELECT s.name AS space, f.path FROM files f LEFT JOIN spaces s ON s.id = f.space_id
 WHERE f.space_id = ? AND f.hash = ? ORDER BY f.id LIMIT ?
@@ -37,7 +39,7 @@ def named(connection: sqlite3.Connection) -> Iterator[Content]:
 
 def total(connection: sqlite3.Connection) -> tuple[int, int]:
     """How many contents there are, and their bytes."""
-    row = connection.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM ({_NAMED})").fetchone()  # noqa: S608
+    row = connection.execute(ALL).fetchone()
     return row[0], row[1]
 
 
@@ -58,13 +60,29 @@ def read(source: Source, content: Content, take: Callable[[bytes], object]) -> N
 
 
 def copy(connection: sqlite3.Connection, source: Source, target: str, progress: Progress) -> list[Lost]:
-    """Copy every content that the rows name; returns those that could not be."""
+    """Copy every content that the rows name into a new directory; returns those that could not be."""
+    return _each(connection, lambda content: _copy(source, target, content), progress)
+
+
+def place(connection: sqlite3.Connection, source: Source, target: Blobs, progress: Progress) -> list[Lost]:
+    """The same to where a relay has its contents, or will have them. What is there already stays."""
+
+    def write(content: Content) -> None:
+        with target.writer(content.space_id) as writer:
+            read(source, content, writer.write)
+            writer.finish()
+            writer.hold.release()
+
+    return _each(connection, write, progress)
+
+
+def _each(connection: sqlite3.Connection, copy: Callable[[Content], object], progress: Progress) -> list[Lost]:
     problems: list[Lost] = []
     done = 0
     with progress.part("Copying files", total(connection)[1], size) as at:
         for content in named(connection):
             try:
-                _copy(source, target, content)
+                copy(content)
             except Unfit as why:
                 problems.append(lost(connection, content, str(why)))
             done += content.size

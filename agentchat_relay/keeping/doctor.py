@@ -23,6 +23,7 @@ from .visit import RESTORE, Finding, Visit
 
 class Diagnosis(TypedDict):
     directory: str
+    store: str  # the Postgres that was looked at; empty: the directory's own database
     running: bool
     problems: int  # that are there still
     warnings: int
@@ -45,19 +46,19 @@ def examine(
     with faults(f"Examining {directory.path}"):
         access, announced = surroundings.access(directory.path), directory.served_at()
         holder = directory.holder()
-        with _held(directory, repair and holder is None) as held:
-            visit = Visit(directory.path, files=files, repairing=held, quick=quick, progress=progress, told=told)
+        with held(directory, repair and holder is None) as is_held:
+            visit = Visit(directory.path, files=files, repairing=is_held, quick=quick, progress=progress, told=told)
             _introduce(visit, holder, announced, repair)
             surroundings.check_access(visit, access)
             surroundings.check_announcement(visit, holder is None and announced is not None)
             for check in (surroundings.check_leftovers, surroundings.check_disk, surroundings.check_log):
                 check(visit)
             _examine_database(visit)
-    return _diagnosis(visit, holder is not None)
+    return diagnosis(visit, running=holder is not None)
 
 
 @contextmanager
-def _held(directory: Directory, wanted: bool) -> Iterator[bool]:
+def held(directory: Directory, wanted: bool) -> Iterator[bool]:
     try:
         if wanted:
             directory.hold("agentchat admin doctor")
@@ -111,10 +112,11 @@ def _transaction(database: sqlite3.Connection, writing: bool) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-def _diagnosis(visit: Visit, running: bool) -> Diagnosis:
+def diagnosis(visit: Visit, *, running: bool, store: str = "") -> Diagnosis:
     left = [finding["level"] for finding in visit.findings if not finding["repaired"]]
     return {
         "directory": visit.path,
+        "store": store,
         "running": running,
         "problems": left.count("problem"),
         "warnings": left.count("warning"),

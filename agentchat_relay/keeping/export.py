@@ -21,7 +21,7 @@ from agentchat.errors import NotFound
 from ..durable import sync_directory
 from ..service.guess import near
 from ..wire import iso, now
-from . import snapshot
+from . import scratch, snapshot
 from .progress import Progress
 from .refusal import Refused, faults
 
@@ -82,9 +82,9 @@ _FLAGS = ("active", "archived", "pinned", "open")
 _encode = msgspec.json.encode
 
 
-def export(data: str, space: str, write: Write, progress: Progress) -> dict[str, int]:
+def export(data: str, space: str, write: Write, progress: Progress, *, store: str = "") -> dict[str, int]:
     """Write one space; returns how many lines of each kind there were."""
-    with snapshot.snapshot(data) as database:
+    with scratch.copied(store, progress) if store else snapshot.snapshot(data) as database:
         snapshot.refuse_older(database)
         row = _space(database, space)
         counts = Counter(dict.fromkeys(_TABLES, 0))
@@ -96,7 +96,7 @@ def export(data: str, space: str, write: Write, progress: Progress) -> dict[str,
     return dict(counts)
 
 
-def export_to(data: str, space: str, file: str, progress: Progress) -> dict[str, int]:
+def export_to(data: str, space: str, file: str, progress: Progress, *, store: str = "") -> dict[str, int]:
     """The same into a new file, which is there whole or not at all, unless this process is killed."""
     path = os.path.abspath(os.path.expanduser(file))
     with faults(f"Writing {path}"):
@@ -106,7 +106,7 @@ def export_to(data: str, space: str, file: str, progress: Progress) -> dict[str,
             raise Refused(f"{path} is there already. Name a new file, or remove that one.") from None
         try:
             with open(descriptor, "wb") as output:
-                counts = export(data, space, output.write, progress)
+                counts = export(data, space, output.write, progress, store=store)
                 output.flush()
                 os.fsync(descriptor)
             sync_directory(os.path.dirname(path))

@@ -90,10 +90,10 @@ def check_strays(visit: Visit, database: sqlite3.Connection) -> None:
     visit.warn(
         "strays",
         f"{number(len(strays))} contents ({size(bytes)}) belong to no file: {some([path for _, _, path in strays])}.",
-        "They only take up room, unless another relay has its files there."
-        if visit.files
-        else "They only take up room.",
-        None if visit.files else lambda: _remove(root, strays),
+        "They only take up room."
+        if visit.owns_contents
+        else "They only take up room, unless another relay has its files there.",
+        (lambda: _remove(root, strays)) if visit.owns_contents else None,
     )
 
 

@@ -1,32 +1,26 @@
-"""`agentchat admin restore`: a backup as a new data directory.
-
-The database gets its name last, so that a directory whose restore was interrupted is no relay's, and the restore can be
-begun again.
-"""
+"""`agentchat admin restore`: a backup as a new data directory, or as the rows of an empty Postgres."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+import sqlite3
+from contextlib import closing
+from functools import partial
 from typing import TypedDict
 
-from ..blobs.opening import BLOBS
+from ..blobs.opening import BLOBS, open_blobs
 from ..directory import Directory
-from ..durable import sync_directory
-from . import contents, manifest, snapshot
+from ..store.sqlite.engine import connect as connect_to_write
+from ..store.sqlite.migrate import migrate
+from . import contents, manifest, place, scratch, snapshot
 from .contents import Lost
-from .folder import sync
 from .manifest import Manifest
 from .progress import Progress, size
 from .refusal import Refused, faults
 from .sources import Folder
 
-_PARTIAL = f"{snapshot.DATABASE}.partial"
-_SETTINGS = "relay.toml"
-_OURS = {"lock", _SETTINGS, BLOBS, _PARTIAL}
 _CHUNK = 1 << 20
 
 
@@ -37,7 +31,8 @@ class Restored(TypedDict):
     counts: dict[str, int]
     again: bool  # what an interrupted restore had left was replaced
     lost: list[Lost]
-    files: str  # the bucket in which the contents are; else they were restored too
+    files: str  # where the contents are, if not in the directory
+    store: str  # the Postgres in which the rows are; empty: in the directory
 
 
 def restore(source: str, data: str, progress: Progress) -> Restored:
@@ -47,8 +42,32 @@ def restore(source: str, data: str, progress: Progress) -> Restored:
         wanted = manifest.read(source)
         _check_place(source, directory.path)
         _check_room(wanted, directory.path)
-        with _held(directory) as again:
+        with place.held(directory, "agentchat admin restore") as again:
             lost = _fill(source, directory.path, wanted, progress)
+    return _told(directory, wanted, lost, again=again, files=wanted.get("files", ""), store="")
+
+
+def restore_to(url: str, source: str, data: str, progress: Progress, *, files: str = "") -> Restored:
+    """Fill an empty Postgres from a backup. The contents go to where a relay of `data` has them."""
+    from .carrying.carry import carry
+    from .carrying.postgres import new_rows
+    from .carrying.sqlite import State
+
+    source, directory = os.path.realpath(os.path.expanduser(source)), Directory(data)
+    with faults(f"Restoring {source}"):
+        wanted = manifest.read(source)
+        with (
+            new_rows(url, f"Restoring {source}") as (server, rows),
+            scratch.folder(wanted["database_bytes"]) as temporary,
+            closing(_todays(source, temporary, wanted, progress)) as database,
+        ):
+            carry(State(database), rows, progress)
+            lost = [] if wanted.get("files") else _place(url, source, directory, files, database, progress)
+    files = wanted.get("files") or files
+    return _told(directory, wanted, lost, again=False, files=files, store=server.name)
+
+
+def _told(directory: Directory, wanted: Manifest, lost: list[Lost], *, again: bool, files: str, store: str) -> Restored:
     return {
         "directory": directory.path,
         "made_at": wanted["made_at"],
@@ -56,21 +75,15 @@ def restore(source: str, data: str, progress: Progress) -> Restored:
         "counts": wanted["counts"],
         "again": again,
         "lost": lost,
-        "files": wanted.get("files", ""),
+        "files": files,
+        "store": store,
     }
 
 
 def _check_place(source: str, path: str) -> None:
     if os.path.commonpath([source, os.path.realpath(path)]) == source:
         raise Refused(f"{path} is inside the backup itself. Name a place outside of {source}.")
-    _check_empty(path)
-
-
-def _check_empty(path: str) -> None:
-    """Nothing may be there, except what an interrupted restore left, and settings."""
-    found = set(os.listdir(path)) if os.path.isdir(path) else {path} if os.path.lexists(path) else set()
-    if not found <= ({*_OURS} if _PARTIAL in found else {"lock", _SETTINGS}):
-        raise Refused(f"{path} is not empty. Restore into a new directory, or move what is there away first.")
+    place.check_empty(path)
 
 
 def _check_room(wanted: Manifest, path: str) -> None:
@@ -82,59 +95,42 @@ def _check_room(wanted: Manifest, path: str) -> None:
         raise Refused(f"The backup needs {size(needed)}, and only {size(free)} are free at {path}. Make room there.")
 
 
-@contextmanager
-def _held(directory: Directory) -> Iterator[bool]:
-    """The directory, for us alone, and emptied of what an interrupted restore left: whether there was something. If
-    this restore fails, it leaves nothing."""
-    is_new = not os.path.isdir(directory.path)
-    directory.hold("agentchat admin restore")
-    try:
-        _check_empty(directory.path)  # a relay may have been faster
-        again = _clear(directory.path)
-        yield again
-    except BaseException:
-        _clear(directory.path)
-        with suppress(OSError):
-            os.unlink(os.path.join(directory.path, "lock"))
-            if is_new:
-                os.rmdir(directory.path)
-        raise
-    finally:
-        directory.release()
-
-
-def _clear(path: str) -> bool:
-    """Remove what an interrupted restore left; whether there was something."""
-    found = os.path.lexists(partial := os.path.join(path, _PARTIAL))
-    if found:
-        shutil.rmtree(os.path.join(path, BLOBS), ignore_errors=True)
-        os.unlink(partial)
-    return found
-
-
 def _fill(source: str, path: str, wanted: Manifest, progress: Progress) -> list[Lost]:
-    partial = os.path.join(path, _PARTIAL)
-    _copy_database(os.path.join(source, snapshot.DATABASE), partial, wanted, progress)
-    with closing(snapshot.connect(partial, still=True)) as database:
-        if snapshot.migration_of(database) != wanted["migration"]:
-            raise Refused(f"The database and the manifest in {source} are not of one backup. Take another backup.")
-        with (
-            progress.part("Checking the database") as at,
-            snapshot.watched(database, lambda: at(0)),
-        ):
-            (answer,) = database.execute("PRAGMA integrity_check(1)").fetchone()
-        if answer != "ok":
-            raise Refused(f"The database in {source} is damaged: {answer}. Take another backup.")
+    copy = os.path.join(path, place.PARTIAL)
+    _copy_database(source, copy, wanted, progress)
+    with closing(snapshot.connect(copy, still=True)) as database:
         stay = wanted.get("files")
         blobs = Folder(os.path.join(source, BLOBS))
         lost = [] if stay else contents.copy(database, blobs, os.path.join(path, BLOBS), progress)
-    sync(path)
-    os.rename(partial, os.path.join(path, snapshot.DATABASE))
-    sync_directory(path)
+    place.finish(path)
     return lost
 
 
-def _copy_database(source: str, target: str, wanted: Manifest, progress: Progress) -> None:
+def _todays(source: str, temporary: str, wanted: Manifest, progress: Progress) -> sqlite3.Connection:
+    """A copy of the backup's database, brought to the form of this version."""
+    path = os.path.join(temporary, snapshot.DATABASE)
+    _copy_database(source, path, wanted, progress)
+    with closing(connect_to_write(path)) as database:
+        migrate(database, "sqlite")
+    return snapshot.connect(path, still=True)
+
+
+def _place(
+    url: str, source: str, directory: Directory, files: str, database: sqlite3.Connection, progress: Progress
+) -> list[Lost]:
+    from ..store.opening import open_guard
+
+    directory.make()
+    blobs = open_blobs(files, directory.path, partial(open_guard, url))
+    try:
+        return contents.place(database, Folder(os.path.join(source, BLOBS)), blobs, progress)
+    finally:
+        blobs.close()
+
+
+def _copy_database(folder: str, target: str, wanted: Manifest, progress: Progress) -> None:
+    """The database of a backup, which must be what was backed up, and sound."""
+    source = os.path.join(folder, snapshot.DATABASE)
     if not os.path.isfile(source):
         raise Refused(f"There is no {source}: the backup is not whole. Take another backup.")
     digest, done = hashlib.sha256(), 0
@@ -153,3 +149,14 @@ def _copy_database(source: str, target: str, wanted: Manifest, progress: Progres
         os.fsync(descriptor)
     if digest.hexdigest() != wanted["database_sha256"]:
         raise Refused(f"{source} is not what was backed up: its SHA-256 is another. Take another backup.")
+    with closing(snapshot.connect(target, still=True)) as database:
+        _check(database, folder, wanted, progress)
+
+
+def _check(database: sqlite3.Connection, folder: str, wanted: Manifest, progress: Progress) -> None:
+    if snapshot.migration_of(database) != wanted["migration"]:
+        raise Refused(f"The database and the manifest in {folder} are not of one backup. Take another backup.")
+    with progress.part("Checking the database") as at, snapshot.watched(database, lambda: at(0)):
+        (answer,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if answer != "ok":
+        raise Refused(f"The database in {folder} is damaged: {answer}. Take another backup.")

@@ -118,10 +118,10 @@ def _check_table(visit: Visit, database: sqlite3.Connection, table: str, links: 
         visit.problem(
             "orphans",
             f"{number(orphans)} rows of {table} hang in the air.",
-            mend=lambda: database.execute(f"DELETE FROM {table} WHERE {where}"),  # noqa: S608
+            mend=lambda: visit.change(database, f"DELETE FROM {table} WHERE {where}", [()]),  # noqa: S608
         )
     elif orphans:
-        visit.problem("orphans", f"{number(orphans)} rows of {table} hang in the air.", RESTORE)
+        visit.problem("orphans", f"{number(orphans)} rows of {table} hang in the air.", visit.way_back)
     return bool(orphans)
 
 
@@ -149,7 +149,7 @@ def check_counters(visit: Visit, database: sqlite3.Connection) -> None:
         f"The counters of {some([f'#{name}' for name in wrong])} do not agree with the messages"
         + (f": they tell of {number(missing)} more than there are." if missing else "."),
         "If messages were lost, a backup may have them." if missing else "",
-        mend=lambda: database.executemany(_MEND_CHANNEL, [(*true, id) for true, id in wrong.values()]),
+        mend=lambda: visit.change(database, _MEND_CHANNEL, [(*true, id) for true, id in wrong.values()]),
     )
 
 
@@ -199,16 +199,15 @@ def check_unread(visit: Visit, database: sqlite3.Connection) -> None:
     visit.problem(
         "unread",
         f"{number(len(wrong))} members of channels have read more than there is.",
-        mend=lambda: _mend_members(database, wrong),
+        mend=lambda: visit.change(database, _MEND_MEMBER, [_counted_again(database, row) for row in wrong]),
     )
 
 
-def _mend_members(database: sqlite3.Connection, wrong: list[sqlite3.Row]) -> None:
-    """Count again, from the time of the last message that was read."""
-    for row in wrong:
-        read = _chats_through(database, row["channel_id"], row["read_at"], row["chats"])
-        (own,) = database.execute(_OWN, (row["channel_id"], row["read_at"], row["agent_id"])).fetchone()
-        database.execute(_MEND_MEMBER, (read, own, row["agent_id"], row["channel_id"]))
+def _counted_again(database: sqlite3.Connection, row: sqlite3.Row) -> tuple[int, ...]:
+    """A member's counts, from the time of the last message that was read."""
+    read = _chats_through(database, row["channel_id"], row["read_at"], row["chats"])
+    (own,) = database.execute(_OWN, (row["channel_id"], row["read_at"], row["agent_id"])).fetchone()
+    return read, own, row["agent_id"], row["channel_id"]
 
 
 def _chats_through(database: sqlite3.Connection, channel_id: int, read_at: int, chats: int) -> int:

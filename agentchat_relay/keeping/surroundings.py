@@ -162,7 +162,8 @@ def check_clock(visit: Visit, database: sqlite3.Connection) -> None:
         " coalesce((SELECT max(last_seen_at) FROM agents), 0))"
     ).fetchone()
     ahead = (newest - now()) / 1e6
-    files = (visit.file(name) for name in os.listdir(visit.path) if _OURS.fullmatch(name))
+    names = os.listdir(visit.path) if os.path.isdir(visit.path) else []
+    files = (visit.file(name) for name in names if _OURS.fullmatch(name))
     skew = max(map(_changed_at, files), default=0.0) - time.time()
     if ahead > _SLACK:
         visit.warn(

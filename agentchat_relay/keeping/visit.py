@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from agentchat.errors import AgentChatError
 
@@ -27,6 +27,9 @@ class Finding(TypedDict):
 
 class Visit:
     """One visit to one directory. `told` hears of every finding as it is made."""
+
+    way_back = RESTORE
+    shares_contents = False  # whatever the setting: others may have theirs in the same place
 
     def __init__(
         self,
@@ -54,6 +57,15 @@ class Visit:
 
     def problem(self, check: str, text: str, advice: str = "", mend: Callable[[], object] | None = None) -> None:
         self._found("problem", check, text, advice, mend)
+
+    @property
+    def owns_contents(self) -> bool:
+        """Whether nobody else has contents of files where this relay has them."""
+        return not self.files and not self.shares_contents
+
+    def change(self, database: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Mend rows."""
+        database.executemany(sql, rows)
 
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)

@@ -22,6 +22,8 @@ from ..groups import NoDatabase
 from ..statements import statements
 from .connection import SIZES, Connection, Link, control
 
+# Each process of a relay shares this lock of its schema, so that others can see that it is there. Nobody waits for it.
+RELAY_LOCK = "hashtextextended('agentchat relay ' || current_schema(), 0)"
 _LOOK_EVERY = 5.0  # seconds
 _PAUSE = 0.5
 _log = logging.getLogger("agentchat.relay")
@@ -87,7 +89,7 @@ class Listener:
             try:
                 connection = self._link.get()
                 if connection is not listening:
-                    control(connection, f'LISTEN "{self._channel}"')
+                    control(connection, f'LISTEN "{self._channel}"; SELECT pg_advisory_lock_shared({RELAY_LOCK})')
                     listening = connection
                 self._tell(look(connection))  # what was told while nobody listened
                 if self._listen(connection):

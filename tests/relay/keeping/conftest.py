@@ -186,3 +186,18 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
             " (agent_id, key, digest, answer, created_at) SELECT 1, i, zeroblob(16), hex(randomblob(12500)), i FROM n"
         )
     return path
+
+
+@pytest.fixture(scope="session")
+def _with_everything(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    from tests.relay.keeping import everything  # which needs this module
+
+    return everything.fill(tmp_path_factory.mktemp("everything") / "relay")
+
+
+@pytest.fixture
+def full(_with_everything: Board, tmp_path: Path) -> Board:
+    """A copy of a directory with a row of every kind."""
+    shutil.copytree(_with_everything.path, tmp_path / "relay")
+    os.chmod(tmp_path / "relay", 0o700)
+    return _with_everything._replace(path=tmp_path / "relay")

@@ -17,6 +17,7 @@ import pytest
 from agentchat import Client, errors
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
+from agentchat_relay.settings import Settings
 from tests.relay.conftest import UNLIMITED, until
 from tests.relay.keeping.conftest import (
     OK,
@@ -44,16 +45,19 @@ def backup(board: Board, admin: Admin) -> Path:
     return target
 
 
-def seen(path: Path, board: Board) -> dict[str, Any]:
+def seen(path: Path, board: Board, settings: Settings = UNLIMITED) -> dict[str, Any]:
     """All that agents see of a directory, with the keys they had."""
     found: dict[str, Any] = {}
-    with running(str(path), settings=UNLIMITED) as relay, contextlib.ExitStack() as stack:
+    with running(str(path), settings=settings) as relay, contextlib.ExitStack() as stack:
         for name, key in board.keys.items():
             client = stack.enter_context(Client(relay.url, key, retries=0))
             found[name] = {
                 "board": client.check_board(),
                 "mentions": client.check_mentions(unread=False),
-                "agents": [{**agent, "online": None} for agent in client.find_agents()["agents"]],
+                "agents": {
+                    agent["name"]: {**agent, "online": None, "last_seen_at": None}
+                    for agent in client.find_agents()["agents"]
+                },
                 "channels": {
                     channel["name"]: (
                         client.read_messages(channel["name"], limit=200, include_status=True),
