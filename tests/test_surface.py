@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -174,18 +175,21 @@ def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     return shown if code == 0 else None
 
 
-def without_data(call: list[str]) -> list[str]:
+def without_place(call: list[str]) -> list[str]:
     """`agentchat admin --data DIR noun verb` takes its option before the noun; an ellipsis stands for anything."""
     call = [word for word in call if word != "…"]
-    return ["admin", *call[3:]] if call[:2] == ["admin", "--data"] else call
+    while call[:1] == ["admin"] and call[1:2] in (["--data"], ["--store"]):
+        call = ["admin", *call[3:]]
+    return call
 
 
 def problem(call: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     """What is wrong with a call of `agentchat` that a document shows."""
     if not call or not re.match("[a-z-]", call[0]):  # NAME and ... stand for any command
         return None
-    call = without_data(call)
-    command = [] if call[0].startswith("-") else call[: {"machine": 2, "admin": 3}.get(call[0], 1)]
+    call = without_place(call)
+    words = list(takewhile(lambda word: not word.startswith("-"), call))
+    command = words[: {"machine": 2, "admin": 3}.get(call[0], 1)]
     shown = help_of(command, capsys)
     if shown is None:
         return f"agentchat has no command {' '.join(command)}"

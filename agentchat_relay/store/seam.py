@@ -165,7 +165,10 @@ class Measures(NamedTuple):
 class Store(Protocol):
     """Where everything lives."""
 
-    engine: tuple[str, str]  # its name and version
+    @property
+    def engine(self) -> tuple[str, str]:
+        """Its name and version."""
+        ...
 
     @property
     def is_shared(self) -> bool:
