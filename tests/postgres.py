@@ -121,14 +121,15 @@ def _open_to_others(path: Path) -> None:
             folder.chmod(mode | stat.S_IXOTH)
 
 
+_GIVEN = os.environ.get("AGENTCHAT_TEST_POSTGRES")  # read now: tests see nothing of the environment
 _server: Server | None = None
 
 
 def url() -> str:
     """The server of this run of tests, started when it is first asked for."""
     global _server
-    if given := os.environ.get("AGENTCHAT_TEST_POSTGRES"):
-        return given
+    if _GIVEN:
+        return _GIVEN
     if _server is None:
         _server = Server()
         atexit.register(_server.close)
