@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentchat.errors import BadRequest, Unavailable
@@ -82,6 +82,7 @@ def small_pieces() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_pieces")
 class TestRoundTrip:
+    @settings(deadline=None)  # each example writes to a disk
     @given(text=TEXTS, ascii=st.booleans(), chunk=st.integers(1, 60), slashes=st.booleans())
     def test_a_text(self, blobs: Blobs, text: str, ascii: bool, chunk: int, slashes: bool):
         whole = json.dumps({"content": text, **OTHERS}, ensure_ascii=ascii)
@@ -92,6 +93,7 @@ class TestRoundTrip:
         assert stored(blobs, upload) == text.encode()
         assert upload.arguments == OTHERS
 
+    @settings(deadline=None)
     @given(
         content=st.binary(min_size=1),
         broken=st.sampled_from([0, 1, 4, 76]),

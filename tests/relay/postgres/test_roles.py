@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,8 +107,12 @@ def test_who_may_not_make_the_tables_is_told_how(tmp_path: Any, capfd: pytest.Ca
             "DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO " + OTHERS + "', current_schema()); END $$"
         )
     try:
-        assert main(["serve", "--store", postgres.as_role(empty, OTHERS), "--data", str(tmp_path), "--port", "0"]) == 2
-        assert "agentchat admin migrate --store" in capfd.readouterr().err
+        # In a process of its own: a relay sets up the log of its whole process.
+        command = [sys.executable, "-m", "agentchat", "serve", "--data", str(tmp_path), "--port", "0"]
+        command += ["--store", postgres.as_role(empty, OTHERS)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert "agentchat admin migrate --store" in done.stderr
         assert main(["admin", "migrate", "--store", empty, "--grant", "nobody here"]) == 2
         assert "nobody here" in capfd.readouterr().err
     finally:
