@@ -65,9 +65,11 @@ def ask(where: Where, sql: str, *values: Any) -> list[Any]:
 
 
 def tables(where: Where) -> list[str]:
+    """Without those of the full-text index, which follows when it can."""
     sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     if url_of(where):
-        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() "
+        sql += "AND table_name NOT LIKE 'fulltext%'"
     return sorted(row[0] for row in ask(where, sql))
 
 

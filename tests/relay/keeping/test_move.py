@@ -39,6 +39,8 @@ from tests.relay.keeping.conftest import (
 from tests.relay.keeping.everything import KEY, KEYED, PIN_KEY, names, of_directory, of_postgres, one, sql
 from tests.relay.keeping.test_restore import seen
 
+pytestmark = pytest.mark.sqlite  # and of Postgres, by itself
+
 
 @pytest.fixture
 def url() -> str:

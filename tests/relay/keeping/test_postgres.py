@@ -42,6 +42,8 @@ from tests.relay.keeping.test_doctor import bad, found
 from tests.relay.keeping.test_export import lines, of
 from tests.relay.keeping.test_restore import seen
 
+pytestmark = pytest.mark.sqlite  # and of Postgres, by itself
+
 CHECKS = [
     "relay", "access", "leftovers", "disk", "server", "form", "database", "orphans", "counters", "unread", "clock",
     "ids", "index", "files", "strays",
