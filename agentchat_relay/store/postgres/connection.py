@@ -84,7 +84,7 @@ def control(connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
 
 def run_prepared(connection: Connection, name: str, *values: bytes) -> list[tuple[str | None, ...]]:
     """Run a statement that the session knows, past psycopg's cursors; its rows, as texts."""
-    return _rows(connection, connection.pgconn.exec_prepared(name.encode(), values))
+    return _rows(connection, connection.pgconn.exec_prepared(name.encode(), [*values]))
 
 
 def _rows(connection: Connection, result: pq.abc.PGresult) -> list[tuple[str | None, ...]]:
