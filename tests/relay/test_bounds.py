@@ -283,7 +283,6 @@ def test_half_a_request_is_cut_off(impatient: Embedded, half: bytes):
         until(lambda: ended(sock))
 
 
-@pytest.mark.sqlite  # connections know no engine
 def test_whoever_takes_no_answer_is_cut_off_and_whoever_takes_it_slowly_is_not(impatient: Embedded):
     key, size = impatient.token("ann"), 9 * MIB
     path = big_file(impatient, key, size)
