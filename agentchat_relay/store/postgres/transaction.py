@@ -20,13 +20,12 @@ from ..buffered import LARGEST_MEMO, Buffered, Counters, Pending
 from ..cache import Encoded, Shared
 from ..groups import InDoubt, NoDatabase
 from ..lane import Waiting
-from ..query import Query
-from ..seam import Hits, NeedsWrite, Outcome, Sizes
+from ..reading import Named, Search
+from ..seam import NeedsWrite, Outcome, Sizes
 from ..statements import statements
 from .connection import SIZES, Connection, Link, control, is_lost, run_prepared
 from .faults import as_ours
 
-Search = Callable[[Query, list[str], int], Hits]
 _MOST_TOLD = 7000  # bytes of a notification, of which Postgres takes 8000
 _HOT = 256  # channels whose counters are read together after somebody else's turn
 _CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -40,7 +39,7 @@ def database_time(told: str | None) -> int:
     return int(told or 0)
 
 
-class ReadTransaction:
+class ReadTransaction(Named):
     """One snapshot of the database."""
 
     writes = False
@@ -53,26 +52,6 @@ class ReadTransaction:
         self._execute: Any = connection.cursor().execute
         self._statements = statements("postgres")
         self._search = search
-
-    def one(self, statement: str, /, **values: Any) -> Any:
-        found = self._statements[statement]
-        return self._execute(found.sql, found.bind(values)).fetchone()
-
-    def the(self, statement: str, /, **values: Any) -> Any:
-        row = self.one(statement, **values)
-        if row is None:
-            raise LookupError(f"{statement} found no row")
-        return row
-
-    def all(self, statement: str, /, **values: Any) -> list[Any]:
-        found = self._statements[statement]
-        rows: list[Any] = self._execute(found.sql, found.bind(values)).fetchall()
-        return rows
-
-    def search(self, query: Query, *, places: list[str], limit: int) -> Hits:
-        if self._search is None:
-            raise RuntimeError("searches run in the SEARCH lane")
-        return self._search(query, places, limit)
 
     def sizes(self) -> Sizes:
         rows, fulltext = control(self._connection, SIZES)[0]

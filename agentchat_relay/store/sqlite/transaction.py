@@ -12,8 +12,8 @@ from ..buffered import LARGEST_MEMO, Buffered, Pending
 from ..cache import Encoded, Shared
 from ..faults import as_ours
 from ..lane import Waiting
-from ..query import Query
-from ..seam import Hits, NeedsWrite, Outcome, Sizes
+from ..reading import Named, Search
+from ..seam import NeedsWrite, Outcome, Sizes
 from ..statements import statements
 
 # An id is never given twice, though its message may be gone.
@@ -22,7 +22,7 @@ SELECT max(coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks
 """
 
 
-class ReadTransaction:
+class ReadTransaction(Named):
     """One snapshot of the database."""
 
     writes = False
@@ -33,7 +33,7 @@ class ReadTransaction:
         encoded: Encoded,
         now: int,
         epoch: int,
-        search: Callable[[Query, list[str], int], Hits] | None = None,
+        search: Search | None = None,
     ) -> None:
         self.now = now
         self.epoch = epoch
@@ -41,26 +41,6 @@ class ReadTransaction:
         self._execute = connection.execute
         self._statements = statements("sqlite")
         self._search = search
-
-    def one(self, statement: str, /, **values: Any) -> Any:
-        found = self._statements[statement]
-        return self._execute(found.sql, found.bind(values)).fetchone()
-
-    def the(self, statement: str, /, **values: Any) -> Any:
-        row = self.one(statement, **values)
-        if row is None:
-            raise LookupError(f"{statement} found no row")
-        return row
-
-    def all(self, statement: str, /, **values: Any) -> list[Any]:
-        found = self._statements[statement]
-        rows: list[Any] = self._execute(found.sql, found.bind(values)).fetchall()
-        return rows
-
-    def search(self, query: Query, *, places: list[str], limit: int) -> Hits:
-        if self._search is None:
-            raise RuntimeError("searches run in the SEARCH lane")
-        return self._search(query, places, limit)
 
     def sizes(self) -> Sizes:
         path = str(self._execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
@@ -143,7 +123,7 @@ def read_group(
     encoded: Shared,
     group: Sequence[Waiting],
     again: Callable[[Waiting], None],
-    search: Callable[[Query, list[str], int], Hits] | None = None,
+    search: Search | None = None,
 ) -> list[Outcome]:
     """All calls of the group on one snapshot. Calls that turn out to write are handed to `again`."""
     outcomes: list[Outcome] = []
