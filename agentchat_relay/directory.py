@@ -262,11 +262,16 @@ def _holds(pid: int, lock: int) -> bool:
         return not _is_free(lock)
     mine = os.fstat(lock)
     try:
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), mine):
-                with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as file:
-                    if "FLOCK" in file.read():
-                        return True
+        descriptors = os.listdir(f"/proc/{pid}/fd")
     except OSError:  # it is gone, or nothing of ours
-        pass
+        return False
+    return any(_is_locked(f"/proc/{pid}", descriptor, mine) for descriptor in descriptors)
+
+
+def _is_locked(process: str, descriptor: str, mine: os.stat_result) -> bool:
+    """Whether the descriptor is the lock file, held. A busy process may have closed it meanwhile."""
+    with suppress(OSError):
+        if os.path.samestat(os.stat(f"{process}/fd/{descriptor}"), mine):
+            with open(f"{process}/fdinfo/{descriptor}", encoding="ascii") as file:
+                return "FLOCK" in file.read()
     return False

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -46,11 +47,12 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 @pytest.mark.parametrize(
     ("broken", "complaint"),
-    [("eio", ", lost"), ("enospc", ", lost"), ("clock", " comes after "), ("eager", "though it is of")],
+    [("eio", ", lost"), ("enospc", ", lost"), ("clock", " comes after "), ("eager", "though it is of|, lost")],
 )
 def test_a_broken_relay_fails_its_round(broken: str, complaint: str, ground: Ground) -> None:
+    """One that purges too early is found by whoever answers or pins what is gone, or else by reading at the end."""
     found = run_round(3, 0, ground, broken).violations
-    assert any(complaint in line for line in found), found[:5]
+    assert any(re.search(complaint, line) for line in found), found[:5]
 
 
 # What the store does after an fsync that failed

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -145,9 +146,9 @@ def rows(path: Path, sql: str, *values: Any) -> list[Any]:
 
 
 def blobs(path: Path) -> dict[str, Path]:
-    """Every content on disk, by space and hash."""
-    found = (path / "blobs").glob("[0-9]*/??/*")
-    return {f"{file.parts[-3]}/{file.name}": file for file in found}
+    """Every content on disk, by space and hash. What is removed meanwhile is not there."""
+    found = (Path(folder, name) for folder, _, names in os.walk(path / "blobs") for name in names)
+    return {f"{file.parts[-3]}/{file.name}": file for file in found if re.fullmatch("[0-9a-f]{2}", file.parts[-2])}
 
 
 def check_consistent(path: Path) -> None:
