@@ -41,7 +41,7 @@ class Locksmith:
                 self._refused(old)
             else:
                 self._ask("agents/update", name=GUEST, active=False)
-                self._refused(old)
+                self._refused(old, for_good=False)
                 self._ask("agents/update", name=GUEST, active=True)
                 self._accepted()
             self.revoked += 1
@@ -74,11 +74,12 @@ class Locksmith:
             self._told.posts.append(answered(post, guest.send_message))
         transport.close()
 
-    def _refused(self, key: str) -> None:
-        """Reading and writing, at every relay. What is posted nobody sent, as far as the checker knows."""
+    def _refused(self, key: str, *, for_good: bool = True) -> None:
+        """Reading and writing, at every relay. What is posted nobody sent, as far as the checker knows; but a relay that
+        stood still may do it when the key is good again."""
         for number, relay in self._relays():
             reads = self._luck.random() < 0.5
-            if self._try(relay, key, lambda guest, reads=reads: self._enter(guest, reads)) is True:
+            if self._try(relay, key, lambda guest, reads=reads: self._enter(guest, reads, for_good)) is True:
                 did = "read" if reads else "write"
                 self.complaints.append(f"relay {number} let a revoked key of {GUEST} {did}")
 
@@ -87,8 +88,16 @@ class Locksmith:
             if self._try(relay, self.key, lambda guest: self._enter(guest, reads=True)) is False:
                 self.complaints.append(f"relay {number} refused a key of {GUEST} that is good")
 
-    def _enter(self, guest: Client, reads: bool) -> object:
-        return guest.check_board() if reads else guest.send_message(self._luck.choice(SHARED), f"void {self._word()}")
+    def _enter(self, guest: Client, reads: bool, for_good: bool = True) -> object:
+        if reads:
+            return guest.check_board()
+        post = Post(GUEST, self._luck.choice(SHARED), f"void {self._word()}", time.monotonic())
+        try:
+            return guest.send_message(post.channel, post.text)
+        except AgentChatError as error:
+            if unknown(error) and not for_good:
+                self._told.posts.append(post)
+            raise
 
     def _try(self, relay: SharingRelay, key: str, call: Callable[[Client], object]) -> bool | None:
         """Whether the key was good there; None if nobody can say, since the relay is down."""
