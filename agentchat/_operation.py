@@ -62,12 +62,18 @@ class ClientOnly(NamedTuple):
     tools: Any = None
 
 
+class Waits(NamedTuple):
+    """Seconds to wait in all. One request waits for at most so many, since proxies cut off what stands still."""
+
+    at_most: int = 50
+
+
 class Parameter:
     """One argument of an operation, as declared."""
 
     __slots__ = (
         "choices", "client_only", "default", "description", "form", "item_form", "kind", "limit", "name", "required",
-        "wire",
+        "waits", "wire",
     )  # fmt: skip
 
     def __init__(self, name: str, annotation: Any, default: Any, required: bool) -> None:
@@ -80,6 +86,7 @@ class Parameter:
         self.form: Form | None = None
         self.item_form: Form | None = None
         self.client_only: ClientOnly | None = None
+        self.waits: Waits | None = None
         self.wire: tuple[str, ...] = (name,)
         self.kind: Kind = "string"
         self._read(annotation)
@@ -114,6 +121,8 @@ class Parameter:
                 self.wire = tuple(mark.name.split("."))
             case ClientOnly():
                 self.client_only = mark
+            case Waits():
+                self.waits = mark
             case _:
                 raise TypeError(f"{self.name}: {mark!r} is no mark of the contract")
 

@@ -141,6 +141,112 @@ class MarkedRead(TypedDict):
     marked_read: int
 
 
+class WaitingItem(TypedDict):
+    """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
+    somebody holds it."""
+
+    item_id: str
+    kind: str
+    urgent: bool
+    deliveries: int
+    message_id: str | None
+    channel: str | None
+    from_project: str | None
+    content: str
+    timestamp: str
+    expires_at: str | None
+    claimed_until: NotRequired[str]
+
+
+class InboxItem(WaitingItem, _From):
+    """An item of this agent's inbox, with its sender under `from`."""
+
+
+class Inbox(TypedDict):
+    """Items that were given out, and until when. Without any there is no claim."""
+
+    items: list[InboxItem]
+    claim_id: str | None
+    lease_until: str | None
+    has_more: bool
+    acknowledged: int
+
+
+class InboxPage(TypedDict):
+    items: list[InboxItem]
+    next_cursor: str | None
+    has_more: bool
+
+
+class ClaimChange(TypedDict):
+    """How many items it concerned; `idempotent` when all of them were so already."""
+
+    claim_id: str
+    items: int
+    idempotent: bool
+    lease_until: NotRequired[str]
+    dead: NotRequired[int]
+
+
+class DeadLetter(InboxItem):
+    ended_at: str
+
+
+class DeadLetters(TypedDict):
+    items: list[DeadLetter]
+    has_more: bool
+
+
+class Requeued(TypedDict):
+    requeued: int
+
+
+class Receipt(TypedDict):
+    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead."""
+
+    agent_name: str
+    kind: str
+    state: str
+    deliveries: int
+    stored_at: str
+    claimed_at: str | None
+    ended_at: str | None
+
+
+class Receipts(TypedDict):
+    message_id: str
+    receipts: list[Receipt]
+
+
+class Event(TypedDict):
+    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind."""
+
+    position: int
+    kind: str
+    at: str
+    actor: str | None
+    channel: str | None
+    subject: str
+    data: dict[str, Any] | None
+
+
+class EventPage(TypedDict):
+    """`position` is where to go on from, be there events or not."""
+
+    events: list[Event]
+    position: int
+    has_more: bool
+    timed_out: bool
+
+
+class Awaited(TypedDict):
+    """The message that was waited for, or none and where to go on waiting from."""
+
+    message: Message | None
+    position: int
+    timed_out: bool
+
+
 class ReadPosition(TypedDict):
     channel: str
     read_through: str
@@ -209,6 +315,38 @@ class Agent(TypedDict):
 class AgentList(TypedDict):
     agents: list[Agent]
     has_more: NotRequired[bool]
+
+
+class Waiting(TypedDict):
+    """How much waits in an inbox; each number stops at 100."""
+
+    urgent: int
+    mentions: int
+    direct: int
+    oldest_at: str | None
+
+
+class BriefedChannel(TypedDict):
+    channel: str
+    unread: int
+    joined: bool
+    description: str | None
+    latest_at: str | None
+
+
+class Briefing(TypedDict):
+    """The begin of a session. `help` says how to behave here; `position` is where events stand."""
+
+    agent: str
+    kind: str
+    roles: list[str]
+    space: str
+    now: str
+    position: int
+    inbox: Waiting
+    agents: list[Agent]
+    channels: list[BriefedChannel]
+    help: str
 
 
 class CardSet(TypedDict):

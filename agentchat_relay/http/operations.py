@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentchat._exchange import IDEMPOTENCY_HEADER
+from agentchat._exchange import IDEMPOTENCY_HEADER, SESSION_HEADER
 from agentchat._operation import Operation
 from agentchat.errors import BadRequest
 
@@ -25,8 +25,8 @@ from .reply import Reply, enveloped, json_reply
 from .request import Request
 
 _FREELY = nullcontext()
-_KEY = IDEMPOTENCY_HEADER.encode()
-_is_key = re.compile(rb"[ -~]{1,128}").fullmatch
+_KEY, _SESSION = IDEMPOTENCY_HEADER.encode(), SESSION_HEADER.encode()
+_is_key = re.compile(rb"[ -~]{1,128}").fullmatch  # or a session
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -69,10 +69,13 @@ class AdminRoute:
 
 def call_of(operation: Operation[..., Any], agent: Agent, request: Request, arguments: Mapping[str, Any]) -> Call:
     """The caller, and the key by which a repeat of this very call is known."""
-    key = request.headers.get(_KEY)
+    key, session = request.headers.get(_KEY), request.headers.get(_SESSION)
+    if session is not None and _is_key(session) is None:
+        raise BadRequest(f"{SESSION_HEADER} must be 1 to 128 printable ASCII characters.")
+    label = None if session is None else session.decode()
     if key is None:
-        return Call(agent)
+        return Call(agent, session=label)
     if _is_key(key) is None:
         raise BadRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 printable ASCII characters.")
     what = f"{operation.name} ".encode() + _canonical(arguments)
-    return Call(agent, key.decode(), hashlib.blake2b(what, digest_size=16).digest())
+    return Call(agent, key.decode(), hashlib.blake2b(what, digest_size=16).digest(), label)

@@ -15,8 +15,10 @@ class Agent(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a service function is told besides the arguments. `digest` stands for operation and arguments."""
+    """What a service function is told besides the arguments. `digest` stands for operation and arguments, `session` is
+    what the caller calls itself among others of the same agent."""
 
     agent: Agent
     key: str | None = None
     digest: bytes | None = None
+    session: str | None = None

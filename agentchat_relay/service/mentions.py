@@ -14,7 +14,7 @@ from .call import Call
 
 
 def check_mentions(tx: Reading, call: Call, *, unread: bool = True, limit: int = 20) -> types.Mentions:
-    rows = tx.all("items_open" if unread else "items_all", agent_id=call.agent.id, limit=limit + 1)
+    rows = tx.all("items_open" if unread else "items_all", agent_id=call.agent.id, now=tx.now, limit=limit + 1)
     return {"mentions": [_row(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
 

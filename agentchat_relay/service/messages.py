@@ -40,6 +40,8 @@ def send_message(
     parent_message_id: str | None = None,
     metadata: dict[str, Any] | None = None,
     kind: str = "chat",
+    urgent: bool = False,
+    expires_in: int | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
     stored = _encoded(metadata)
@@ -56,12 +58,19 @@ def send_message(
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
     message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
     for agent_id in named:
-        _notify(tx, call, agent_id, "mention", at, place.id)
+        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in)
     return {"message": message, "unmatched_mentions": unmatched}
 
 
 def send_direct_message(
-    tx: Writing, call: Call, *, target_agent: str, content: str, metadata: dict[str, Any] | None = None
+    tx: Writing,
+    call: Call,
+    *,
+    target_agent: str,
+    content: str,
+    metadata: dict[str, Any] | None = None,
+    urgent: bool = False,
+    expires_in: int | None = None,
 ) -> types.SentMessage:
     content = _trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
@@ -77,7 +86,7 @@ def send_direct_message(
     message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
     if target.id != call.agent.id:
         channels.join(tx, target.id, place)
-        _notify(tx, call, target.id, "direct", at, place.id)
+        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in)
     return {"message": message, "unmatched_mentions": []}
 
 
@@ -187,9 +196,15 @@ def append(
     return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
 
 
-def _notify(tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int) -> None:
+def _notify(
+    tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int, urgent: bool,
+    expires_in: int | None,
+) -> None:  # fmt: skip
     public_id = new_id(place.at)
-    tx.later("insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at)
+    tx.later(
+        "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
+        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000,
+    )  # fmt: skip
     tx.event(
         call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
         audience_id=agent_id,

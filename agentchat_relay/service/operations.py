@@ -10,7 +10,7 @@ from agentchat.contract import OPERATIONS
 
 from ..administration import ADMINISTRATION
 from ..store.seam import Lane
-from . import administration, agents, channels, files, mentions, messages, pages, read_state, search
+from . import administration, agents, channels, files, inbox, mentions, messages, pages, read_state, search
 from .repeats import once
 
 
@@ -20,12 +20,12 @@ class Entry(NamedTuple):
     service: Callable[..., Any]
 
 
-def _agents(lane: Lane, *services: Callable[..., Any]) -> dict[str, Entry]:
-    """Entries by the names of the functions, which are those of the operations."""
+def _agents(lane: Lane, *services: Callable[..., Any], **repeats: Any) -> dict[str, Entry]:
+    """Entries by the names of the functions, which are those of the operations. `repeats` is for `once`."""
     found = {}
     for service in services:
         name = service.__name__
-        found[name] = Entry(OPERATIONS[name], lane, once(service) if lane == Lane.WRITE else service)
+        found[name] = Entry(OPERATIONS[name], lane, once(service, **repeats) if lane == Lane.WRITE else service)
     return found
 
 
@@ -39,6 +39,9 @@ SERVICES: dict[str, Entry] = {
         pages.read_thread,
         pages.list_pinned_messages,
         mentions.check_mentions,
+        inbox.peek_inbox,
+        inbox.get_receipts,
+        inbox.list_dead_letters,
         read_state.list_readers,
         agents.find_agents,
         files.list_files,
@@ -48,11 +51,16 @@ SERVICES: dict[str, Entry] = {
     **_agents(
         Lane.WRITE,
         mentions.mark_mentions_read,
+        inbox.acknowledge_items,
+        inbox.return_items,
+        inbox.renew_claim,
+        inbox.requeue_items,
         read_state.mark_channel_read,
         pages.pin_message,
         pages.unpin_message,
         agents.set_card,
     ),
+    **_agents(Lane.WRITE, inbox.check_inbox, inbox.claim_items, kept=inbox.kept, told_again=inbox.told_again),
 }
 """What travels as JSON both ways. Files that go in and out are `files.upload_file` and `files.find`, by hand."""
 

@@ -36,15 +36,20 @@ def earlier(tx: Writing, call: Call) -> Row | None:
     return row
 
 
-def once(service: Service) -> Service:
-    """The service function, told to act once per key."""
+def once(
+    service: Service,
+    kept: Callable[[Any], Any] = lambda answer: answer,
+    told_again: Callable[[Writing, Call, Any], Any] = lambda tx, call, answer: answer,
+) -> Service:
+    """The service function, told to act once per key. `kept` is what of an answer is kept, `told_again` what a repeat
+    is told of that."""
 
     def run(tx: Writing, call: Call, **arguments: Any) -> Any:
         if (row := earlier(tx, call)) is not None:
-            return msgspec.json.decode(row["answer"])
+            return told_again(tx, call, msgspec.json.decode(row["answer"]))
         answer = service(tx, call, **arguments)
         if call.key is not None and not isinstance(answer, Exception):
-            _keep(tx, call, msgspec.json.encode(answer).decode())
+            _keep(tx, call, msgspec.json.encode(kept(answer)).decode())
         return answer
 
     return run

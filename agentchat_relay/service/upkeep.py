@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..store.seam import Writing
-from . import channels
+from . import channels, inbox
 from .repeats import KEEP_DAYS
 
 MAIN = "main"
@@ -29,8 +29,9 @@ def make_space(tx: Writing, name: str) -> None:
 
 
 def sweep(tx: Writing, at: int) -> int:
-    """Delete a portion of what is too old at this time; returns how much that was."""
-    swept = tx.run("sweep_nonces", before=at - _NONCES)
+    """Delete a portion of what is too old at this time, and end what had its time; returns how much that was."""
+    swept = inbox.sweep(tx, at)
+    swept += tx.run("sweep_nonces", before=at - _NONCES)
     swept += tx.run("sweep_answers", before=at - KEEP_DAYS * _DAY, limit=_PORTION)
     for space in tx.all("space_ids"):
         swept += tx.run("sweep_events", space_id=space["id"], before=at - _EVENT_DAYS * _DAY, limit=_PORTION)

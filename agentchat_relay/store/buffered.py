@@ -46,7 +46,8 @@ class Buffered:
         self._moved: set[int] = set()  # channels whose counters are ahead of their rows
         self._positions: dict[int, int] = {}
         self._grown: set[int] = set()  # the same for spaces
-        self._reached: dict[int, int] = {}  # where spaces stand that grew since the engine looked
+        self._reached: dict[int, int] = {}  # where spaces stand that grew in this group
+        self._grown_lately: dict[int, int] = {}  # the same, committed, since the engine looked
         self._next_message = 0
 
     # What an engine adds
@@ -140,6 +141,11 @@ class Buffered:
         """The highest id that a message ever had."""
         return self._next_message - 1 if self._next_message else self._newest()
 
+    def committed(self) -> dict[int, int]:
+        """Where spaces stand that grew since this was asked before."""
+        positions, self._grown_lately = self._grown_lately, {}
+        return positions
+
     def flush(self) -> None:
         """Write down what was buffered."""
         pending: dict[str, Sequence[tuple[Any, ...]]] = {**self._pending}
@@ -182,6 +188,10 @@ class Buffered:
     @staticmethod
     def _counters(row: Any) -> Counters:
         return Counters(row["number"], row["chats"], row["last_at"], row["latest_id"])
+
+    def _commit_positions(self) -> None:
+        self._grown_lately.update(self._reached)
+        self._reached.clear()
 
     def _settled(self) -> None:
         self._pending.clear()

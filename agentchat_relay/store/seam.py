@@ -63,6 +63,13 @@ class Standing(NamedTuple):
     at: int
 
 
+class News(NamedTuple):
+    """What was committed: the epoch since then, and the newest positions of spaces that grew."""
+
+    epoch: int
+    positions: Mapping[int, int]
+
+
 class Sizes(NamedTuple):
     """Bytes on disk: of the rows, and of the full-text index."""
 
@@ -187,6 +194,11 @@ class Store(Protocol):
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
         """Run `call` and wait for its outcome."""
+        ...
+
+    def watch(self, told: Callable[[News], None]) -> None:
+        """Have `told` called soon after every commit, of other processes too, on a thread of the store's. It may be
+        told something twice, and out of turn."""
         ...
 
     def measures(self) -> Measures:

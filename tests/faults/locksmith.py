@@ -75,8 +75,8 @@ class Locksmith:
         transport.close()
 
     def _refused(self, key: str, *, for_good: bool = True) -> None:
-        """Reading and writing, at every relay. What is posted nobody sent, as far as the checker knows; but a relay that
-        stood still may do it when the key is good again."""
+        """Reading and writing, at every relay. What is posted nobody sent, as far as the checker knows; but a relay
+        that stood still may do it when the key is good again."""
         for number, relay in self._relays():
             reads = self._luck.random() < 0.5
             if self._try(relay, key, lambda guest, reads=reads: self._enter(guest, reads, for_good)) is True:

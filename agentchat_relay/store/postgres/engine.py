@@ -21,13 +21,13 @@ from ..cache import Shared
 from ..fulltext import FullText
 from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
-from ..seam import Call, Done, Lane, Measures, Outcome
+from ..seam import Call, Done, Lane, Measures, News, Outcome
 from . import connection as connections
 from .connection import LEAST_VERSION, WRITER, Connection, Link, control, reason
 from .faults import as_ours
 from .fulltext import SearchTable
 from .index import SESSION
-from .listener import Extent, Listener, News, look
+from .listener import Extent, Heard, Listener, look
 from .migrate import due, migrate, prepare
 from .roles import grant
 from .transaction import WriteTransaction, read_group, run_aside
@@ -59,6 +59,7 @@ class Postgres:
         self._positions, self._extent = {**news.positions}, news.extent or Extent(0, {})
         self._shared.moved(news.epoch)
         self.engine = "postgres", version
+        self._watcher: Callable[[News], None] = lambda news: None
         self._channel = f"agentchat_{self._turn & (1 << 64) - 1:016x}"
         self._writing = Link(lambda: connect(url, WRITER))
         transaction = WriteTransaction(
@@ -109,6 +110,9 @@ class Postgres:
         result: T = outcome[0]
         return result
 
+    def watch(self, told: Callable[[News], None]) -> None:
+        self._watcher = told
+
     def measures(self) -> Measures:
         lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
@@ -130,7 +134,7 @@ class Postgres:
 
     # Opening
 
-    def _open(self) -> tuple[int, str, News]:
+    def _open(self) -> tuple[int, str, Heard]:
         """Look at the database, and bring its tables to our form; the number of the lock that is a turn, what Postgres
         this is, and how things are."""
         with _opened(self._url, self._connect) as (connection, turn):
@@ -143,6 +147,7 @@ class Postgres:
     def _write(self, group: Sequence[Waiting]) -> None:
         if group:
             self._deliver(self._groups.run([*group]))
+            self._watcher(News(self._shared.epoch, self._transaction.committed()))
             self._fulltext.written()
 
     def _begun(self, group: list[Waiting]) -> None:
@@ -174,10 +179,11 @@ class Postgres:
 
     # The listener's thread
 
-    def _told(self, news: News) -> None:
+    def _told(self, news: Heard) -> None:
         self._shared.moved(news.epoch)
         self._positions.update(news.positions)
         self._extent = news.extent or self._extent
+        self._watcher(News(self._shared.epoch, news.positions))
         self._fulltext.written()  # whoever wrote it may have ended since
 
 

@@ -36,7 +36,7 @@ class Extent(NamedTuple):
     bytes: Mapping[str, int]
 
 
-class News(NamedTuple):
+class Heard(NamedTuple):
     """The epoch, the newest positions of spaces that are known to have grown, and, now and then, how much there is."""
 
     epoch: int
@@ -44,17 +44,17 @@ class News(NamedTuple):
     extent: Extent | None = None
 
 
-def read(payload: str) -> News:
+def read(payload: str) -> Heard:
     """What a notification says; nothing at all if it is none of ours."""
     try:
         epoch, _, places = payload.partition(";")
         pairs = (place.split(":") for place in places.split(",") if place)
-        return News(int(epoch), {int(space_id): int(position) for space_id, position in pairs})
+        return Heard(int(epoch), {int(space_id): int(position) for space_id, position in pairs})
     except ValueError:
-        return News(0, {})
+        return Heard(0, {})
 
 
-def look(connection: Connection) -> News:
+def look(connection: Connection) -> Heard:
     """How things are."""
     ((epoch,),) = control(connection, "SELECT epoch FROM epochs")
     rows = control(connection, "SELECT id, position FROM spaces")
@@ -62,13 +62,13 @@ def look(connection: Connection) -> News:
     ((tables, fulltext),) = control(connection, SIZES)
     positions = {int(id or 0): int(position or 0) for id, position in rows}
     extent = Extent(int(newest or 0), {"rows": int(tables or 0), "fulltext": int(fulltext or 0)})
-    return News(int(epoch or 0), positions, extent)
+    return Heard(int(epoch or 0), positions, extent)
 
 
 class Listener:
     """A thread with a connection of its own, which calls `told` with every piece of news."""
 
-    def __init__(self, link: Link, channel: str, told: Callable[[News], None]) -> None:
+    def __init__(self, link: Link, channel: str, told: Callable[[Heard], None]) -> None:
         self._link, self._channel, self._told = link, channel, told
         self._epoch = 0
         self._stopping, self._stop = os.pipe()
@@ -119,7 +119,7 @@ class Listener:
         ready, _, _ = select.select(sockets, [], [], seconds)
         return self._stopping in ready
 
-    def _tell(self, news: News) -> None:
+    def _tell(self, news: Heard) -> None:
         self._epoch = max(self._epoch, news.epoch)
         with suppress(Exception):  # whoever listens has to cope by themselves
             self._told(news)

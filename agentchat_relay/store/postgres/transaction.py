@@ -194,7 +194,7 @@ class WriteTransaction(ReadTransaction, Buffered):
                 raise InDoubt(retry_after=1) from error
             raise
         self._was_last = True
-        self._reached.clear()
+        self._commit_positions()
         if self.forgot:
             self.epoch += 1
             self._shared.moved(self.epoch)

@@ -1,23 +1,158 @@
 -- insert_item: something waits for an agent
-INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at)
-VALUES (:public_id, :agent_id, :kind, :message_id, :created_at)
+INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at)
+VALUES (:public_id, :agent_id, :kind, :message_id, :created_at, :urgent, :expires_at)
 
--- items_open: what waits for an agent and was not acknowledged, newest first
+-- items_open: what waits for an agent and has not ended, newest first
 SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel,
     a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
-WHERE i.agent_id = :agent_id AND i.done_at IS NULL ORDER BY i.message_id DESC LIMIT :limit
+WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND (i.expires_at IS NULL OR i.expires_at > :now)
+ORDER BY i.id DESC LIMIT :limit
 
--- items_all: the same with what was acknowledged
+-- items_all: the same with what has ended
 SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel,
     a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id ORDER BY i.message_id DESC LIMIT :limit
 
--- acknowledge_item: the agent's own only
-UPDATE inbox SET done_at = :now WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL
+-- acknowledge_item: the agent's own only, whoever holds it
+UPDATE inbox SET done_at = :now, lease_until = NULL
+WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL
 
 -- delete_inbox: of an agent that is gone
 DELETE FROM inbox WHERE agent_id = :agent_id
+
+-- peek_items: what waits, in the order in which it is given out, from a place on. One that is being held waits, too
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, m.public_id AS message_id,
+    m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+FROM (
+    SELECT * FROM (
+        SELECT * FROM inbox
+        WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1 AND :is_urgent = 1 AND id > :after
+        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT :limit
+    ) AS urgent_ones
+    UNION ALL
+    SELECT * FROM (
+        SELECT * FROM inbox
+        WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 0 AND (:is_urgent = 1 OR id > :after)
+        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT :limit
+    ) AS others
+) AS i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
+ORDER BY i.urgent DESC, i.id LIMIT :limit
+
+-- claim_items: give out what nobody holds, in order, until there are so many or their texts so long. A session that
+-- checked gets what it holds again, and that is no new delivery
+UPDATE inbox SET claim_id = :claim_id, claimed_at = :now, lease_until = :lease_until, session = :session,
+    deliveries = deliveries + CASE WHEN session = :session AND lease_until > :now THEN 0 ELSE 1 END
+WHERE done_at IS NULL AND id IN (
+    SELECT id FROM (
+        SELECT id, sum(size) OVER (ORDER BY urgent DESC, id) - size AS before FROM (
+            SELECT * FROM (
+                SELECT i.id, i.urgent, length(m.content) AS size FROM inbox i JOIN messages m ON m.id = i.message_id
+                WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND i.urgent = 1
+                AND (
+                    i.lease_until IS NULL OR i.lease_until <= :now OR i.lease_until > :now + :longest
+                    OR i.session = :session
+                )
+                AND (i.expires_at IS NULL OR i.expires_at > :now) ORDER BY i.id LIMIT :limit
+            ) AS urgent_ones
+            UNION ALL
+            SELECT * FROM (
+                SELECT i.id, i.urgent, length(m.content) AS size FROM inbox i JOIN messages m ON m.id = i.message_id
+                WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND i.urgent = 0
+                AND (
+                    i.lease_until IS NULL OR i.lease_until <= :now OR i.lease_until > :now + :longest
+                    OR i.session = :session
+                )
+                AND (i.expires_at IS NULL OR i.expires_at > :now) ORDER BY i.id LIMIT :limit
+            ) AS others
+            ORDER BY urgent DESC, id LIMIT :limit
+        ) AS wanted
+    ) AS taken WHERE before < :characters
+)
+
+-- claimed_items: what a claim gave out and is still its own, and whether somebody could claim more
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, m.public_id AS message_id,
+    m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author, EXISTS (
+        SELECT 1 FROM inbox o WHERE o.agent_id = :agent_id AND o.done_at IS NULL
+        AND (o.claim_id IS NULL OR o.claim_id <> :claim_id)
+        AND (o.lease_until IS NULL OR o.lease_until <= :now) AND (o.expires_at IS NULL OR o.expires_at > :now)
+    ) AS has_more
+FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
+JOIN agents a ON a.id = m.author_id
+WHERE i.claim_id = :claim_id AND i.agent_id = :agent_id ORDER BY i.urgent DESC, i.id
+
+-- inbox_item: one, by its public id
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until,
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
+JOIN agents a ON a.id = m.author_id WHERE i.public_id = :public_id
+
+-- items_of_claim: which items a claim is about
+SELECT id, public_id, deliveries, done_at, outcome FROM inbox
+WHERE claim_id = :claim_id AND agent_id = :agent_id ORDER BY id
+
+-- acknowledge_claim: all that it holds
+UPDATE inbox SET done_at = :now, lease_until = NULL
+WHERE claim_id = :claim_id AND agent_id = :agent_id AND done_at IS NULL
+
+-- acknowledge_claimed: one of them
+UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
+
+-- return_claimed: to be given out again, perhaps only after a while
+UPDATE inbox SET claim_id = NULL, session = NULL, lease_until = :lease_until
+WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
+
+-- renew_claim: hold on for longer
+UPDATE inbox SET lease_until = :lease_until WHERE claim_id = :claim_id AND agent_id = :agent_id AND done_at IS NULL
+
+-- tired_items: given out too often, and nobody holds them any more
+SELECT id, public_id FROM inbox
+WHERE agent_id = :agent_id AND done_at IS NULL AND lease_until IS NOT NULL AND lease_until <= :now
+AND deliveries >= :most
+
+-- all_tired_items: the same of everybody, a portion
+SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
+LEFT JOIN messages m ON m.id = i.message_id
+WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most LIMIT :limit
+
+-- end_item: other than by an acknowledgement
+UPDATE inbox SET done_at = :now, outcome = :outcome, lease_until = NULL WHERE id = :id AND done_at IS NULL
+
+-- expired_items: what had its time and is held by nobody, a portion
+SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
+LEFT JOIN messages m ON m.id = i.message_id
+WHERE i.done_at IS NULL AND i.expires_at IS NOT NULL AND i.expires_at <= :now
+AND (i.lease_until IS NULL OR i.lease_until <= :now) ORDER BY i.expires_at LIMIT :limit
+
+-- dead_items: an agent's dead letters, the last ones first
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until, i.done_at,
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
+JOIN agents a ON a.id = m.author_id
+WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit
+
+-- requeue_item: a dead letter waits again, as if it were new
+UPDATE inbox SET done_at = NULL, outcome = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
+    expires_at = NULL
+WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
+
+-- receipts_of: what became of a message for each who was notified
+SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.claim_id, i.lease_until,
+    i.expires_at
+FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
+
+-- count_waiting: how much waits for an agent, up to a hundred of each
+SELECT
+    (SELECT count(*) FROM (
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1 LIMIT 100
+    ) AS u) AS urgent,
+    (SELECT count(*) FROM (
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct' LIMIT 100
+    ) AS d) AS direct,
+    (SELECT count(*) FROM (
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL LIMIT 100
+    ) AS w) AS waiting,
+    (SELECT created_at FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL ORDER BY id LIMIT 1) AS oldest

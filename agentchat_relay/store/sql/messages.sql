@@ -18,7 +18,7 @@ WHERE m.id = :id
 SELECT unmatched FROM messages WHERE id = :id
 
 -- find_message: one that this agent may see
-SELECT m.id, m.public_id, m.channel_id, m.root_id, m.recipient_id, length(m.content) AS characters
+SELECT m.id, m.public_id, m.channel_id, m.author_id, m.root_id, m.created_at, m.recipient_id, length(m.content) AS characters
 FROM messages m JOIN channels c ON c.id = m.channel_id
 WHERE m.public_id = :public_id AND c.space_id = :space_id
 AND (m.recipient_id IS NULL OR m.recipient_id = :agent_id OR m.author_id = :agent_id)

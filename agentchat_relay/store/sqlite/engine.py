@@ -23,7 +23,7 @@ from ..faults import as_ours
 from ..fulltext import FullText
 from ..groups import Groups
 from ..lane import LaneThread, Waiting, tell
-from ..seam import Call, Done, Lane, Measures, Outcome
+from ..seam import Call, Done, Lane, Measures, News, Outcome
 from . import damage
 from .fulltext import SearchFile
 from .index import Index
@@ -92,6 +92,7 @@ class Sqlite:
         self._give_up = give_up
         self._checkpoint_at, self._checkpoint_step = monotonic() + _BETWEEN_CHECKPOINTS, _CHECKPOINT_STEPS
         self._cut_short = False
+        self._watcher: Callable[[News], None] = lambda news: None
         self._restart_at = 0.0
         with damage.disk_faults(str(directory)):
             damage.check(self.path)
@@ -139,6 +140,9 @@ class Sqlite:
             raise outcome[1]
         result: T = outcome[0]
         return result
+
+    def watch(self, told: Callable[[News], None]) -> None:
+        self._watcher = told
 
     def measures(self) -> Measures:
         lanes = {"read": self._reader, "search": self._fulltext.lane, "write": self._writer}
@@ -210,6 +214,7 @@ class Sqlite:
         if not group:
             return
         self._deliver(self._groups.run([*group]))
+        self._watcher(News(self._shared.epoch, self._transaction.committed()))
         self._fulltext.written()
         if monotonic() >= self._checkpoint_at or self._transaction.steps >= self._checkpoint_step:
             self._checkpoint()

@@ -101,7 +101,7 @@ class WriteTransaction(ReadTransaction, Buffered):
         self.flush()
         self._execute("COMMIT")
         self.positions.update(self._reached)
-        self._reached.clear()
+        self._commit_positions()
         if self.forgot:
             self.encoded = self._shared.renew()
         return self.forgot
