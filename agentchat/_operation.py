@@ -57,9 +57,11 @@ class Wire(NamedTuple):
 
 
 class ClientOnly(NamedTuple):
-    """Not for models: kept out of every schema. `tools` is what our tools send by themselves."""
+    """Not for models: kept out of every schema. `tools` is what our tools send by themselves. What does not identify is
+    no part of what makes two calls with one key the same call."""
 
     tools: Any = None
+    identifies: bool = True
 
 
 class Waits(NamedTuple):
@@ -138,6 +140,7 @@ class Operation(Generic[P, R]):
         self.writes = writes
         self._parameters: dict[str, Parameter] | None = None
         self._result: Any = None
+        self._overlooked: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<operation {self.name}: {self.verb} {self.path}>"
@@ -162,6 +165,13 @@ class Operation(Generic[P, R]):
         return self._result
 
     @property
+    def overlooked(self) -> frozenset[str]:
+        """Parameters that do not make it another call."""
+        if self._parameters is None:
+            self._resolve()
+        return self._overlooked
+
+    @property
     def set_by_tools(self) -> Mapping[str, Any]:
         """What our tools send by themselves: no model sets it, none needs to."""
         return {
@@ -183,6 +193,9 @@ class Operation(Generic[P, R]):
             name: Parameter(name, hints[name], defaults.get(name), name not in defaults)
             for name in (*ordinary, *keyword_only)
         }
+        self._overlooked = frozenset(
+            name for name, found in self._parameters.items() if found.client_only and not found.client_only.identifies
+        )
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
         """Positional and named arguments as one mapping, as Python would bind them."""

@@ -31,7 +31,9 @@ class DeliveryOperations:
         *,
         limit: Annotated[int, "How many.", Limit(1, 50)] = 10,
         seen: Annotated[
-            Id | None, "claim_id of the last answer, which is acknowledged. Clients remember it.", ClientOnly()
+            Id | None,
+            "claim_id of the last answer, which is acknowledged. Clients remember it.",
+            ClientOnly(identifies=False),  # a program that is replayed remembers nothing
         ] = None,
     ) -> types.Inbox:
         """List what waits for you, urgent first. Your next check counts it as dealt with."""

@@ -77,5 +77,7 @@ def call_of(operation: Operation[..., Any], agent: Agent, request: Request, argu
         return Call(agent, session=label)
     if _is_key(key) is None:
         raise BadRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 printable ASCII characters.")
+    if operation.overlooked:
+        arguments = {name: value for name, value in arguments.items() if name not in operation.overlooked}
     what = f"{operation.name} ".encode() + _canonical(arguments)
     return Call(agent, key.decode(), hashlib.blake2b(what, digest_size=16).digest(), label)

@@ -56,8 +56,9 @@ LEFT JOIN agents r ON r.id = m.recipient_id LEFT JOIN messages p ON p.id = m.par
 WHERE c.space_id = ? ORDER BY m.id
 """
 _INBOX = """
-SELECT i.public_id AS id, a.name AS agent, i.kind, m.public_id AS message_id, i.done_at IS NULL AS open, i.created_at,
-    i.done_at
+SELECT i.public_id AS id, a.name AS agent, i.kind, m.public_id AS message_id, i.done_at IS NULL AS open, i.urgent,
+    i.deliveries, CASE WHEN i.done_at IS NOT NULL THEN coalesce(i.outcome, 'acknowledged') END AS outcome, i.created_at,
+    i.expires_at, i.claimed_at, i.done_at
 FROM inbox i CROSS JOIN agents a ON a.id = i.agent_id LEFT JOIN messages m ON m.id = i.message_id
 WHERE a.space_id = ? ORDER BY i.id
 """
@@ -76,9 +77,9 @@ _TABLES = {
 }
 _MESSAGE_COUNT = "SELECT coalesce(sum(number - purged), 0) FROM channels WHERE space_id = ?"
 
-_TIMES = ("created_at", "last_seen_at", "joined_at", "read_through", "done_at")
+_TIMES = ("created_at", "last_seen_at", "joined_at", "read_through", "expires_at", "claimed_at", "done_at")
 _JSON = ("card", "metadata")
-_FLAGS = ("active", "archived", "pinned", "open")
+_FLAGS = ("active", "archived", "pinned", "open", "urgent")
 _encode = msgspec.json.encode
 
 

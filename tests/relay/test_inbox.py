@@ -151,6 +151,19 @@ def test_a_repeated_claim_is_told_again_and_takes_no_more(agent: MakeAgent) -> N
     assert taken.claim_items(acknowledge=True) == at_once, "an answer that was lost has still been given"
 
 
+def test_a_replayed_check_remembers_no_claim_and_is_the_same_call(agent: MakeAgent, live: Embedded) -> None:
+    """A graph that is replayed in another process sends the same key, and does not know what it had seen."""
+    ann, bob = agent(), agent()
+    fill(ann, bob.agent or "", "one")
+    before = bob.check_inbox()
+    fill(ann, bob.agent or "", "two")
+    key = fresh("key")
+    first = bob.with_options(idempotency_key=key).check_inbox(seen=before["claim_id"])
+    assert (texts(first), first["acknowledged"]) == (["two"], 1)
+    with Client(live.url, live.token(bob.agent or "")) as replayed:
+        assert replayed.with_options(idempotency_key=key).check_inbox() == first
+
+
 def test_someone_elses_claim_is_no_claim(agent: MakeAgent) -> None:
     ann, bob, eve = agent(), agent(), agent()
     (message,) = fill(ann, bob.agent or "", "one")

@@ -89,6 +89,13 @@ def _compare_inbox(client: Client, name: str, exported: list[dict[str, Any]]) ->
     told = {(m["mention_id"], m["message_id"], not m["read"]) for m in client.check_mentions(unread=False)["mentions"]}
     assert {(i["id"], i["message_id"], i["open"]) for i in of(exported, "inbox") if i["agent"] == name} == told
     assert all((item["done_at"] is None) is item["open"] for item in of(exported, "inbox"))
+    items = {item["id"]: item for item in of(exported, "inbox")}
+    for item in client.peek_inbox(limit=100)["items"]:
+        kept = items[item["item_id"]]
+        assert {name: kept[name] for name in ("urgent", "deliveries", "outcome", "expires_at")} == {
+            "urgent": item["urgent"], "deliveries": item["deliveries"], "outcome": None,
+            "expires_at": item["expires_at"],
+        }  # fmt: skip
 
 
 def _compare_agents(client: Client, exported: list[dict[str, Any]]) -> None:
