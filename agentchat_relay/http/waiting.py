@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agentchat import types
@@ -64,11 +65,13 @@ async def until_found(
             gone = connection_of(wait.request).ended()
             if not await push.wait(agent.space_id, piece.position, epoch, wait.could_be, until, gone):
                 break
-        position = piece.position
-        piece, epoch = await parts.ask(
-            Lane.READ, Asked(wait.caller, Call(agent), lambda tx, position=position: (look(tx, position), tx.epoch))
-        )
+        again = partial(_again, look=look, position=piece.position)
+        piece, epoch = await parts.ask(Lane.READ, Asked(wait.caller, Call(agent), again))
     return piece
+
+
+def _again(tx: Reading, *, look: Callable[[Reading, int], P], position: int) -> tuple[P, int]:
+    return look(tx, position), tx.epoch
 
 
 def seconds_of(operation: Operation[..., Any], arguments: dict[str, Any]) -> float:

@@ -149,17 +149,18 @@ class Feed:
                 size += len(block)
             reader.position = event.position
             if size >= _PIECE:
-                self._hand_over(reader, pieces)
                 size = 0
-                if reader.is_paused:
+                if not self._hand_over(reader, pieces):
                     return
         self._hand_over(reader, pieces)
 
-    def _hand_over(self, reader: Reader, pieces: list[bytes]) -> None:
+    def _hand_over(self, reader: Reader, pieces: list[bytes]) -> bool:
+        """Whether the reader takes more."""
         if pieces:
             self._counts.delivered += len(pieces)
             reader.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces.clear()
+        return not reader.is_paused
 
     async def each(self, do: Callable[[Reader], object]) -> None:
         """Something for every reader, with room for others in between."""

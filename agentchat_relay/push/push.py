@@ -33,6 +33,7 @@ class Push:
         self._epoch = store.epoch
         self._counts = Counts()
         self._heart: asyncio.Task[None] | None = None
+        self._empty: asyncio.Event | None = None  # waited for when the relay stops
         self.is_stopping = False
         self._streams[_STREAM] = 0
         metrics.counter(
@@ -54,9 +55,10 @@ class Push:
             self._heart.cancel()
         for feed in [*self._feeds.values()]:
             feed.end_all("stopping")
-        until = self._loop.time() + self._pace.goodbye
-        while self._open and self._loop.time() < until:
-            await asyncio.sleep(0.01)
+        if self._open:
+            self._empty = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), self._pace.goodbye)
         for reader in [*self._open]:
             reader.abort()
         for task in [*self._behind.values()]:
@@ -108,6 +110,8 @@ class Push:
     def left(self, reader: Reader) -> None:
         self._open.discard(reader)
         self._streams[_STREAM] = len(self._open)
+        if self._empty is not None and not self._open:
+            self._empty.set()
         if (feed := self._feeds.get(reader.agent.space_id)) is not None:
             feed.readers.discard(reader)
             self._let_go(feed)

@@ -56,9 +56,7 @@ def head(tx: Reading, space_id: int) -> int:
     return int(tx.the("space_position", id=space_id)["position"])
 
 
-def after(
-    tx: Reading, space_id: int, position: int, limit: int, *, wants: Wants | None = None, rows: int = 0
-) -> Page:
+def after(tx: Reading, space_id: int, position: int, limit: int, *, wants: Wants | None = None, rows: int = 0) -> Page:
     """What came after a position, oldest first; with `wants`, of at most so many rows. The position must be in the log,
     or at its end."""
     most = max(limit, rows) + 1
