@@ -97,7 +97,7 @@ class Stream:
         else:
             while len(rest) < int(self.headers["content-length"]):
                 rest += self.sock.recv(65536)
-            self.refusal = json.loads(rest) if rest else None
+            self.refusal = json.loads(rest) if rest.startswith(b"{") else None
 
     def _take(self, data: bytes) -> None:
         body = self._chunks.feed(data)

@@ -157,7 +157,12 @@ def test_filters(ann: Agent, bob: Agent):
     assert kinds(bob, "channel=direct-messages") == ["message.created", "inbox.added"]
     assert kinds(ann, "kind=message.created") == ["message.created"] * 3
     assert kinds(ann, "kind=message") == ["message.created"] * 3
-    assert kinds(ann, "kind=channel,inbox.added") == ["channel.created", "inbox.added", "channel.created", "inbox.added"]
+    assert kinds(ann, "kind=channel,inbox.added") == [
+        "channel.created",
+        "inbox.added",
+        "channel.created",
+        "inbox.added",
+    ]
     assert kinds(ann, "kind=message,inbox&channel=" + one) == ["message.created", "inbox.added"]
     assert kinds(bob, "mine=true") == ["inbox.added", "channel.created", "message.created", "message.created",
                                        "inbox.added"]  # fmt: skip
