@@ -260,7 +260,7 @@ class Feed:
                 await reader.resumed
                 continue
             try:
-                page, epoch = await self._ask(Lane.READ, partial(_page_to, reader=reader, epoch=reader.epoch))
+                page, epoch = await self._ask(Lane.READ, _next_page(reader))
             except (PositionExpired, Unauthorized) as error:
                 self.end(reader, "unauthorized" if isinstance(error, Unauthorized) else "slow")
                 return
@@ -271,7 +271,13 @@ class Feed:
             self._hand_over(reader, [blocks.event(event) for event in page.events])
 
 
-def _page_to(tx: Reading, *, reader: Reader, epoch: int) -> tuple[Page, int]:
-    if tx.epoch != epoch and not agents.holds(tx, reader.key_hash, reader.agent):
-        raise Unauthorized("This agent key is no longer valid.")
-    return events.page(tx, reader.filter, reader.position, _PAGE), tx.epoch
+def _next_page(reader: Reader) -> Callable[[Reading], tuple[Page, int]]:
+    """What a reader is to get next. Threads of the store may hold on to it, so it holds on to no reader."""
+    wanted, position, key_hash, confirmed = reader.filter, reader.position, reader.key_hash, reader.epoch
+
+    def look(tx: Reading) -> tuple[Page, int]:
+        if tx.epoch != confirmed and not agents.holds(tx, key_hash, wanted.agent):
+            raise Unauthorized("This agent key is no longer valid.")
+        return events.page(tx, wanted, position, _PAGE), tx.epoch
+
+    return look
