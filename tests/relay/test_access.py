@@ -29,6 +29,7 @@ from agentchat_relay.http.app import routes
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, fresh
 
+pytestmark = pytest.mark.usefixtures("impatient")
 Route = tuple[str, str]
 MACHINE, PRIVATE = "box", Ed25519PrivateKey.generate()
 REGISTER: Route = ("POST", Admission.register.path)

@@ -35,6 +35,7 @@ from agentchat_relay.settings import Settings
 from tests.relay.conftest import UNLIMITED
 from tests.relay.test_http import Answer, Wire
 
+pytestmark = pytest.mark.usefixtures("impatient")
 DOCUMENT = document()
 DECLARED: dict[str, Operation[..., Any]] = {**OPERATIONS, "register": Admission.register, **ADMINISTRATION}
 # An operation whose path has a constant query is described together with the one it varies.

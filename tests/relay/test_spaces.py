@@ -30,6 +30,7 @@ from agentchat_relay.store.statements import migrations
 from tests.relay import database
 from tests.relay.conftest import fresh
 
+pytestmark = pytest.mark.usefixtures("impatient")
 TWINS = ("mac-ann", "mac-bob")  # agents of these names are in both spaces
 SHARED = "plans"  # and so is this channel, besides #general
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

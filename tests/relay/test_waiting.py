@@ -1,4 +1,4 @@
-"""Waiting for an answer, or for the next message: what is there is found, what comes wakes, nothing is missed between."""
+"""Waiting for an answer, or the next message: what is there is found, what comes wakes, nothing is missed between."""
 
 from __future__ import annotations
 
