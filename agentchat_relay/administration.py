@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from agentchat._operation import Declared, Form, Limit, Operation, operation
-from agentchat.contract import Name
+from agentchat.contract import Id, Name
 
 _MACHINE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
 _HEX = Form("^[0-9a-f]{64}$", "64 hex digits, as printed by: agentchat machine init")
@@ -81,6 +81,27 @@ class ChannelRow(TypedDict):
 
 class ChannelRows(TypedDict):
     channels: list[ChannelRow]
+
+
+class LetterRow(TypedDict):
+    """A dead letter, without its text."""
+
+    item_id: str
+    kind: str
+    sender: str
+    channel: str
+    deliveries: int
+    created_at: str
+    ended_at: str
+
+
+class LetterRows(TypedDict):
+    letters: list[LetterRow]
+
+
+class Requeued(TypedDict):
+    item_id: str
+    agent: str
 
 
 class RelayStats(TypedDict):
@@ -229,6 +250,24 @@ class Administration:
         space: Space = "main",
     ) -> ChannelRow:
         """Change how long a channel keeps its messages and files. What is older is deleted within minutes."""
+        raise NotImplementedError
+
+    # Dead letters
+
+    @operation("GET", "/api/v2/admin/letters")
+    def letter_list(self, name: Annotated[Name, "Name of the agent."], *, space: Space = "main") -> LetterRows:
+        """List an agent's last dead letters: what it was given too often and never acknowledged. Texts are not shown."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/letters/requeue", writes=True)
+    def letter_requeue(
+        self,
+        name: Annotated[Name, "Name of the agent."],
+        item_id: Annotated[Id, "Id of the item."],
+        *,
+        space: Space = "main",
+    ) -> Requeued:
+        """Put a dead letter back into the agent's inbox."""
         raise NotImplementedError
 
     # All of it

@@ -26,7 +26,7 @@ import _measure as measure
 import relay
 from agentchat_relay.store.postgres.connection import Link, connect, control
 from agentchat_relay.store.postgres.engine import Postgres
-from agentchat_relay.store.postgres.listener import Listener, News
+from agentchat_relay.store.postgres.listener import Heard, Listener
 from agentchat_relay.store.seam import Lane
 from tests.postgres import Server, in_schema, new_schema
 
@@ -113,7 +113,7 @@ def _commits(store: Postgres, lanes: relay.Lanes, commits: int) -> tuple[dict[in
 def listen(url: str, channel: str, count: int) -> None:
     found: list[tuple[int, float]] = []
 
-    def told(news: News) -> None:
+    def told(news: Heard) -> None:
         at = time.perf_counter()
         if news.extent is None:  # which only looking brings
             found.extend((position, at) for position in news.positions.values())

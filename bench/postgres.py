@@ -3,7 +3,8 @@
     python bench/postgres.py [--tiny] [--json] [--rounds N] [--connections N]
         [--only sends|reads|marks|writer|notify|slow …]
 
-    sends    keyed sends from 48 connections on SQLite, and on Postgres with one, two and three relays
+    sends    keyed sends from 48 connections on SQLite, and on Postgres with one, two and three relays; and with three
+             that have 48 connections each, which is what more relays are for
     reads    the same with 80 % boards, pages of 50 and mentions
     marks    channels marked as read, each a savepoint of its own
     writer   the writer without HTTP: CPU in groups of 1 to 512, and which part of it costs what
@@ -50,6 +51,7 @@ TINY = Extent(
 Cell = tuple[str, str]  # fleet, load
 Round = dict[Cell, dict[str, float]]
 ENDS = ["SQLite", "Postgres x1", "Postgres x3"]
+EACH = "sends, 48 each"  # three relays with as many connections as the one has that they are compared with
 LOADS = {"sends": ("sends", list(_postgres.FLEETS)), "reads": ("mixed", ENDS), "marks": ("marks", ENDS)}
 ALONE: dict[str, Callable[[Server, Extent], dict[str, Any]]] = {
     "writer": lambda database, extent: _turns.writer(database, extent.turns),
@@ -59,7 +61,7 @@ ALONE: dict[str, Callable[[Server, Extent], dict[str, Any]]] = {
 TOLD = {"writer": _turns.told_writer, "notify": _notify.told, "slow": _turns.told_slow}
 FIGURES = ("rate", "p50", "p99", "relay", "database", "cpu", "group", "others_share")
 COMPARED = ("cpu", "rate", "p50")
-GOAL = {("sends", "Postgres x3", "Postgres x1"): "<= 1.2"}
+GOAL = {("sends", "Postgres x3", "Postgres x1"): "<= 1.2", (EACH, "Postgres x3", "Postgres x1"): "<= 1.2"}
 
 
 def in_turns(fleets: _postgres.Fleets, control: relay.Control, cells: Sequence[Cell], extent: Extent) -> list[Round]:
@@ -68,7 +70,9 @@ def in_turns(fleets: _postgres.Fleets, control: relay.Control, cells: Sequence[C
         taken: Round = {}
         shift = turn % len(cells)
         for name, load in [*cells[shift:], *cells[:shift]]:
-            taken[name, load] = fleets.run(name, load, extent.connections, extent.warm_up, extent.seconds)
+            connections = extent.connections * (3 if load == EACH else 1)
+            kind = "sends" if load == EACH else load
+            taken[name, load] = fleets.run(name, kind, connections, extent.warm_up, extent.seconds)
         taken["control", ""] = control.cpu(extent.control)
         found.append(taken)
         if sys.stderr.isatty():
@@ -83,26 +87,28 @@ def pairs(part: str) -> list[tuple[str, str]]:
     return [("Postgres x1", "SQLite"), *((name, "Postgres x1") for name in names[2:])]
 
 
-def ratios(part: str, mine: str, base: str, rounds: Sequence[Round]) -> dict[str, list[float]]:
-    load = LOADS[part][0]
-    return {name: [found[mine, load][name] / found[base, load][name] for found in rounds] for name in COMPARED}
+def ratios(load: str, mine: str, base: str, rounds: Sequence[Round]) -> dict[str, list[float]]:
+    plain = "sends" if load == EACH else load
+    return {name: [found[mine, load][name] / found[base, plain][name] for found in rounds] for name in COMPARED}
 
 
 def told(parts: Sequence[str], rounds: Sequence[Round]) -> None:
     rows: list[tuple[str, ...]] = [("ratio", "CPU", "goal", "rate", "p50")]
-    for part in parts:
-        for mine, base in pairs(part):
-            of = ratios(part, mine, base, rounds)
-            spreads = (measure.spread(of[name]) for name in ("rate", "p50"))
-            goal = GOAL.get((part, mine, base), "")
-            rows.append((f"{part}: {mine} / {base}", measure.spread(of["cpu"]), goal, *spreads))
+    compared = [(part, LOADS[part][0], *pair) for part in parts for pair in pairs(part)]
+    if "sends" in parts:
+        compared.append((EACH, EACH, "Postgres x3", "Postgres x1"))
+    for part, load, mine, base in compared:
+        of = ratios(load, mine, base, rounds)
+        spreads = (measure.spread(of[name]) for name in ("rate", "p50"))
+        rows.append((f"{part}: {mine} / {base}", measure.spread(of["cpu"]), GOAL.get((part, mine, base), ""), *spreads))
     measure.table(rows)
     print()
     heads = ("", "per s", "p50 ms", "p99 ms", "relays us", "database us", "both us", "calls a commit", "others")
     rows = [heads]
     for part in parts:
         load, names = LOADS[part]
-        rows += [(f"{part}: {name}", *(shown(rounds, (name, load), figure) for figure in FIGURES)) for name in names]
+        cells = [(name, load) for name in names] + ([("Postgres x3", EACH)] if part == "sends" else [])
+        rows += [(f"{cell[1]}: {cell[0]}", *(shown(rounds, cell, figure) for figure in FIGURES)) for cell in cells]
     measure.table(rows)
     print("CPU in us per call. others: cores used by whoever is neither relay nor generator, so also by the database.")
     print(f"control: {shown(rounds, ('control', ''), 'cpu')} us of CPU a row", end="\n\n")
@@ -114,6 +120,7 @@ def shown(rounds: Sequence[Round], cell: Cell, name: str) -> str:
 
 def loaded(folder: str, database: Server, parts: Sequence[str], extent: Extent) -> list[Round]:
     cells = [(name, LOADS[part][0]) for part in parts for name in LOADS[part][1]]
+    cells += [("Postgres x3", EACH)] if "sends" in parts else []
     names = list(dict.fromkeys(name for name, _ in cells))
     with ExitStack() as stack:
         fleets = _postgres.Fleets(folder, database, names, extent.seeded, stack)

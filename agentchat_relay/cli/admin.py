@@ -44,6 +44,7 @@ _ABOUT = {
     "machine": "machines that register agents of their own",
     "agent": "agents and persons, their keys and roles",
     "channel": "channels and how long they keep messages",
+    "letter": "dead letters, which an agent was given too often",
     "space": "spaces, which see nothing of each other",
     "credential": "the admin credential itself",
 }

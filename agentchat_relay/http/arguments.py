@@ -32,6 +32,8 @@ class Arguments:
             (name, parameter.wire) for name, parameter in operation.parameters.items() if parameter.wire != (name,)
         ]
         plain = operation.verb != "GET" and "{" not in operation.path and not self._renamed
+        # Where nothing is required, any object would pass, with junk in members that nobody reads.
+        plain = plain and any(parameter.required for parameter in operation.parameters.values())
         self._decode = msgspec.json.Decoder(_struct(operation)).decode if plain else None
 
     async def read(self, request: Request) -> Given:

@@ -15,8 +15,10 @@ from ..administration import (
     ChannelRow,
     ChannelRows,
     Deleted,
+    LetterRows,
     MachineList,
     MachineRow,
+    Requeued,
     SpaceList,
     SpaceRow,
     SpaceStats,
@@ -25,8 +27,10 @@ from ..administration import (
 )
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, upkeep
+from . import agents, inbox, upkeep
 from .guess import near
+
+_MOST_LETTERS = 500
 
 
 def machine_add(tx: Writing, *, name: str, public_key: str, space: str = upkeep.MAIN) -> MachineRow:
@@ -194,6 +198,31 @@ def _channel(row: Any) -> ChannelRow:
         "created_at": iso(row["created_at"]),
         "last_at": iso(row["last_at"]) if row["last_at"] else None,
     }
+
+
+def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRows:
+    found = inbox.dead_letters(tx, _agent(tx, space, name)["id"], _MOST_LETTERS)
+    return {
+        "letters": [
+            {
+                "item_id": item["item_id"],
+                "kind": item["kind"],
+                "sender": item["from"],
+                "channel": item["channel"] or "",
+                "deliveries": item["deliveries"],
+                "created_at": item["timestamp"],
+                "ended_at": item["ended_at"],
+            }
+            for item in found["items"]
+        ]
+    }
+
+
+def letter_requeue(tx: Writing, *, name: str, item_id: str, space: str = upkeep.MAIN) -> Requeued:
+    row = _agent(tx, space, name)
+    if not inbox.requeue(tx, row["space_id"], row["id"], item_id, by=None):
+        raise NotFound(f"{item_id} is no dead letter of {name}. agentchat admin letter list {name} shows them.")
+    return {"item_id": item_id, "agent": name}
 
 
 def stats(tx: Reading) -> Stats:

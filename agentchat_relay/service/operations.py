@@ -10,7 +10,7 @@ from agentchat.contract import OPERATIONS
 
 from ..administration import ADMINISTRATION
 from ..store.seam import Lane
-from . import administration, agents, channels, files, inbox, mentions, messages, pages, read_state, search
+from . import administration, agents, briefing, channels, files, inbox, mentions, messages, pages, read_state, search
 from .repeats import once
 
 
@@ -44,6 +44,7 @@ SERVICES: dict[str, Entry] = {
         inbox.list_dead_letters,
         read_state.list_readers,
         agents.find_agents,
+        briefing.get_briefing,
         files.list_files,
     ),
     **_agents(Lane.SEARCH, search.search_messages),

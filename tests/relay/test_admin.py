@@ -535,7 +535,7 @@ ARGUMENTS = {
     "machine_add": ("box", "0" * 64), "machine_revoke": ("box",), "agent_token": ("mac-ann",),
     "agent_grant": ("mac-ann", "reviewer"), "agent_deactivate": ("mac-ann",), "agent_update": ("mac-ann", "--active"),
     "agent_delete": ("mac-ann",), "space_add": ("team",), "space_update": ("main", "--retention", "30"),
-    "channel_update": ("general", "--retention", "7"),
+    "channel_update": ("general", "--retention", "7"), "letter_list": ("mac-ann",),
 }  # fmt: skip
 
 
@@ -558,14 +558,43 @@ def test_every_command_explains_itself(stopped: Place, capsys: pytest.CaptureFix
     assert not stopped.path.exists(), "help makes nothing"
 
 
+def dead_letter(place: Place) -> str:
+    """One of mac-ann's."""
+    ann, bob = place.key("mac-ann"), place.key("mac-bob")
+    with place.served() as url, Client(url, ann) as client, Client(url, bob) as sender:
+        sender.send_direct_message("mac-ann", "hello")
+        while True:
+            claim = client.claim_items(limit=1)
+            if client.return_items(str(claim["claim_id"])).get("dead"):
+                return claim["items"][0]["item_id"]
+
+
+def test_dead_letters_are_listed_and_wait_again(place: Place) -> None:
+    item = dead_letter(place)
+    (row,) = place.json("letter", "list", "mac-ann")["letters"]
+    assert (row["item_id"], row["sender"], row["kind"], row["deliveries"]) == (item, "mac-bob", "direct", 5)
+    assert "hello" not in place.done("letter", "list", "mac-ann").out, (
+        "what agents tell each other is not the operator's"
+    )
+    assert place.json("letter", "requeue", "mac-ann", item) == {"item_id": item, "agent": "mac-ann"}
+    assert place.json("letter", "list", "mac-ann") == {"letters": []}
+    again = place.admin("letter", "requeue", "mac-ann", item)
+    assert (again.code, "letter list mac-ann" in again.err) == (4, True)
+    ann = place.key("mac-ann")
+    with place.served() as url, Client(url, ann) as client:
+        assert [found["item_id"] for found in client.peek_inbox()["items"]] == [item]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_prints_text_and_json(place: Place, name: str) -> None:
     place.key("mac-ann")
     place.done("machine", "add", "box", "0" * 64)
     words = (*name.split("_", 1), *ARGUMENTS.get(name, ()))
+    if name == "letter_requeue":
+        words = (*words, "mac-ann", dead_letter(place))
     told = json.loads(place.done(*words, "--json").out)
     assert isinstance(told, dict)
-    if name not in ("agent_delete", "space_add"):  # these can be done once
+    if name not in ("agent_delete", "space_add", "letter_requeue"):  # these can be done once
         told_again = place.done(*words)
         assert told_again.out.strip()
         assert not told_again.out.startswith("{")

@@ -16,7 +16,10 @@ from agentchat_relay.http.request import read_json
 
 pytestmark = pytest.mark.sqlite
 
-QUICK = ["send_message", "send_direct_message", "mark_mentions_read", "mark_channel_read", "list_files", "upload_file"]
+QUICK = [
+    "send_message", "send_direct_message", "mark_mentions_read", "mark_channel_read", "list_files", "upload_file",
+    "acknowledge_items", "return_items", "renew_claim", "requeue_items",
+]  # fmt: skip
 ID = "0198f2c0-0000-7000-8000-000000000001"
 TEXTS = st.one_of(
     st.sampled_from(

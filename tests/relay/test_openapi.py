@@ -407,9 +407,8 @@ class World:
         live.token("mac-bob")
         self.wire = Wire(live.url)
         sent = self.call("send_message", {"channel": "described", "content": "@mac-described @mac-bob hello"})
-        other = Wire(live.url, **{"x-agent-api-key": live.token("mac-other")})
-        other.send("POST", "/api/v2/messages", {"channel": "described", "content": "@mac-described hello"})
-        other.close()
+        self.other = Wire(live.url, **{"x-agent-api-key": live.token("mac-other")})
+        self.other.send("POST", "/api/v2/messages", {"channel": "described", "content": "@mac-described hello"})
         file = {"channel": "described", "filename": "a.txt", "content": "hello"}
         stored = self.call("upload_file", file).json()
         mentions = self.call("check_mentions", {}).data["mentions"]
@@ -456,10 +455,30 @@ class World:
         each = described()[name]
         required = [found["name"] for found in parameters_of(each).values() if found.get("required")]
         required += body_of(each).get("required", [])
-        found = {name: self.known[WIRE_NAMES.get(name, name)] for name in required if name != "name"}
+        mine = {"name", "claim_id", "item_id", "item_ids"}
+        found = {name: self.known[WIRE_NAMES.get(name, name)] for name in required if name not in mine}
+        if "claim_id" in required:
+            found["claim_id"] = self.claim()["claim_id"]
+        if "item_id" in required:
+            found["item_id"] = self.dead_letter()
+        if "item_ids" in required:
+            found["item_ids"] = [self.dead_letter()]
         if "name" in required:
             found["name"] = NAMES.get(name.partition("_")[0], "mac-described")
         return {**found, **BESIDES.get(name, {})}
+
+    def claim(self) -> dict[str, Any]:
+        """Of a new item, the first in the inbox."""
+        sent = {"target_agent": "mac-described", "content": "claim me", "urgent": True}
+        assert self.other.send("POST", "/api/v2/dm", sent).status == 200
+        found: dict[str, Any] = self.call("claim_items", {"limit": 1}).data
+        return found
+
+    def dead_letter(self) -> str:
+        claim = self.claim()
+        while not self.call("return_items", {"claim_id": claim["claim_id"]}).data["dead"]:
+            claim = self.call("claim_items", {"limit": 1}).data
+        return str(claim["items"][0]["item_id"])
 
 
 WIRE_NAMES = {"q": "query"}
@@ -506,6 +525,7 @@ def world(live: Embedded) -> Iterator[World]:
     made = World(live)
     yield made
     made.wire.close()
+    made.other.close()
 
 
 def test_every_operation_answers_as_described(world: World) -> None:

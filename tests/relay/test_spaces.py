@@ -26,6 +26,7 @@ from agentchat import Client
 from agentchat._operation import Operation, operation
 from agentchat.contract import OPERATIONS, Id
 from agentchat_relay.embedded import Embedded
+from agentchat_relay.service.inbox import MOST_DELIVERIES
 from agentchat_relay.store.statements import migrations
 from tests.relay import database
 from tests.relay.conftest import fresh
@@ -89,6 +90,11 @@ class Space:
         self.mentions = [
             found["mention_id"] for client in (ann, bob, loner) for found in client.check_mentions()["mentions"]
         ]  # fmt: skip
+        self.items = list(self.mentions)
+        for _ in range(MOST_DELIVERIES):  # bob's first one becomes a dead letter
+            bob.return_items(str(bob.claim_items(limit=1)["claim_id"]))
+        claims = [bob.claim_items(limit=2), ann.claim_items(limit=1)]
+        self.claims = [claim["claim_id"] for claim in claims if claim["claim_id"]]
         self.paths = [
             ann.upload_file(channel, f"{self.word}.txt", f"file {self.word}")["file"]["path"]
             for channel in ("general", self.only)
@@ -192,6 +198,9 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "message_id": lambda space: [message["id"] for message in space.messages],
     "parent_message_id": lambda space: [message["id"] for message in space.messages],
     "mention_ids": lambda space: [*([one] for one in space.mentions), space.mentions],
+    "item_ids": lambda space: [*([one] for one in space.items), space.items],
+    "claim_id": lambda space: space.claims,
+    "seen": lambda space: space.claims,
     "target_agent": lambda space: ["mac-ann", "mac-bob", space.only],
     "content": lambda space: [f"hello @{space.only} @mac-bob"],
     "path": lambda space: space.paths,
@@ -209,7 +218,7 @@ PLAIN: Arguments = {
     "limit": 100, "offset": 1, "include_status": True, "mark_read": True, "unread": False, "kind": "chat",
     "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
-    "harness": "h", "plan": "api",
+    "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
 }  # fmt: skip
 LEFT_OUT = {"type"}  # a filter whose every value only narrows what is listed without it
 
@@ -245,7 +254,7 @@ def fake(value: Any, known: dict[str, str]) -> Any:
 
 
 def made_up(space: Space) -> dict[str, str]:
-    ids = [message["id"] for message in space.messages] + space.mentions
+    ids = [message["id"] for message in space.messages] + space.mentions + space.claims
     uuids = {id: f"{id[:-12]}{secrets.token_hex(6)}" for id in ids}
     paths = {path: f"{path.partition('/')[0]}/1-{secrets.token_hex(4)}.txt" for path in space.paths}
     return {**uuids, **paths, space.only: f"none-{secrets.token_hex(4)}", space.word: f"nobody{secrets.token_hex(4)}"}

@@ -90,3 +90,6 @@ FROM channels c JOIN spaces s ON s.id = c.space_id WHERE s.id = :space_id ORDER 
 
 -- keep_channel: how many days it keeps what it holds; null: as its space
 UPDATE channels SET retention = :retention WHERE space_id = :space_id AND name = :name
+
+-- description_of: what a channel is about
+SELECT description FROM channels WHERE public_id = :public_id

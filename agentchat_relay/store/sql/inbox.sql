@@ -144,15 +144,21 @@ SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.ou
     i.expires_at
 FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
 
--- count_waiting: how much waits for an agent, up to a hundred of each
+-- count_waiting: how much waits for an agent, up to a hundred of each kind
 SELECT
     (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1 LIMIT 100
-    ) AS u) AS urgent,
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1
+        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
+    ) AS urgent_ones) AS urgent,
     (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct' LIMIT 100
-    ) AS d) AS direct,
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct'
+        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
+    ) AS direct_ones) AS direct,
     (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL LIMIT 100
-    ) AS w) AS waiting,
-    (SELECT created_at FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL ORDER BY id LIMIT 1) AS oldest
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'mention'
+        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
+    ) AS mentions_ones) AS mentions,
+    (
+        SELECT created_at FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL
+        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT 1
+    ) AS oldest

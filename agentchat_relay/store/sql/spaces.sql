@@ -1,6 +1,9 @@
 -- space_by_name: one
 SELECT id, name FROM spaces WHERE name = :name
 
+-- space_name: one
+SELECT name FROM spaces WHERE id = :id
+
 -- list_spaces: all, with what is in them
 SELECT s.name, s.created_at, s.retention,
     (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1) AS agents,

@@ -261,7 +261,7 @@ def relays(url: str) -> int:
 
 def _older(path: Path) -> None:
     with database(path) as connection:
-        connection.execute("DELETE FROM migrations WHERE number = 2")
+        connection.execute("DELETE FROM migrations WHERE number = (SELECT max(number) FROM migrations)")
 
 
 def test_an_older_form_is_refused(full: Board, moved: str, tmp_path: Path, admin: Admin):
