@@ -15,6 +15,7 @@ from .directory import Directory
 from .http.app import App, Handler, routes
 from .http.parts import Parts
 from .http.server import run
+from .push.feed import Pace
 from .service import files, upkeep
 from .settings import Settings
 from .store.lane import tell
@@ -29,7 +30,13 @@ class Relay:
     """Everything of one relay, open. Made and closed inside a running event loop."""
 
     def __init__(
-        self, directory: Directory, settings: Settings, *, make_routes: MakeRoutes = routes, **store: Any
+        self,
+        directory: Directory,
+        settings: Settings,
+        *,
+        make_routes: MakeRoutes = routes,
+        pace: Pace | None = None,
+        **store: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
 
@@ -43,7 +50,7 @@ class Relay:
         except BaseException:
             self.store.close()
             raise
-        self.parts = Parts(self.store, blobs, settings, directory)
+        self.parts = Parts(self.store, blobs, settings, directory, pace)
         self.app = App(make_routes(self.parts), self.parts)
         self._chores = Chores(self.parts)
         self.is_new = False
@@ -56,10 +63,12 @@ class Relay:
             _log.warning("The directory %s was missing, with the contents of all files; it is in your backups.", where)
         await self.parts.open()
         self._chores.start()
+        self.parts.push.start()
 
     async def close(self) -> None:
         """Finish every accepted write."""
         await self._chores.stop()
+        await self.parts.push.stop()
         await asyncio.to_thread(self.store.close)
         await asyncio.to_thread(self.parts.blobs.close)
 
@@ -77,6 +86,6 @@ async def serve(
     relay = Relay(directory, settings, **more)
     try:
         await relay.open()
-        await run(relay.app, listener, lambda: ready(relay), stop)
+        await run(relay.app, listener, lambda: ready(relay), stop, relay.parts.push.stop)
     finally:
         await relay.close()

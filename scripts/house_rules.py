@@ -31,8 +31,8 @@ LAZY = {
 
 # Rooms of the relay, lowest first: each imports what stands before it, never what comes after. What is not named here
 # (wire.py, settings.py, ...) is at the very bottom. Only the top knows the engine behind the seam.
-LAYERS = ("store", "service", "http", "chores", "relay", "embedded", "keeping", "cli")
-SEAM = {"seam", "query"}  # of the store, for service and http
+LAYERS = ("store", "service", "push", "http", "chores", "relay", "embedded", "keeping", "cli")
+SEAM = {"seam", "query"}  # of the store, for service, push and http
 
 # Put together at run time, so that this file does not break its own rule.
 FORBIDDEN = re.compile(
@@ -91,7 +91,7 @@ def layers(path: Path, tree: ast.Module) -> Iterator[str]:
         room, *inner = ".".join([*parts[1 : len(parts) - node.level], *named, node.names[0].name]).split(".")
         if _layer(room) > mine:
             yield f"{path.relative_to(ROOT)}:{node.lineno}: {parts[1]} may not import {room}, which stands above it"
-        if room == "store" and parts[1] in ("service", "http") and inner[:1] and inner[0] not in SEAM:
+        if room == "store" and parts[1] in ("service", "push", "http") and inner[:1] and inner[0] not in SEAM:
             yield f"{path.relative_to(ROOT)}:{node.lineno}: {parts[1]} knows the store by its seam only"
 
 

@@ -19,9 +19,11 @@ from agentchat.errors import AgentChatError, NotFound, RelayError, Unavailable
 
 from ..administration import ADMINISTRATION
 from ..metrics import Tally
+from ..service import waiting
 from ..service.operations import ADMIN_SERVICES, SERVICES, Entry
 from .admission import Register, RegisterMachine
 from .byhand import ROUTES
+from .events import Events
 from .files import DownloadFile, LinkedFile, UploadFile
 from .metrics import MetricsPage
 from .openapi import Description
@@ -30,6 +32,7 @@ from .parts import Parts
 from .record import REQUEST_ID, Record, failed
 from .reply import Reply, failure, json_reply, refusal
 from .request import Disconnected, Receive, Request, Scope, Send
+from .waiting import WaitRoute
 
 Handler = Callable[[Request], Awaitable[Reply]]
 CONTRACT = "v2"
@@ -45,6 +48,9 @@ def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[st
         ("GET", "/metrics"): MetricsPage(parts, CONTRACT),
         ("GET", "/openapi.json"): Description(parts.settings.public_url),
         **{_route(entry): OperationRoute(parts, entry) for entry in services.values()},
+        _route_of(OPERATIONS["list_events"]): Events(parts),
+        _route_of(OPERATIONS["wait_for_reply"]): WaitRoute(parts, "wait_for_reply", waiting.reply),
+        _route_of(OPERATIONS["wait_for_message"]): WaitRoute(parts, "wait_for_message", waiting.message),
         _route_of(OPERATIONS["upload_file"]): UploadFile(parts),
         _route_of(OPERATIONS["download_file"]): DownloadFile(parts),
         ("GET", "/api/files/signed/{token}"): LinkedFile(parts),

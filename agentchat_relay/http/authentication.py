@@ -36,8 +36,7 @@ class Caller(NamedTuple):
         another process too."""
         if tx.epoch == self.epoch:
             return
-        found = agents.with_key(tx, self.key_hash)
-        if found is None or found[0] != self.agent:
+        if not agents.holds(tx, self.key_hash, self.agent):
             raise Unauthorized(_UNKNOWN)
 
 

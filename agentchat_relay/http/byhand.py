@@ -86,6 +86,19 @@ ROUTES = (
     ),
 )  # fmt: skip
 
+# What an operation answers besides JSON, to whoever accepts that.
+ALSO: dict[str, dict[str, Schema]] = {
+    "list_events": {
+        "text/event-stream": {
+            **TEXT,
+            "description": "Server-Sent Events that never end by themselves: an event in each `data`, its position as "
+            "`id`. A block with `id` alone is no event; it says how far the log is looked through, at the beginning "
+            "and as a sign of life. An event of type `end` says why the relay ends the stream, with `reason` (`slow`, "
+            "`unauthorized` or `stopping`) and `position`. A reader goes on from the last `id`, in `last-event-id`.",
+        }
+    }
+}
+
 # An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
 # dollar, in the request).
 LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -120,6 +133,9 @@ LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("upload_file", "download_file", {"path": "/file/path"}),
     ("upload_file", "list_files", {"folder": "$request.body#/channel"}),
     ("list_files", "download_file", {"path": "/files/0/path"}),
+    ("list_events", "list_events", {"since": "/position"}),
+    ("send_message", "wait_for_reply", {"message_id": "/message/id"}),
+    ("wait_for_message", "wait_for_message", {"since": "/position"}),
     ("find_agents", "send_direct_message", {"target_agent": "/agents/0/name"}),
     ("machine_add", "machine_revoke", {"name": "/name"}),
     ("space_add", "agent_token", {"space": "/name"}),

@@ -18,7 +18,7 @@ from agentchat.contract import OPERATIONS, Admission
 
 from ..administration import ADMINISTRATION
 from . import schemas
-from .byhand import AGENT, FAILURES, JSON, LINKS, NOBODY, OPERATOR, ROUTES, Route, Security
+from .byhand import AGENT, ALSO, FAILURES, JSON, LINKS, NOBODY, OPERATOR, ROUTES, Route, Security
 from .reply import Reply, json_reply
 from .request import Request
 from .schemas import SCHEMAS, TEXT, Schema
@@ -66,6 +66,13 @@ _IDEMPOTENCY_KEY: Schema = {
     "description": "A new text for every new call. A repeat with the same key and arguments takes effect once and is "
     "answered alike; other arguments under a key that was used are refused.",
 }
+_LAST_ID: Schema = {
+    "name": "last-event-id",
+    "in": "header",
+    "schema": {**TEXT, "pattern": "^[0-9]{1,16}$"},
+    "description": "The last `id` of a stream that is taken up again. It wins over `since`.",
+}
+_LAST_EVENT_ID: Schema = {"$ref": "#/components/parameters/lastEventId"}
 _KEYED: Schema = {"$ref": "#/components/parameters/idempotencyKey"}
 
 
@@ -99,7 +106,7 @@ def document(url: str = "/") -> Schema:
         "components": {
             "securitySchemes": _SECURITY,
             "headers": _HEADERS,
-            "parameters": {"idempotencyKey": _IDEMPOTENCY_KEY},
+            "parameters": {"idempotencyKey": _IDEMPOTENCY_KEY, "lastEventId": _LAST_ID},
             "responses": {f"error{status}": _refusal(status) for status in statuses},
             "schemas": {"Envelope": schemas.envelope(), "Error": schemas.error(), **found},
         },
@@ -144,6 +151,7 @@ def _route(operation: Declared, security: Security, result: Schema) -> Route:
         parameters=[
             *(_parameter(parameter, "path") for parameter in in_path),
             *(_parameter(parameter, "query") for parameter in others if reads),
+            *([_LAST_EVENT_ID] if operation.name in ALSO else []),
             *([_KEYED] if security == AGENT and (operation.writes or "mark_read" in operation.parameters) else []),
         ],
         body=None if reads else schemas.body(others),
@@ -164,7 +172,8 @@ def _is_for_operators(tag: str) -> bool:
 def _answer(operation: Declared, security: Security, result: Schema) -> dict[str, Schema]:
     if operation.result is types.FileContent:
         return {"*/*": {"description": "The file's bytes, in its own media type."}}
-    return {JSON: schemas.enveloped(result) if operation.path.startswith("/api/v2/") and security else result}
+    told = schemas.enveloped(result) if operation.path.startswith("/api/v2/") and security else result
+    return {JSON: told, **ALSO.get(operation.name, {})}
 
 
 def _parameter(parameter: Parameter, place: str) -> Schema:
@@ -185,6 +194,7 @@ def _refusals(operation: Declared, security: Security) -> tuple[int, ...]:
         *((400, 404) if is_refusable else ()),
         401 if security else 403,  # a signed body proves something else
         *((409,) if operation.writes else ()),
+        *((410,) if "since" in operation.parameters else ()),
         *((413,) if operation.verb == "POST" else ()),  # of an upload 400, as the contract has it
         429,
         *FAILURES,

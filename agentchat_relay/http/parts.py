@@ -13,6 +13,8 @@ from agentchat.errors import AgentChatError, RateLimited
 from ..blobs.seam import Blobs
 from ..directory import Directory
 from ..metrics import Metrics
+from ..push.feed import Pace
+from ..push.push import Push
 from ..settings import Settings
 from ..store.seam import Lane, Store
 from ..wire import now
@@ -30,9 +32,11 @@ _MOST_WRONG_SECRETS = 10  # the same
 
 
 class Parts:
-    """The store, the files, and who may do how much."""
+    """The store, the files, who waits for events, and who may do how much."""
 
-    def __init__(self, store: Store, blobs: Blobs, settings: Settings, directory: Directory) -> None:
+    def __init__(
+        self, store: Store, blobs: Blobs, settings: Settings, directory: Directory, pace: Pace | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics()
         self.store = store
@@ -44,6 +48,7 @@ class Parts:
         self.reads = self._allowance("reads", settings.agent_reads, settings.all_reads)
         self.writes = self._allowance("writes", settings.agent_writes, settings.all_writes)
         self.bad_registrations = self._attempts("register", _MOST_BAD_REGISTRATIONS)
+        self.push = Push(store, self.ask, self.metrics, pace)
         self._under_way = Counter[int]()  # uploads and searches, by agent
 
     async def open(self) -> None:

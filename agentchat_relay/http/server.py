@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..process import notify
 from .app import App
+from .connection import CONNECTION
 
 _KEEP_ALIVE = 75
 _LONGEST_GOODBYE = 10  # seconds for requests that are under way when the relay is told to stop
@@ -25,6 +26,7 @@ _MOST_PIPELINED = 100
 _LONGEST_STALL = 90.0  # seconds a connection may stand still because of its peer
 _LOOK_EVERY = 10.0
 _BACKLOG = 2048
+Stopping = Callable[[], Awaitable[None]]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -47,6 +49,33 @@ class _Joined:
         self._transport.write(data)
 
 
+class _Held:
+    """What a route may do with its connection (`connection.py`). It leans on the inside of uvicorn."""
+
+    __slots__ = ("_cycle", "_http")
+
+    def __init__(self, http: _Guarded, cycle: Any) -> None:
+        self._http, self._cycle = http, cycle
+
+    def ended(self) -> asyncio.Future[None]:
+        return self._http.end_of_input()
+
+    def take(self, protocol: asyncio.Protocol) -> None:
+        http, cycle = self._http, self._cycle
+        cycle.response_complete = True  # as far as uvicorn is concerned
+        if cycle.disconnected or http.transport.is_closing():
+            return
+        transport = http.transport
+        http.connections.discard(http)
+        http.server_state.total_requests += 1
+        http.pipeline.clear()  # what came after the request is answered by nobody
+        http.flow.resume_reading()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        # Nothing refers to the rest any more, and then it need not refer to itself either.
+        http.parser = http.cycle = http.scope = None  # type: ignore[assignment]
+
+
 class _Guarded(HttpToolsProtocol):
     """A connection that keeps no more of a request head, and no more requests, than a client of ours ever sends; and
     that answers whoever has shut down the sending half already."""
@@ -55,6 +84,8 @@ class _Guarded(HttpToolsProtocol):
     _head = 0  # bytes of the head that is coming in, and of what a chunked body adds to it
     _in_head = False
     _in_body = False
+    _has_ended = False
+    _ended: asyncio.Future[None] | None = None
 
     def on_message_begin(self) -> None:
         self._in_head, self._head = True, 0
@@ -67,6 +98,7 @@ class _Guarded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body, self._head = False, True, 0
         super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)[CONNECTION] = _Held(self, self.cycle)
         if self.scope["method"] != "HEAD":  # whose answer has no body to wait for
             self.cycle.transport = cast("asyncio.Transport", _Joined(self.transport))
 
@@ -97,7 +129,24 @@ class _Guarded(HttpToolsProtocol):
             return "to send a request", self.received
         return None
 
+    def end_of_input(self) -> asyncio.Future[None]:
+        """Done when the peer sends nothing more."""
+        if self._ended is None:
+            self._ended = self.loop.create_future()
+            self._note_end(self._has_ended)
+        return self._ended
+
+    def _note_end(self, has_ended: bool = True) -> None:
+        self._has_ended = has_ended
+        if has_ended and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._note_end()
+        super().connection_lost(exc)
+
     def eof_received(self) -> Any:  # asyncio asks for a bool, uvicorn's says None
+        self._note_end()
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False
@@ -108,9 +157,9 @@ class _Guarded(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Says when it accepts connections, and closes those that never ask for anything."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stopping: Stopping) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._stopping = ready, stopping
         self._stalled: dict[Any, tuple[Any, float]] = {}
         self._looked = 0.0
 
@@ -123,6 +172,10 @@ class _Server(uvicorn.Server):
                 for server in self.servers:  # the loop would wait for them for ever
                     server.close()
                 raise
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._stopping()
+        await super().shutdown(sockets=sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -165,8 +218,19 @@ class _Server(uvicorn.Server):
         self._stalled = stalled
 
 
-async def run(app: App, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Event | None = None) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished."""
+async def _nothing() -> None:
+    pass
+
+
+async def run(
+    app: App,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    stop: asyncio.Event | None = None,
+    stopping: Stopping = _nothing,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`. `stopping` ends what never ends by itself; other requests under way are
+    finished."""
     config = uvicorn.Config(
         app,
         http=_Guarded,
@@ -182,8 +246,12 @@ async def run(app: App, listener: socket.socket, ready: Callable[[], None], stop
         timeout_graceful_shutdown=_LONGEST_GOODBYE,
         backlog=_BACKLOG,
     )
-    server = _Server(config, ready)
-    app.metrics.gauge("agentchat_connections", "Open HTTP connections.", lambda: len(server.server_state.connections))
+    server = _Server(config, ready, stopping)
+    app.metrics.gauge(
+        "agentchat_connections",
+        "Open HTTP connections.",
+        lambda: len(server.server_state.connections) + app.metrics.streams.get("events", 0),
+    )
     waiting = asyncio.create_task(_stop_with(server, stop)) if stop else None
     try:
         await server.serve(sockets=[listener])

@@ -59,6 +59,12 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
     return agent, tx.now - (row["last_seen_at"] or 0)
 
 
+def holds(tx: Reading, key_hash: str, agent: Agent) -> bool:
+    """Whether the key of this hash is still this agent's."""
+    found = with_key(tx, key_hash)
+    return found is not None and found[0] == agent
+
+
 def is_reserved(name: str) -> bool:
     """Whether nobody may have this name."""
     return name in _RESERVED or name.startswith(GRAVE)

@@ -15,9 +15,10 @@ from agentchat.errors import PositionExpired
 
 from ..store.seam import Reading, Row
 from ..wire import iso
-from . import inbox, messages
-from .call import Agent
+from . import channels, inbox, messages
+from .call import Agent, Call
 
+_AT_A_TIME = 1000
 _encode = msgspec.json.encode
 
 
@@ -29,7 +30,7 @@ class Happened(NamedTuple):
     actor_id: int | None
     channel_id: int | None
     audience_id: int | None
-    body: bytes  # JSON on one line
+    body: bytes = b""  # JSON on one line
 
     def is_visible_to(self, agent_id: int) -> bool:
         return self.audience_id is None or agent_id in (self.audience_id, self.actor_id)
@@ -39,46 +40,70 @@ class Happened(NamedTuple):
         return agent_id in (self.audience_id, self.actor_id)
 
 
+Wants = Callable[[Happened], bool]
+
+
+class Page(NamedTuple):
+    """A piece of the log: what was wanted of it, how far it was looked through, and whether that is its end."""
+
+    events: list[Happened]
+    position: int
+    is_end: bool
+
+
 def head(tx: Reading, space_id: int) -> int:
     """The newest position of a space."""
     return int(tx.the("space_position", id=space_id)["position"])
 
 
-def after(tx: Reading, space_id: int, position: int, limit: int) -> list[Happened]:
-    """What came after a position, oldest first. It must be in the log, or at its end."""
-    rows = tx.all("events_after", space_id=space_id, position=position, limit=limit)
-    if not rows or rows[0]["position"] != position + 1:
-        _check_kept(tx, space_id, position, rows)
-    return [_happened(tx, row) for row in rows]
+def after(tx: Reading, space_id: int, position: int, limit: int, *, wants: Wants | None = None, rows: int = 0) -> Page:
+    """What came after a position, oldest first; with `wants`, of at most so many rows. The position must be in the log,
+    or at its end."""
+    most = max(limit, rows) + 1
+    found = tx.all("events_after", space_id=space_id, position=position, limit=most)
+    if not found or found[0]["position"] != position + 1:
+        check_kept(tx, space_id, position)
+    events: list[Happened] = []
+    for row in found[: most - 1]:
+        if len(events) == limit:
+            return Page(events, position, False)
+        position = row["position"]
+        event = Happened(position, row["kind"], row["actor_id"], row["channel_id"], row["audience_id"])
+        if wants is None or wants(event):
+            events.append(event._replace(body=_body(tx, row)))
+    return Page(events, position, len(found) < most)
 
 
-def _check_kept(tx: Reading, space_id: int, position: int, rows: list[Row]) -> None:
+def check_kept(tx: Reading, space_id: int, position: int) -> None:
+    """Refuse a position from which nobody can go on without a gap."""
     newest = head(tx, space_id)
-    if not rows and position == newest:
+    begin = tx.one("events_begin", space_id=space_id)
+    first = newest if begin is None else begin["position"] - 1
+    if first <= position <= newest:
         return
-    first = rows[0]["position"] if rows else newest + 1
     if position > newest:
         what = f"Position {position} is ahead of this relay's log, which ends at {newest}"
     else:
-        what = f"Events up to position {first - 1} are no longer kept, and {position} is before that"
+        what = f"Events up to position {first} are no longer kept, and {position} is before that"
     raise PositionExpired(
         f"{what}. Read what you need anew (get_briefing, read_messages), then go on from position {newest}.",
-        details={"first": first - 1, "position": newest},
+        details={"first": first, "position": newest},
     )
 
 
-def _happened(tx: Reading, row: Row) -> Happened:
+def _body(tx: Reading, row: Row) -> bytes:
     tell = _DATA.get(row["kind"])
-    body = {
-        "position": row["position"],
-        "kind": row["kind"],
-        "at": iso(row["created_at"]),
-        "actor": row["actor"],
-        "channel": row["channel"],
-        "subject": row["subject"],
-        "data": None if tell is None else tell(tx, row),
-    }
-    return Happened(row["position"], row["kind"], row["actor_id"], row["channel_id"], row["audience_id"], _encode(body))
+    return _encode(
+        {
+            "position": row["position"],
+            "kind": row["kind"],
+            "at": iso(row["created_at"]),
+            "actor": row["actor"],
+            "channel": row["channel"],
+            "subject": row["subject"],
+            "data": None if tell is None else tell(tx, row),
+        }
+    )
 
 
 # What each kind tells besides. Whatever is gone by now tells nothing.
@@ -118,6 +143,11 @@ class Filter(NamedTuple):
     families: frozenset[str] = frozenset()
     mine: bool = False
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it leaves out anything that the agent may see."""
+        return self.mine or self.channel_id is not None or bool(self.kinds or self.families)
+
     def wants(self, event: Happened) -> bool:
         return (
             (event.concerns(self.agent.id) if self.mine else event.is_visible_to(self.agent.id))
@@ -130,7 +160,37 @@ class Filter(NamedTuple):
         )
 
 
-def filter_of(agent: Agent, *, channel_id: int | None = None, kind: str | None = None, mine: bool = False) -> Filter:
-    named = (kind or "").split(",") if kind else []
+class Place(NamedTuple):
+    """Where somebody goes on, what of it they want, and where the log ends at the moment."""
+
+    filter: Filter
+    position: int
+    head: int
+    epoch: int
+
+
+def begin(
+    tx: Reading,
+    call: Call,
+    *,
+    since: int | None = None,
+    channel: str | None = None,
+    kind: str | None = None,
+    mine: bool = False,
+) -> Place:
+    """Where to begin: after `since`, or now."""
+    agent = call.agent
+    channel_id = None if channel is None else channels.find(tx, call, channel).id
+    named = frozenset(kind.split(",") if kind else ())
     whole = frozenset(name for name in named if "." in name)
-    return Filter(agent, channel_id, whole, frozenset(named) - whole, mine)
+    newest = head(tx, agent.space_id)
+    if since is not None:
+        check_kept(tx, agent.space_id, since)
+    wanted = Filter(agent, channel_id, whole, named - whole, mine)
+    return Place(wanted, newest if since is None else since, newest, tx.epoch)
+
+
+def page(tx: Reading, wanted: Filter, position: int, limit: int) -> Page:
+    """The next events that somebody wants. Of a log that has few of them, a piece is looked through at a time."""
+    rows = _AT_A_TIME if wanted.is_narrow else limit
+    return after(tx, wanted.agent.space_id, position, limit, wants=wanted.wants, rows=rows)

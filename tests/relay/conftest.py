@@ -16,6 +16,7 @@ from agentchat._exchange import Request
 from agentchat_relay import relay, wire
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
+from agentchat_relay.push.push import Push
 from agentchat_relay.service import retention
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.postgres import transaction as pg_transaction
@@ -47,6 +48,18 @@ def live() -> Iterator[Embedded]:
     """A relay without rate limits. Tests share it, so they use names of their own (`fresh`)."""
     with running(settings=UNLIMITED) as relay:
         yield relay
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[None]:
+    """Nobody waits for an event: for tests that call every operation there is."""
+
+    async def over(*about: object) -> bool:
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Push, "wait", over)
+        yield
 
 
 def until(condition: Callable[[], bool], patience: float = 20.0) -> None:

@@ -29,6 +29,7 @@ from agentchat_relay.http.app import routes
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, fresh
 
+pytestmark = pytest.mark.usefixtures("impatient")
 Route = tuple[str, str]
 MACHINE, PRIVATE = "box", Ed25519PrivateKey.generate()
 REGISTER: Route = ("POST", Admission.register.path)
@@ -124,6 +125,9 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "list_dead_letters": lambda place: ("/api/v2/inbox/dead", None),
     "requeue_items": lambda place: ("/api/v2/inbox/requeue", {"item_ids": [place.message]}),
     "get_receipts": lambda place: (f"/api/v2/messages/{place.message}/receipts", None),
+    "list_events": lambda place: ("/api/v2/events", None),
+    "wait_for_reply": lambda place: (f"/api/v2/messages/{place.message}/reply?wait=0", None),
+    "wait_for_message": lambda place: ("/api/v2/next?wait=0", None),
     "get_briefing": lambda place: ("/api/v2/briefing", None),
     "mark_channel_read": lambda place: ("/api/v2/channels/read", {"channel": "general"}),
     "list_readers": lambda place: ("/api/v2/channels/read?channel=general", None),

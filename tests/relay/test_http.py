@@ -30,6 +30,7 @@ from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("impatient")
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 ID = "01890000-0000-7000-8000-000000000000"  # of nothing
 MIB = 1 << 20

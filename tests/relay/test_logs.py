@@ -43,6 +43,7 @@ from agentchat_relay.store.postgres import connection as postgres
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, until
 
+pytestmark = pytest.mark.usefixtures("impatient")
 MARK = "zx5ecret9q"  # what no log may hold; it fits names of channels, agents and machines
 HIDDEN = b64encode(MARK.encode()).decode()
 ID = "01890000-0000-7000-8000-000000000000"  # of nothing

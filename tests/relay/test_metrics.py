@@ -37,7 +37,7 @@ OWN = {"root", "health", "metrics", "openapi", "linked_file", "register_machine"
 VALUES = {
     "operation": {*OPERATIONS, *ADMINISTRATION, *OWN},
     "code": {*CODES, "ok", "internal_error", "disconnected"},
-    "kind": {"download"},
+    "kind": {"download", "events"},
     "lane": {"read", "search", "write"},
     "file": {"rows", "fulltext", "agentchat.db", "search.db"},
     "level": {*log.LEVELS, "critical"},

@@ -35,6 +35,7 @@ from agentchat_relay.settings import Settings
 from tests.relay.conftest import UNLIMITED
 from tests.relay.test_http import Answer, Wire
 
+pytestmark = pytest.mark.usefixtures("impatient")
 DOCUMENT = document()
 DECLARED: dict[str, Operation[..., Any]] = {**OPERATIONS, "register": Admission.register, **ADMINISTRATION}
 # An operation whose path has a constant query is described together with the one it varies.
@@ -511,12 +512,15 @@ def check_answer(name: str, answer: Answer) -> None:
     found = resolved(found)
     assert found.get("headers", {}).keys() <= answer.headers.keys()
     assert answer.headers.keys() & {"x-request-id", "retry-after"} <= found.get("headers", {}).keys()
-    [(media_type, content)] = found["content"].items()
+    told = answer.headers["content-type"]
+    media_type, content = next(iter(found["content"].items())) if told not in found["content"] else (
+        told, found["content"][told]
+    )  # fmt: skip
     if media_type == "application/json":
-        assert answer.headers["content-type"] == media_type
+        assert told == media_type
         validator(content["schema"]).validate(answer.json())
     else:
-        assert media_type in ("*/*", answer.headers["content-type"].partition(";")[0])
+        assert media_type in ("*/*", told.partition(";")[0])
 
 
 @pytest.fixture(scope="module")

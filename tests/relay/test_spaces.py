@@ -31,6 +31,7 @@ from agentchat_relay.store.statements import migrations
 from tests.relay import database
 from tests.relay.conftest import fresh
 
+pytestmark = pytest.mark.usefixtures("impatient")
 TWINS = ("mac-ann", "mac-bob")  # agents of these names are in both spaces
 SHARED = "plans"  # and so is this channel, besides #general
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -200,6 +201,10 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "item_ids": lambda space: [*([one] for one in space.items), space.items],
     "claim_id": lambda space: space.claims,
     "seen": lambda space: space.claims,
+    "after": lambda space: [space.messages[0]["id"], space.messages[-1]["id"]],
+    "from_agent": lambda space: ["mac-ann", space.only],
+    "since": lambda space: [0],
+    "kind": lambda space: ["chat"],
     "target_agent": lambda space: ["mac-ann", "mac-bob", space.only],
     "content": lambda space: [f"hello @{space.only} @mac-bob"],
     "path": lambda space: space.paths,
@@ -214,12 +219,12 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
 }
 # Values that mean nothing by themselves: the widest there is.
 PLAIN: Arguments = {
-    "limit": 100, "offset": 1, "include_status": True, "mark_read": True, "unread": False, "kind": "chat",
+    "limit": 100, "offset": 1, "include_status": True, "mark_read": True, "unread": False, "wait": 0,
     "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
 }  # fmt: skip
-LEFT_OUT = {"type"}  # a filter whose every value only narrows what is listed without it
+LEFT_OUT = {"type", "mine"}  # filters whose every value only narrows what is listed without them
 
 
 class NoRecipe(Exception):

@@ -1,0 +1,49 @@
+-- first_reply: to a message, after a time: what names it, or stands in the thread that it begins
+SELECT id, public_id FROM messages
+WHERE root_id = :root_id AND (root_id = :id OR parent_id = :id) AND author_id <> :agent_id AND kind <> 'status'
+AND created_at > :at ORDER BY created_at LIMIT 1
+
+-- first_direct: a direct message to an agent, after a time; author 0: of anybody else
+SELECT id, public_id FROM messages
+WHERE recipient_id = :agent_id AND author_id <> :agent_id AND (:author_id = 0 OR author_id = :author_id)
+AND created_at > :at ORDER BY created_at LIMIT 1
+
+-- first_in_channel: a chat of somebody else after a message, perhaps of another channel; author 0: of anybody. Ids have
+-- one order everywhere, times within a channel only
+SELECT id, public_id FROM messages
+WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :at AND id > :after_id
+AND recipient_id IS NULL AND author_id <> :agent_id AND (:author_id = 0 OR author_id = :author_id)
+ORDER BY created_at LIMIT 1
+
+-- first_notice: a message that notified an agent, after a message; author 0: of anybody else
+SELECT m.id, m.public_id FROM inbox i JOIN messages m ON m.id = i.message_id
+WHERE i.agent_id = :agent_id AND i.message_id > :after_id AND m.author_id <> :agent_id
+AND (:author_id = 0 OR m.author_id = :author_id) ORDER BY i.message_id LIMIT 1
+
+-- position_of: of a message's event, unless it is long ago
+SELECT position FROM events
+WHERE space_id = :space_id AND position > :after AND subject = :public_id AND kind = 'message.created' LIMIT 1
+
+-- next_reply: the same as first_reply, in a piece of the log
+SELECT m.id, e.position FROM events e JOIN messages m ON m.public_id = e.subject
+WHERE e.space_id = :space_id AND e.position > :after AND e.position <= :until AND e.kind = 'message.created'
+AND m.root_id = :root_id AND (m.root_id = :id OR m.parent_id = :id) AND m.author_id <> :agent_id AND m.kind <> 'status'
+ORDER BY e.position LIMIT 1
+
+-- next_direct: the same as first_direct, in a piece of the log
+SELECT m.id, e.position FROM events e JOIN messages m ON m.public_id = e.subject
+WHERE e.space_id = :space_id AND e.audience_id = :agent_id AND e.position > :after AND e.position <= :until
+AND e.kind = 'message.created' AND m.author_id <> :agent_id AND (:author_id = 0 OR m.author_id = :author_id)
+ORDER BY e.position LIMIT 1
+
+-- next_in_channel: the same as first_in_channel, in a piece of the log
+SELECT m.id, e.position FROM events e JOIN messages m ON m.public_id = e.subject
+WHERE e.space_id = :space_id AND e.position > :after AND e.position <= :until AND e.kind = 'message.created'
+AND e.channel_id = :channel_id AND m.kind <> 'status' AND m.recipient_id IS NULL AND m.author_id <> :agent_id
+AND (:author_id = 0 OR m.author_id = :author_id) ORDER BY e.position LIMIT 1
+
+-- next_notice: the same as first_notice, in a piece of the log. What its owner puts back notifies nobody anew
+SELECT m.id, e.position FROM events e JOIN inbox i ON i.public_id = e.subject JOIN messages m ON m.id = i.message_id
+WHERE e.space_id = :space_id AND e.audience_id = :agent_id AND e.position > :after AND e.position <= :until
+AND e.kind = 'inbox.added' AND e.actor_id <> :agent_id AND m.author_id <> :agent_id
+AND (:author_id = 0 OR m.author_id = :author_id) ORDER BY e.position LIMIT 1
