@@ -138,6 +138,7 @@ class Operation(Generic[P, R]):
         self.writes = writes
         self._parameters: dict[str, Parameter] | None = None
         self._result: Any = None
+        self._waits: Parameter | None = None
 
     def __repr__(self) -> str:
         return f"<operation {self.name}: {self.verb} {self.path}>"
@@ -162,6 +163,13 @@ class Operation(Generic[P, R]):
         return self._result
 
     @property
+    def waits(self) -> Parameter | None:
+        """The parameter that says how long to wait, if the operation is one that waits."""
+        if self._parameters is None:
+            self._resolve()
+        return self._waits
+
+    @property
     def set_by_tools(self) -> Mapping[str, Any]:
         """What our tools send by themselves: no model sets it, none needs to."""
         return {
@@ -183,6 +191,7 @@ class Operation(Generic[P, R]):
             name: Parameter(name, hints[name], defaults.get(name), name not in defaults)
             for name in (*ordinary, *keyword_only)
         }
+        self._waits = next((parameter for parameter in self._parameters.values() if parameter.waits), None)
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
         """Positional and named arguments as one mapping, as Python would bind them."""

@@ -36,6 +36,8 @@ _EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meani
 _RELAY_COMMANDS = ("serve", "admin", "demo")
 _UNBOUNDED = 10**9
 _LONGEST_MACHINE = 50  # that an operator can admit
+# What a command does beyond its operation.
+_MORE = {"check_inbox": "As a command: what was printed counts as dealt with at once."}
 _COMMON: dict[str, dict[str, Any]] = {
     "--url": {"help": "the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY"},
     "--agent": {"help": "speak as this agent (default: AGENTCHAT_AGENT)"},
@@ -143,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
             operation.name.replace("_", "-"),
             parents=[common],
             help=operation.description,
-            description=operation.description,
+            description=f"{operation.description} {_MORE.get(operation.name, '')}".rstrip(),
             epilog=_EPILOG,
             allow_abbrev=False,
         )
@@ -198,12 +200,19 @@ def _run_operation(options: argparse.Namespace) -> None:
     client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
-    if options.json:
+        _print_result(operation, result, arguments, as_json=options.json)
+        if operation.name == "check_inbox" and (claim := result.get("claim_id")):
+            sys.stdout.flush()  # what could not be written was not seen
+            ready.acknowledge_items(claim)
+
+
+def _print_result(operation: Operation[..., Any], result: Any, arguments: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(result, indent=2, default=_encoded))
     elif isinstance(content := result.get("content"), bytes) and not sys.stdout.isatty():
         sys.stdout.buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
     else:
-        print(text.render(operation, result, max_chars=_UNBOUNDED))
+        print(text.render(operation, result, max_chars=_UNBOUNDED, arguments=arguments))
 
 
 def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:
