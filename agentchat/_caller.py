@@ -206,6 +206,19 @@ class Caller:
             return self._remembering(checked, headers[IDEMPOTENCY_HEADER], exchange(operation, build, self._options))
         return exchange(operation, build, self._options)
 
+    def _request(
+        self,
+        operation: Operation[..., Any],
+        checked: Mapping[str, Any],
+        key: str | None,
+        timeout: float,
+        *,
+        accept: str,
+    ) -> Request:
+        """One request by itself, for an answer that is not the contract's JSON."""
+        headers = {**self._headers_of(operation, checked), "accept": accept, KEY_HEADER: self._checked_key(key)}
+        return build_request(operation, checked, headers, timeout)
+
     def _headers_of(self, operation: Operation[..., Any], checked: Mapping[str, Any]) -> dict[str, str]:
         headers = {**self._headers, SESSION_HEADER: self._session.label()}
         if operation.verb != "GET":

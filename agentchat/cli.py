@@ -105,7 +105,7 @@ def _run(words: list[str]) -> int:
 
 def _foreign(command: str) -> Callable[[list[str]], int] | None:
     """A command that is not ours: the relay's, or a mistake."""
-    ours = {name.replace("_", "-") for name in OPERATIONS} | {"definitions", "machine"}
+    ours = {name.replace("_", "-") for name in OPERATIONS} | {"watch", "definitions", "machine"}
     if command in ours:
         return None
     for entry in entry_points(group="agentchat.commands", name=command):
@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         for parameter in operation.parameters.values():
             add_argument(command, parameter, operation)
         command.set_defaults(run=_run_operation, operation=operation)
+    _add_watch(commands, common)
     _add_definitions(commands.add_parser("definitions", help="Print tool definitions for a model's API."))
     _add_machine(commands.add_parser("machine", help="Give this machine a key of its own."))
     return parser
@@ -264,6 +265,23 @@ def _encoded(value: object) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": b64encode(value).decode()}
+
+
+def _add_watch(commands: Any, common: Parser) -> None:
+    from . import _watch
+
+    command = commands.add_parser(
+        "watch",
+        parents=[common],
+        help="Print what happens, a line for each event.",
+        description=_watch.DESCRIPTION,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    listing = OPERATIONS["list_events"]
+    for name in _watch.PARAMETERS:
+        add_argument(command, listing.parameters[name], listing)
+    command.set_defaults(run=_watch.watch)
 
 
 def _add_definitions(command: argparse.ArgumentParser) -> None:

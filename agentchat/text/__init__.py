@@ -40,10 +40,11 @@ def render(
     from ._layout import Cut
 
     fewer = "ask for fewer with limit" if "limit" in operation.parameters else _messages.FEWER.get(operation.name, "")
-    given = {} if arguments is None else arguments
     waits = operation.waits
-    waited = 0 if waits is None else given.get(waits.name) or waits.default
-    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited)
+    waited = None if waits is None or arguments is None else arguments.get(waits.name)
+    if waits is not None and waited is None:
+        waited = waits.default
+    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited or 0)
     renderer = _messages.RENDERERS.get(operation.name) or _delivery.RENDERERS[operation.name]
     return renderer(data, cut)[: cut.max_chars]
 
