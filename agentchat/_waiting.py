@@ -34,28 +34,27 @@ def wait_steps(
     parameter = cast("Parameter", operation.waits)
     at_most = cast("Waits", parameter.waits).at_most
     until = clock() + arguments.get(parameter.name, parameter.default)
-    since = {name: arguments[name] for name in ("since",) if name in arguments}
-    longest = at_most if since else 0
+    asked = {**arguments, parameter.name: 0}
+    longest = at_most if "since" in arguments else 0
+
+    def attempt(key: str | None, timeout: float) -> Request:
+        asked[parameter.name] = part = max(0, min(longest, round(until - clock())))
+        return build(key, min(timeout, options.timeout + part), asked)
+
     while True:
         begun = clock()
-
-        def attempt(key: str | None, timeout: float, longest: int = longest, since: Any = since) -> Request:
-            part = max(0, min(longest, round(until - clock())))
-            asked = {**arguments, **since, parameter.name: part}
-            return build(key, min(timeout, options.timeout + part), asked)
-
         spent = min(longest, max(until - begun, 0.0))
         patient = options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
-        result = yield from exchange(operation, attempt, patient, clock=clock)
-        if _came(result, asked_to_wait=longest > 0) or until - clock() < _SHORTEST:
-            return result
+        result: Any = yield from exchange(operation, attempt, patient, clock=clock)
+        if _came(result, waited=asked[parameter.name] > 0):
+            return cast("R", result)
+        if until - clock() < _SHORTEST:
+            return cast("R", {**result, "timed_out": True})
         if longest and (early := _NOT_AGAIN_WITHIN - (clock() - begun)) > 0:
             yield Pause(early)
-        since, longest = {"since": cast("Mapping[str, Any]", result)["position"]}, at_most
+        asked["since"], longest = result["position"], at_most
 
 
-def _came(result: Any, *, asked_to_wait: bool) -> bool:
+def _came(result: Any, *, waited: bool) -> bool:
     """Whether there is no reason to ask again. An answer to a request that did not wait cannot say `timed_out`."""
-    return bool(
-        result.get("message") or result.get("events") or (asked_to_wait and result.get("timed_out") is not True)
-    )
+    return bool(result.get("message") or result.get("events") or (waited and result.get("timed_out") is not True))
