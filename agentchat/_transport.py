@@ -83,7 +83,7 @@ class StdlibTransport:
         return response
 
     def stream(self, request: Request) -> StdlibStream:
-        """An answer to be read while it comes. Nobody else uses its connection, and it is not kept."""
+        """An answer to be read while it comes, on a connection of its own."""
         from ._streaming import StdlibStream
 
         deadline = time.monotonic() + request.timeout

@@ -123,7 +123,7 @@ class HttpxTransport:
             raise _as_ours(error, request, self._url) from error
 
     async def stream(self, request: Request) -> HttpxStream:
-        """An answer to be read while it comes. Nobody else uses its connection, and it is not kept."""
+        """An answer to be read while it comes. Nobody else uses its connection until it is closed."""
         http = self._client()
         try:
             async with asyncio.timeout(request.timeout):
