@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
 from . import settings
@@ -24,13 +24,15 @@ from ._exchange import (
 )
 from ._operation import Operation
 from ._transport import MAX_RESPONSE_BYTES
-from .errors import InvalidArguments, NotConfigured
+from .errors import CallerError, InvalidArguments, NotConfigured
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 R = TypeVar("R")
 _OURS = ("agentchat", "agentchat_executor", "langchain_agentchat")
+_REMEMBERED = "check_inbox"
+_MOST_SENT = 32
 
 
 class ClientOptions(TypedDict, total=False):
@@ -190,19 +192,58 @@ class Caller:
             metadata = _with_project(arguments.get("metadata"), self.project, parameter.limit.high)
             arguments = {**arguments, "metadata": metadata}
         checked = check(operation, arguments)
+        headers = self._headers_of(operation, checked)
+
+        def build(key: str | None, timeout: float, asked: Mapping[str, Any] = checked) -> Request:
+            headers[KEY_HEADER] = self._checked_key(key)
+            return build_request(operation, asked, headers, timeout)
+
+        if operation.waits and checked.get(operation.waits.name, operation.waits.default):
+            from ._waiting import wait_steps
+
+            return wait_steps(operation, checked, build, self._options)
+        if operation.name == _REMEMBERED:
+            return self._remembering(checked, headers[IDEMPOTENCY_HEADER], exchange(operation, build, self._options))
+        return exchange(operation, build, self._options)
+
+    def _request(
+        self,
+        operation: Operation[..., Any],
+        checked: Mapping[str, Any],
+        key: str | None,
+        timeout: float,
+        *,
+        accept: str,
+    ) -> Request:
+        """One request by itself, for an answer that is not the contract's JSON."""
+        headers = {**self._headers_of(operation, checked), "accept": accept, KEY_HEADER: self._checked_key(key)}
+        return build_request(operation, checked, headers, timeout)
+
+    def _headers_of(self, operation: Operation[..., Any], checked: Mapping[str, Any]) -> dict[str, str]:
         headers = {**self._headers, SESSION_HEADER: self._session.label()}
         if operation.verb != "GET":
             headers["content-type"] = "application/json"
         if operation.writes or checked.get("mark_read"):  # a read that marks is told from its repeats by its key
             headers[IDEMPOTENCY_HEADER] = self._options.idempotency_key or new_idempotency_key()
+        return headers
 
-        def build(key: str | None, timeout: float) -> Request:
-            if key is None:
-                raise NotConfigured(f"No key for {self.agent or 'this agent'}. {settings.GET_A_KEY}")
-            headers[KEY_HEADER] = settings.checked_key(key)
-            return build_request(operation, checked, headers, timeout)
+    def _checked_key(self, key: str | None) -> str:
+        if key is None:
+            raise NotConfigured(f"No key for {self.agent or 'this agent'}. {settings.GET_A_KEY}")
+        return settings.checked_key(key)
 
-        return exchange(operation, build, self._options)
+    def _remembering(self, checked: dict[str, Any], key: str, steps: Steps[R]) -> Steps[R]:
+        """Name the claim of the answer before, which acknowledges it, and remember that of this one."""
+        session = self._session
+        if "seen" not in checked and (seen := session.seen(key)) is not None:
+            checked["seen"] = seen
+        try:
+            result = yield from steps
+        except CallerError:  # a claim that the relay refuses would be refused for ever
+            session.remember(None)
+            raise
+        session.remember(cast("Mapping[str, Any]", result).get("claim_id"))
+        return result
 
 
 def _with_project(metadata: object, project: str, longest: int) -> object:
@@ -219,18 +260,35 @@ def _with_project(metadata: object, project: str, longest: int) -> object:
 
 
 class _Session:
-    """The label of a client and its copies: the one that was chosen, else a random one for each process."""
+    """The label of a client and its copies (the one that was chosen, else a random one for each process), and the claim
+    of the last answer of `check_inbox`. A forked child is a session of its own and has received nothing yet."""
 
     def __init__(self, chosen: str | None) -> None:
         self._chosen = None if chosen is None else _label("session", chosen)
-        self._random = (0, "")
+        self._process = 0
+        self._random = ""
+        self._claim: str | None = None
+        self._sent: dict[str, str | None] = {}
 
     def label(self) -> str:
-        if self._chosen is not None:
-            return self._chosen
-        if self._random[0] != os.getpid():  # a forked child is a session of its own
-            self._random = (os.getpid(), os.urandom(8).hex())
-        return self._random[1]
+        self._here()
+        return self._random if self._chosen is None else self._chosen
+
+    def seen(self, key: str) -> str | None:
+        """The claim to acknowledge with the call of this key: a call that is made again names the same one."""
+        self._here()
+        if len(self._sent) >= _MOST_SENT and key not in self._sent:
+            self._sent.pop(next(iter(self._sent), ""), None)
+        return self._sent.setdefault(key, self._claim)
+
+    def remember(self, claim: object) -> None:
+        self._here()
+        self._claim = claim if isinstance(claim, str) else None
+
+    def _here(self) -> None:
+        if self._process != os.getpid():
+            self._process, self._random = os.getpid(), os.urandom(8).hex()
+            self._claim, self._sent = None, {}
 
 
 def _stack_level() -> int:

@@ -128,7 +128,7 @@ def read_response(operation: Operation[..., R], response: Response) -> R:
     """The operation's result, or the error the answer stands for."""
     status, headers, body = response
     if not 200 <= status < 300:
-        raise _refusal(status, headers, body)
+        raise refusal(status, headers, body)
     if operation.result is types.FileContent:
         content_type = headers.get("content-type") or "application/octet-stream"
         return cast("R", types.FileContent(content_type=content_type, content=body))
@@ -174,7 +174,8 @@ def _misfit(result: Any, data: object) -> str | None:
     return None
 
 
-def _refusal(status: int, headers: Headers, body: bytes) -> AgentChatError:
+def refusal(status: int, headers: Headers, body: bytes) -> AgentChatError:
+    """The error that an unsuccessful answer stands for."""
     if 300 <= status < 400:
         where = headers.get("location") or "another address"
         return ProtocolError(
@@ -234,8 +235,8 @@ def exchange(
         else:
             try:
                 return read_response(operation, answer)
-            except AgentChatError as refusal:
-                error = refusal
+            except AgentChatError as refused:
+                error = refused
         if isinstance(error, Unauthorized) and not renewed:
             renewed = True
             fresh: str | None = yield NeedKey(key or "", max(deadline - clock(), 0.001))
@@ -246,16 +247,16 @@ def exchange(
         repeatable = not operation.writes or IDEMPOTENCY_HEADER in request.headers
         if not (error.retryable and repeatable and attempt < options.retries):
             raise error
-        pause = _pause(error, attempt, jitter())
+        pause = pause_after(error, attempt, jitter())
         if clock() + pause >= deadline:
             _give_up(error, options)
         yield Pause(pause)
         attempt += 1
 
 
-def _pause(error: AgentChatError, attempt: int, jitter: float) -> float:
+def pause_after(error: AgentChatError, attempt: int, jitter: float, longest: float = _LONGEST_PAUSE) -> float:
     """How long to wait: what the relay asked for, else exponential; jittered, so that clients do not come in step."""
-    backoff = min(_FIRST_PAUSE * 2.0**attempt, _LONGEST_PAUSE)
+    backoff = min(_FIRST_PAUSE * 2.0 ** min(attempt, 20), longest)
     if error.retry_after is not None:
         return error.retry_after + backoff * jitter
     return backoff * (0.5 + jitter / 2)

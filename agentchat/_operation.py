@@ -141,6 +141,7 @@ class Operation(Generic[P, R]):
         self._parameters: dict[str, Parameter] | None = None
         self._result: Any = None
         self._overlooked: frozenset[str] = frozenset()
+        self._waits: Parameter | None = None
 
     def __repr__(self) -> str:
         return f"<operation {self.name}: {self.verb} {self.path}>"
@@ -172,6 +173,13 @@ class Operation(Generic[P, R]):
         return self._overlooked
 
     @property
+    def waits(self) -> Parameter | None:
+        """The parameter that says how long to wait, if the operation is one that waits."""
+        if self._parameters is None:
+            self._resolve()
+        return self._waits
+
+    @property
     def set_by_tools(self) -> Mapping[str, Any]:
         """What our tools send by themselves: no model sets it, none needs to."""
         return {
@@ -196,6 +204,7 @@ class Operation(Generic[P, R]):
         self._overlooked = frozenset(
             name for name, found in self._parameters.items() if found.client_only and not found.client_only.identifies
         )
+        self._waits = next((parameter for parameter in self._parameters.values() if parameter.waits), None)
 
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
         """Positional and named arguments as one mapping, as Python would bind them."""

@@ -25,13 +25,19 @@ from .errors import AgentChatError, ConnectionFailed, NotConfigured, ProtocolErr
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from ._streaming import StdlibStream
+
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _IDLE_CONNECTIONS = 8
 _CHUNK = 65_536
 
 
 class Transport(Protocol):
-    """What a sync client sends through. Raises NetworkError when no whole answer came back."""
+    """What a sync client sends through. Raises NetworkError when no whole answer came back.
+
+    With a method `stream(request)` as well, which gives an answer to be read while it comes (`status`, `headers`,
+    `read(seconds)`, `close()`), events are streamed; without it they are asked for.
+    """
 
     def send(self, request: Request) -> Response: ...
     def close(self) -> None: ...
@@ -75,6 +81,24 @@ class StdlibTransport:
         else:
             connection.close()
         return response
+
+    def stream(self, request: Request) -> StdlibStream:
+        """An answer to be read while it comes, on a connection of its own."""
+        from ._streaming import StdlibStream
+
+        deadline = time.monotonic() + request.timeout
+        sock: socket.socket | None = None
+        try:
+            sock = self._connected(deadline)
+            sock.settimeout(_left(deadline))
+            sock.sendall(request_bytes(request, self._prefix, self._fields))
+            return StdlibStream(sock, request, self._netloc, deadline)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, AgentChatError) or not isinstance(error, Exception):
+                raise
+            raise _as_ours(error, request, self._netloc) from error
 
     def close(self) -> None:
         while (connection := self._popped()) is not None:
@@ -201,7 +225,7 @@ class _Replay(io.RawIOBase):
     def __init__(self, received: bytes, sock: socket.socket, deadline: float) -> None:
         self._received = received
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
         self.ended = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -215,7 +239,7 @@ class _Replay(io.RawIOBase):
             taken = self._received[: len(buffer)]
             self._received = self._received[len(taken) :]
         else:
-            self._sock.settimeout(_left(self._deadline))
+            self._sock.settimeout(_left(self.deadline))
             taken = self._sock.recv(min(len(buffer), _CHUNK))
             self.ended = not taken
         buffer[: len(taken)] = taken

@@ -36,6 +36,8 @@ _EPILOG = "exit codes: 0 done, " + ", ".join(f"{code} {meaning}" for code, meani
 _RELAY_COMMANDS = ("serve", "admin", "demo")
 _UNBOUNDED = 10**9
 _LONGEST_MACHINE = 50  # that an operator can admit
+# What a command does beyond its operation.
+_MORE = {"check_inbox": "As a command: what was printed counts as dealt with at once."}
 _COMMON: dict[str, dict[str, Any]] = {
     "--url": {"help": "the relay (default: AGENTCHAT_URL); the key is AGENTCHAT_KEY"},
     "--agent": {"help": "speak as this agent (default: AGENTCHAT_AGENT)"},
@@ -103,7 +105,7 @@ def _run(words: list[str]) -> int:
 
 def _foreign(command: str) -> Callable[[list[str]], int] | None:
     """A command that is not ours: the relay's, or a mistake."""
-    ours = {name.replace("_", "-") for name in OPERATIONS} | {"definitions", "machine"}
+    ours = {name.replace("_", "-") for name in OPERATIONS} | {"watch", "definitions", "machine"}
     if command in ours:
         return None
     for entry in entry_points(group="agentchat.commands", name=command):
@@ -143,13 +145,14 @@ def _parser() -> argparse.ArgumentParser:
             operation.name.replace("_", "-"),
             parents=[common],
             help=operation.description,
-            description=operation.description,
+            description=f"{operation.description} {_MORE.get(operation.name, '')}".rstrip(),
             epilog=_EPILOG,
             allow_abbrev=False,
         )
         for parameter in operation.parameters.values():
             add_argument(command, parameter, operation)
         command.set_defaults(run=_run_operation, operation=operation)
+    _add_watch(commands, common)
     _add_definitions(commands.add_parser("definitions", help="Print tool definitions for a model's API."))
     _add_machine(commands.add_parser("machine", help="Give this machine a key of its own."))
     return parser
@@ -198,12 +201,19 @@ def _run_operation(options: argparse.Namespace) -> None:
     client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
-    if options.json:
+        _print_result(operation, result, arguments, as_json=options.json)
+        if operation.name == "check_inbox" and (claim := result.get("claim_id")):
+            sys.stdout.flush()  # what could not be written was not seen
+            ready.acknowledge_items(claim)
+
+
+def _print_result(operation: Operation[..., Any], result: Any, arguments: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(result, indent=2, default=_encoded))
     elif isinstance(content := result.get("content"), bytes) and not sys.stdout.isatty():
         sys.stdout.buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
     else:
-        print(text.render(operation, result, max_chars=_UNBOUNDED))
+        print(text.render(operation, result, max_chars=_UNBOUNDED, arguments=arguments))
 
 
 def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:
@@ -255,6 +265,23 @@ def _encoded(value: object) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": b64encode(value).decode()}
+
+
+def _add_watch(commands: Any, common: Parser) -> None:
+    from . import _watch
+
+    command = commands.add_parser(
+        "watch",
+        parents=[common],
+        help="Print what happens, a line for each event.",
+        description=_watch.DESCRIPTION,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    listing = OPERATIONS["list_events"]
+    for name in _watch.PARAMETERS:
+        add_argument(command, listing.parameters[name], listing)
+    command.set_defaults(run=_watch.watch)
 
 
 def _add_definitions(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from ._caller import Caller, ClientOptions, Connection
 from ._exchange import Pause, Request, Response, Steps
@@ -12,6 +12,9 @@ from ._transport import StdlibTransport, Transport
 from .contract import Contract
 from .errors import NetworkError
 from .settings import Credential
+
+if TYPE_CHECKING:
+    from ._following import Events
 
 __all__ = ["Client", "ClientOptions", "Request", "Response", "Transport"]
 
@@ -47,6 +50,14 @@ class Client(Caller, SyncCaller, Contract):
 
     def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
         return drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
+
+    def events(
+        self, *, since: int | None = None, channel: str | None = None, kind: str | None = None, mine: bool = False
+    ) -> Events:
+        """The relay's events as they happen: from now on, or from a position on. Arguments as of `list_events`."""
+        from ._following import Events
+
+        return Events(self, {"since": since, "channel": channel, "kind": kind, "mine": mine or None})
 
     def close(self) -> None:
         """Close the idle connections. The client can still be used."""

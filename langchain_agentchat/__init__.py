@@ -19,27 +19,40 @@ if TYPE_CHECKING:
     from .client import AsyncClient as AsyncClient
     from .tool import AgentChatTool as AgentChatTool
     from .toolkit import AgentChatToolkit as AgentChatToolkit
+    from .tools import AcknowledgeItemsTool as AcknowledgeItemsTool
     from .tools import CheckBoardTool as CheckBoardTool
+    from .tools import CheckInboxTool as CheckInboxTool
     from .tools import CheckMentionsTool as CheckMentionsTool
+    from .tools import ClaimItemsTool as ClaimItemsTool
     from .tools import DownloadFileTool as DownloadFileTool
     from .tools import FindAgentsTool as FindAgentsTool
+    from .tools import GetBriefingTool as GetBriefingTool
     from .tools import GetFileUrlTool as GetFileUrlTool
     from .tools import GetMessageTool as GetMessageTool
+    from .tools import GetReceiptsTool as GetReceiptsTool
     from .tools import ListChannelsTool as ListChannelsTool
+    from .tools import ListDeadLettersTool as ListDeadLettersTool
+    from .tools import ListEventsTool as ListEventsTool
     from .tools import ListFilesTool as ListFilesTool
     from .tools import ListPinnedMessagesTool as ListPinnedMessagesTool
     from .tools import ListReadersTool as ListReadersTool
     from .tools import MarkChannelReadTool as MarkChannelReadTool
     from .tools import MarkMentionsReadTool as MarkMentionsReadTool
+    from .tools import PeekInboxTool as PeekInboxTool
     from .tools import PinMessageTool as PinMessageTool
     from .tools import ReadMessagesTool as ReadMessagesTool
     from .tools import ReadThreadTool as ReadThreadTool
+    from .tools import RenewClaimTool as RenewClaimTool
+    from .tools import RequeueItemsTool as RequeueItemsTool
+    from .tools import ReturnItemsTool as ReturnItemsTool
     from .tools import SearchMessagesTool as SearchMessagesTool
     from .tools import SendDirectMessageTool as SendDirectMessageTool
     from .tools import SendMessageTool as SendMessageTool
     from .tools import SetCardTool as SetCardTool
     from .tools import UnpinMessageTool as UnpinMessageTool
     from .tools import UploadFileTool as UploadFileTool
+    from .tools import WaitForMessageTool as WaitForMessageTool
+    from .tools import WaitForReplyTool as WaitForReplyTool
 
 _HOMES = {
     "AgentChatCallbackHandler": "callbacks",
@@ -47,55 +60,81 @@ _HOMES = {
     "AgentChatToolkit": "toolkit",
     "AsyncClient": "client",
     "args_schema": "arguments",
+    "AcknowledgeItemsTool": "tools",
     "CheckBoardTool": "tools",
+    "CheckInboxTool": "tools",
     "CheckMentionsTool": "tools",
+    "ClaimItemsTool": "tools",
     "DownloadFileTool": "tools",
     "FindAgentsTool": "tools",
+    "GetBriefingTool": "tools",
     "GetFileUrlTool": "tools",
     "GetMessageTool": "tools",
+    "GetReceiptsTool": "tools",
     "ListChannelsTool": "tools",
+    "ListDeadLettersTool": "tools",
+    "ListEventsTool": "tools",
     "ListFilesTool": "tools",
     "ListPinnedMessagesTool": "tools",
     "ListReadersTool": "tools",
     "MarkChannelReadTool": "tools",
     "MarkMentionsReadTool": "tools",
+    "PeekInboxTool": "tools",
     "PinMessageTool": "tools",
     "ReadMessagesTool": "tools",
     "ReadThreadTool": "tools",
+    "RenewClaimTool": "tools",
+    "RequeueItemsTool": "tools",
+    "ReturnItemsTool": "tools",
     "SearchMessagesTool": "tools",
     "SendDirectMessageTool": "tools",
     "SendMessageTool": "tools",
     "SetCardTool": "tools",
     "UnpinMessageTool": "tools",
     "UploadFileTool": "tools",
+    "WaitForMessageTool": "tools",
+    "WaitForReplyTool": "tools",
 }
 
 __all__ = [
+    "AcknowledgeItemsTool",
     "AgentChatCallbackHandler",
     "AgentChatTool",
     "AgentChatToolkit",
     "AsyncClient",
     "CheckBoardTool",
+    "CheckInboxTool",
     "CheckMentionsTool",
+    "ClaimItemsTool",
     "DownloadFileTool",
     "FindAgentsTool",
+    "GetBriefingTool",
     "GetFileUrlTool",
     "GetMessageTool",
+    "GetReceiptsTool",
     "ListChannelsTool",
+    "ListDeadLettersTool",
+    "ListEventsTool",
     "ListFilesTool",
     "ListPinnedMessagesTool",
     "ListReadersTool",
     "MarkChannelReadTool",
     "MarkMentionsReadTool",
+    "PeekInboxTool",
     "PinMessageTool",
     "ReadMessagesTool",
     "ReadThreadTool",
+    "RenewClaimTool",
+    "RequeueItemsTool",
+    "ReturnItemsTool",
     "SearchMessagesTool",
     "SendDirectMessageTool",
     "SendMessageTool",
     "SetCardTool",
     "UnpinMessageTool",
     "UploadFileTool",
+    "WaitForMessageTool",
+    "WaitForReplyTool",
     "args_schema",
 ]
 

@@ -14,11 +14,13 @@ from agentchat._operation import AsyncCaller, Operation
 from agentchat._proxy import proxy_for
 from agentchat._transport import MAX_RESPONSE_BYTES
 from agentchat.contract import Contract
-from agentchat.errors import ConnectionFailed, NetworkError, NotConfigured, ProtocolError, TimedOut
+from agentchat.errors import AgentChatError, ConnectionFailed, NetworkError, NotConfigured, ProtocolError, TimedOut
 from agentchat.settings import Credential
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from .events import AsyncEvents
 
 R = TypeVar("R")
 
@@ -57,6 +59,14 @@ class AsyncClient(Caller, AsyncCaller, Contract):
 
     async def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
         return await drive(self._steps(operation, operation.bind(args, kwargs)), self._transport, self.credential)
+
+    def events(
+        self, *, since: int | None = None, channel: str | None = None, kind: str | None = None, mine: bool = False
+    ) -> AsyncEvents:
+        """The relay's events as they happen: from now on, or from a position on. Arguments as of `list_events`."""
+        from .events import AsyncEvents
+
+        return AsyncEvents(self, {"since": since, "channel": channel, "kind": kind, "mine": mine or None})
 
     async def close(self) -> None:
         """Close the connections. The client can still be used."""
@@ -105,31 +115,25 @@ class HttpxTransport:
         self._pools: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     async def send(self, request: Request) -> Response:
-        call = f"{request.method} {request.path.partition('?')[0]}"
         http = self._client()
         try:
             async with asyncio.timeout(request.timeout):
                 return await self._send(http, request)
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise TimedOut(f"No answer from {self._url} to {call} within {request.timeout:g} s.") from error
-        except httpx.RemoteProtocolError as error:
-            if "disconnect" in str(error) or "peer closed" in str(error):
-                raise ConnectionFailed(
-                    f"{self._url} closed the connection before {call} was answered whole."
-                ) from error
-            raise ProtocolError(f"{self._url} did not answer {call} with HTTP.") from error
-        except httpx.TransportError as error:
-            if (untrusted := _untrusted(error)) is not None:
-                raise NotConfigured(
-                    f"{self._url}'s certificate is not trusted ({untrusted}); set SSL_CERT_FILE or pass ssl_context=."
-                ) from error
-            raise ConnectionFailed(f"Cannot reach {self._url} for {call}: {error}.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ProtocolError(f"{self._url} did not answer {call} with HTTP that can be read.") from error
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _as_ours(error, request, self._url) from error
 
-    async def _send(self, http: httpx.AsyncClient, request: Request) -> Response:
-        body = bytearray()
-        async with http.stream(
+    async def stream(self, request: Request) -> HttpxStream:
+        """An answer to be read while it comes. Nobody else uses its connection until it is closed."""
+        http = self._client()
+        try:
+            async with asyncio.timeout(request.timeout):
+                response = await http.send(self._built(http, request), stream=True)
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _as_ours(error, request, self._url) from error
+        return HttpxStream(response, request, self._url)
+
+    def _built(self, http: httpx.AsyncClient, request: Request) -> httpx.Request:
+        return http.build_request(
             request.method,
             self._url + request.path,
             headers={**request.headers, "accept-encoding": "identity"},
@@ -137,7 +141,12 @@ class HttpxTransport:
             # The caller's clock bounds the whole. Connecting ends a little earlier by httpx's own, which then closes
             # the socket; cancelled in a handshake, it would leave that to the garbage collector.
             timeout=httpx.Timeout(None, connect=request.timeout * 0.9),
-        ) as response:
+        )
+
+    async def _send(self, http: httpx.AsyncClient, request: Request) -> Response:
+        body = bytearray()
+        response = await http.send(self._built(http, request), stream=True)
+        try:
             announced = response.headers.get("content-length", "")
             if announced.isdigit() and int(announced[:18]) > self._max_bytes:
                 raise ProtocolError(f"The answer has {announced[:18]} bytes; at most {self._max_bytes} are read.")
@@ -146,6 +155,8 @@ class HttpxTransport:
                 if len(body) > self._max_bytes:
                     raise ProtocolError(f"The answer has more than {self._max_bytes} bytes, the most that are read.")
             return Response(response.status_code, response.headers, bytes(body))
+        finally:
+            await response.aclose()
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -174,6 +185,49 @@ class HttpxTransport:
         http = self._pools.pop(asyncio.get_running_loop(), None)
         if http is not None:
             await http.aclose()
+
+
+class HttpxStream:
+    """Its head is there when it is made; then `read` gives what comes."""
+
+    def __init__(self, response: httpx.Response, request: Request, url: str) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+        self._chunks = response.aiter_raw()
+        self._request, self._url = request, url
+
+    async def read(self, seconds: float) -> bytes:
+        """What has come, waiting for it at most so long; b"" at the end."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await anext(self._chunks, b"")
+        except TimeoutError as error:
+            raise TimedOut(f"{self._url} was silent for {seconds:g} s.") from error
+        except httpx.StreamError:  # closed by another task meanwhile
+            raise ConnectionFailed("The stream was closed.") from None
+        except httpx.HTTPError as error:
+            raise _as_ours(error, self._request, self._url) from error
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+def _as_ours(error: Exception, request: Request, url: str) -> AgentChatError:
+    """httpx's error as one of ours; what was sent stays out of the text."""
+    call = f"{request.method} {request.path.partition('?')[0]}"
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return TimedOut(f"No answer from {url} to {call} within {request.timeout:g} s.")
+    if isinstance(error, httpx.RemoteProtocolError):
+        if "disconnect" in str(error) or "peer closed" in str(error):
+            return ConnectionFailed(f"{url} closed the connection before {call} was answered whole.")
+        return ProtocolError(f"{url} did not answer {call} with HTTP.")
+    if isinstance(error, httpx.TransportError):
+        if (untrusted := _untrusted(error)) is not None:
+            return NotConfigured(
+                f"{url}'s certificate is not trusted ({untrusted}); set SSL_CERT_FILE or pass ssl_context=."
+            )
+        return ConnectionFailed(f"Cannot reach {url} for {call}: {error}.")
+    return ProtocolError(f"{url} did not answer {call} with HTTP that can be read.")
 
 
 def _untrusted(error: BaseException | None) -> BaseException | None:

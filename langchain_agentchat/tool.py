@@ -93,13 +93,15 @@ class AgentChatTool(BaseTool):
 
     def _run(self, *args: Any, **arguments: Any) -> tuple[str, Any]:
         try:
-            return self._shown(call(self.client, self.operation, *self._prepared(args, arguments)))
+            prepared, key = self._prepared(args, arguments)
+            return self._shown(call(self.client, self.operation, prepared, key), prepared)
         except AgentChatError as error:
             raise self._failure(error) from error
 
     async def _arun(self, *args: Any, **arguments: Any) -> tuple[str, Any]:
         try:
-            return self._shown(await acall(self.client, self.operation, *self._prepared(args, arguments)))
+            prepared, key = self._prepared(args, arguments)
+            return self._shown(await acall(self.client, self.operation, prepared, key), prepared)
         except AgentChatError as error:
             raise self._failure(error) from error
 
@@ -112,11 +114,16 @@ class AgentChatTool(BaseTool):
         }  # a lone text is LangChain's way to give the first
         own = self.operation.set_by_tools if self.moves_cursor else {}
         key = next_key(self.operation.name) if self.operation.writes or own else None
-        return {**given, **own}, key
+        return text.fitting(self.operation, {**given, **own}, self.max_chars), key
 
-    def _shown(self, data: Any) -> tuple[str, Any]:
+    def _shown(self, data: Any, arguments: Mapping[str, Any]) -> tuple[str, Any]:
         shown = text.render(
-            self.operation, data, max_chars=self.max_chars, reachable=self.reachable, prefix=self.prefix
+            self.operation,
+            data,
+            max_chars=self.max_chars,
+            reachable=self.reachable,
+            prefix=self.prefix,
+            arguments=arguments,
         )
         return shown, as_artifact(data)
 

@@ -81,6 +81,58 @@ class ListFilesTool(AgentChatTool):
     operation = Contract.list_files
 
 
+class CheckInboxTool(AgentChatTool):
+    operation = Contract.check_inbox
+
+
+class PeekInboxTool(AgentChatTool):
+    operation = Contract.peek_inbox
+
+
+class ClaimItemsTool(AgentChatTool):
+    operation = Contract.claim_items
+
+
+class AcknowledgeItemsTool(AgentChatTool):
+    operation = Contract.acknowledge_items
+
+
+class ReturnItemsTool(AgentChatTool):
+    operation = Contract.return_items
+
+
+class RenewClaimTool(AgentChatTool):
+    operation = Contract.renew_claim
+
+
+class ListDeadLettersTool(AgentChatTool):
+    operation = Contract.list_dead_letters
+
+
+class RequeueItemsTool(AgentChatTool):
+    operation = Contract.requeue_items
+
+
+class GetReceiptsTool(AgentChatTool):
+    operation = Contract.get_receipts
+
+
+class ListEventsTool(AgentChatTool):
+    operation = Contract.list_events
+
+
+class WaitForReplyTool(AgentChatTool):
+    operation = Contract.wait_for_reply
+
+
+class WaitForMessageTool(AgentChatTool):
+    operation = Contract.wait_for_message
+
+
+class GetBriefingTool(AgentChatTool):
+    operation = Contract.get_briefing
+
+
 class FindAgentsTool(AgentChatTool):
     operation = Contract.find_agents
 

@@ -193,6 +193,45 @@ def message(content: str = "hello", *, author: str = "mac-bob", id: str = ID, **
     }
 
 
+CLAIM_ID = "0198f2c0-0000-7000-8000-000000000003"
+
+
+def item(content: str = "hello @mac-ann", **extra: Any) -> dict[str, Any]:
+    """Something that waits in an inbox."""
+    return {
+        "item_id": OTHER_ID,
+        "kind": "mention",
+        "urgent": False,
+        "deliveries": 1,
+        "message_id": ID,
+        "channel": "general",
+        "from": "mac-bob",
+        "from_project": "demo",
+        "content": content,
+        "timestamp": AT,
+        "expires_at": None,
+        **extra,
+    }
+
+
+def inbox(*items: dict[str, Any], claim_id: str | None = CLAIM_ID) -> dict[str, Any]:
+    held = {"claim_id": claim_id if items else None, "lease_until": AT if items else None}
+    return {"items": list(items), **held, "has_more": False, "acknowledged": 0}
+
+
+def event(position: int = 7, content: str = "hello", **extra: Any) -> dict[str, Any]:
+    return {
+        "position": position,
+        "kind": "message.created",
+        "at": AT,
+        "actor": "mac-bob",
+        "channel": "general",
+        "subject": ID,
+        "data": message(content, channel_name="general"),
+        **extra,
+    }
+
+
 # (method, path) -> data of a successful answer; files and registration travel without the envelope.
 CANNED: dict[tuple[str, str], Any] = {
     ("GET", "/api/v2/board"): {
@@ -260,6 +299,45 @@ CANNED: dict[tuple[str, str], Any] = {
     },
     ("POST", "/api/v2/mentions"): {"marked_read": 1},
     ("POST", "/api/v2/dm"): {"message": message("@mac-bob hello", channel_name="direct-messages")},
+    ("POST", "/api/v2/inbox/check"): inbox(item()),
+    ("GET", "/api/v2/inbox"): {"items": [item(claimed_until=AT)], "next_cursor": None, "has_more": False},
+    ("POST", "/api/v2/inbox/claim"): inbox(item(urgent=True, deliveries=2)),
+    ("POST", "/api/v2/inbox/acknowledge"): {"claim_id": CLAIM_ID, "items": 1, "idempotent": False},
+    ("POST", "/api/v2/inbox/return"): {"claim_id": CLAIM_ID, "items": 2, "idempotent": False, "dead": 1},
+    ("POST", "/api/v2/inbox/renew"): {"claim_id": CLAIM_ID, "items": 1, "idempotent": False, "lease_until": AT},
+    ("GET", "/api/v2/inbox/dead"): {"items": [item(deliveries=5, ended_at=AT)], "has_more": False},
+    ("POST", "/api/v2/inbox/requeue"): {"requeued": 1},
+    ("GET", f"/api/v2/messages/{ID}/receipts"): {
+        "message_id": ID,
+        "receipts": [
+            {
+                "agent_name": "mac-bob",
+                "kind": "mention",
+                "state": "acknowledged",
+                "deliveries": 1,
+                "stored_at": AT,
+                "claimed_at": AT,
+                "ended_at": None,
+            }
+        ],
+    },
+    ("GET", "/api/v2/events"): {"events": [event()], "position": 7, "has_more": False, "timed_out": False},
+    ("GET", f"/api/v2/messages/{ID}/reply"): {"message": message(), "position": 7, "timed_out": False},
+    ("GET", "/api/v2/next"): {"message": message(channel_name="general"), "position": 7, "timed_out": False},
+    ("GET", "/api/v2/briefing"): {
+        "agent": "mac-ann",
+        "kind": "agent",
+        "roles": ["reviewer"],
+        "space": "main",
+        "now": AT,
+        "position": 7,
+        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "oldest_at": AT},
+        "agents": [{"name": "mac-bob", "active": True, "last_seen_at": AT, "card": {"role": "reviewer"}}],
+        "channels": [
+            {"channel": "general", "unread": 2, "joined": True, "description": "For all", "latest_at": AT},
+        ],
+        "help": "Check your inbox when you begin.",
+    },
     ("POST", "/api/v2/channels/read"): {"channel": "general", "read_through": AT},
     ("GET", "/api/v2/channels/read"): {
         "channel": "general",

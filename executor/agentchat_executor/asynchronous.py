@@ -64,7 +64,7 @@ class AsyncExecutor(Rules):
             if not isinstance(planned, Planned):
                 return Result(True, str(await _called(planned, {})))
             data = await _called(self.method(self.client, planned), planned.arguments, self.client)
-            return self.done(planned.operation, data)
+            return self.done(planned, data)
         except AgentChatError as error:
             return self.failed(error)
         except Exception as error:

@@ -99,7 +99,7 @@ class Rules:
             arguments = check(operation, given, for_model=True)
         except InvalidArguments as error:
             return self.failed(error)
-        arguments |= operation.set_by_tools
+        arguments = text.fitting(operation, {**arguments, **operation.set_by_tools}, self.max_chars)
         return Planned(operation, arguments, _derived_key(call, given) if operation.writes else None)
 
     def method(self, client: Any, planned: Planned) -> Callable[..., Any]:
@@ -114,8 +114,15 @@ class Rules:
         operation = self._operation(call.name)
         return self.others is None if operation is None else not operation.writes
 
-    def done(self, operation: Operation[..., Any], data: object) -> Result:
-        shown = text.render(operation, data, max_chars=self.max_chars, reachable=self.names, prefix=self.prefix)
+    def done(self, planned: Planned, data: object) -> Result:
+        shown = text.render(
+            planned.operation,
+            data,
+            max_chars=self.max_chars,
+            reachable=self.names,
+            prefix=self.prefix,
+            arguments=planned.arguments,
+        )
         return Result(True, shown, data)
 
     def failed(self, error: AgentChatError) -> Result:

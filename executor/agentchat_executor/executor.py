@@ -82,7 +82,7 @@ class Executor(Rules):
         try:
             if not isinstance(planned, Planned):
                 return Result(True, str(planned()))
-            return self.done(planned.operation, self.method(self.client, planned)(**planned.arguments))
+            return self.done(planned, self.method(self.client, planned)(**planned.arguments))
         except AgentChatError as error:
             return self.failed(error)
         except Exception as error:

@@ -20,7 +20,7 @@ import pytest
 
 from agentchat import cli, schema
 from agentchat.contract import OPERATIONS
-from tests.servers import CANNED, ID, FakeRelay, Seen, answer, enveloped, message, refusing
+from tests.servers import CANNED, CLAIM_ID, ID, FakeRelay, Seen, answer, enveloped, inbox, message, refusing
 
 KEY = "key-that-no-output-may-hold"
 DEFINITIONS = Path(__file__).parents[2] / "tool_definitions"
@@ -47,6 +47,19 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "download-file": (["general/1-a.txt"], "hello"),
     "get-file-url": (["general/1-a.txt"], "/signed/a.txt"),
     "list-files": (["general"], "path general/1-a.txt"),
+    "check-inbox": (["--limit", "5"], "1 item, urgent first"),
+    "peek-inbox": (["--limit", "5"], "1 item in your inbox"),
+    "claim-items": (["--lease", "60"], f"claim_id {CLAIM_ID}"),
+    "acknowledge-items": ([CLAIM_ID, "--item-ids", ID], "Dealt with: 1 item."),
+    "return-items": ([CLAIM_ID, "--delay", "5"], "Given back: 2 items."),
+    "renew-claim": ([CLAIM_ID], "Yours until"),
+    "list-dead-letters": ([], "1 dead letter"),
+    "requeue-items": ([ID], "Back in your inbox: 1."),
+    "get-receipts": ([ID], "1 receipt"),
+    "list-events": (["--since", "3", "--wait", "5"], "1 event, oldest first"),
+    "wait-for-reply": ([ID, "--wait", "5"], "| hello"),
+    "wait-for-message": (["--channel", "general", "--wait", "5"], "| hello"),
+    "get-briefing": ([], "You are @mac-ann"),
     "find-agents": (["--role", "reviewer", "--active-within", "1h"], "@mac-bob seen"),
     "set-card": (["--role", "reviewer", "--capabilities", "a", "b"], "Card set."),
 }
@@ -127,8 +140,8 @@ def test_every_command_explains_itself_its_arguments_and_the_exit_codes(command:
 
 def test_help_lists_one_command_per_operation(run: Run) -> None:
     listed = re.findall(r"^    ([a-z-]+)", run("--help").out, re.MULTILINE)
-    assert listed == [name.replace("_", "-") for name in OPERATIONS] + ["definitions", "machine"]
-    assert listed[:-2] == list(COMMANDS)
+    assert listed == [name.replace("_", "-") for name in OPERATIONS] + ["watch", "definitions", "machine"]
+    assert listed[:-3] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -137,7 +150,37 @@ def test_every_command_prints_text(command: str, run: Run, relay: FakeRelay) -> 
     ran = run(command, *words)
     assert (ran.code, ran.err) == (0, "")
     assert expected in ran.out
+    assert len(relay.seen) == (2 if command == "check-inbox" else 1)  # it acknowledges what it has printed
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_check_inbox_acknowledges_what_it_has_printed(json_too: list[str], run: Run, relay: FakeRelay) -> None:
+    ran = run("check-inbox", *json_too)
+    assert (ran.code, ran.err) == (0, "")
+    first, second = relay.seen
+    assert (first.path, first.json()) == ("/api/v2/inbox/check", {})
+    assert (second.path, second.json()) == ("/api/v2/inbox/acknowledge", {"claim_id": CLAIM_ID})
+    assert first.headers["x-agent-session"] == second.headers["x-agent-session"]
+    assert "counts as dealt with at once" in re.sub(r"\s+", " ", run("check-inbox", "--help").out)
+
+
+def test_an_empty_inbox_leaves_nothing_to_acknowledge(run: Run, relay: FakeRelay) -> None:
+    relay.override["POST", "/api/v2/inbox/check"] = answer(enveloped(inbox()))
+    assert run("check-inbox") == (0, "Nothing waits for you.\n", "")
     assert len(relay.seen) == 1
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+@pytest.mark.parametrize("full", [True, False], ids=["full disk", "closed pipe"])
+def test_what_could_not_be_printed_is_not_acknowledged(json_too: list[str], full: bool, relay: FakeRelay) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full" if full else writing, "wb") as out:
+        ran = subprocess.run([*AGENTCHAT, "check-inbox", *json_too], stdout=out, stderr=subprocess.PIPE, timeout=60)
+    if full:
+        os.close(writing)
+    assert ran.returncode == (1 if full else 0)
+    assert [seen.path for seen in relay.seen] == ["/api/v2/inbox/check"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

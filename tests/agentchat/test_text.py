@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentchat import errors, text
 from agentchat._exchange import Response, read_response
 from agentchat.contract import OPERATIONS
-from tests.servers import AT, CANNED, ID, OTHER_ID, message
+from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, event, inbox, item, message
 
 Path = tuple[str | int, ...]
 
@@ -73,6 +73,31 @@ READS_LIKE = {
     "check_mentions": f"1 mention, newest first. {text.NOTICE}\nmention {OTHER_ID} {AT_SHOWN} @mac-bob "
     f"in #general from project demo, message {ID}\n| hello @mac-ann",
     "mark_mentions_read": "Marked as read: 1.",
+    "check_inbox": f"1 item, urgent first. Your next check counts this as dealt with. {text.NOTICE}\n"
+    f"mention {AT_SHOWN} @mac-bob in #general from project demo, message {ID}\n| hello @mac-ann",
+    "peek_inbox": f"1 item in your inbox, urgent first. {text.NOTICE}\nmention {OTHER_ID} {AT_SHOWN} @mac-bob "
+    f"in #general from project demo, message {ID} (claimed until {AT_SHOWN})\n| hello @mac-ann",
+    "claim_items": f"1 item, urgent first. claim_id {CLAIM_ID}, yours until {AT_SHOWN}. {text.NOTICE}\n"
+    f"mention {OTHER_ID} {AT_SHOWN} @mac-bob in #general from project demo, message {ID} (urgent) "
+    "(given out 2 times)\n| hello @mac-ann",
+    "acknowledge_items": "Dealt with: 1 item.",
+    "return_items": "Given back: 2 items. Dead letters now: 1.",
+    "renew_claim": f"Yours until {AT_SHOWN}: 1 item.",
+    "list_dead_letters": f"1 dead letter, newest first. agentchat_requeue_items brings them back. {text.NOTICE}\n"
+    f"mention {OTHER_ID} {AT_SHOWN} @mac-bob in #general from project demo, message {ID} (given out 5 times) "
+    f"(dead since {AT_SHOWN})\n| hello @mac-ann",
+    "requeue_items": "Back in your inbox: 1.",
+    "get_receipts": f"1 receipt of message {ID}.\n@mac-bob mention: acknowledged, given out once, "
+    f"stored {AT_SHOWN}, claimed {AT_SHOWN}",
+    "list_events": f"1 event, oldest first. {text.NOTICE}\n7 {AT_SHOWN} message.created @mac-bob in #general, {ID}\n"
+    "| hello\n(later ones: since=7)",
+    "wait_for_reply": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob\n| hello",
+    "wait_for_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
+    "get_briefing": f"You are @mac-ann, agent, reviewer, in space main. It is {AT_SHOWN}. Events are at position 7. "
+    f"{text.NOTICE}\n1 agent:\n@mac-bob seen {AT_SHOWN}\n| role: reviewer\n"
+    f"In your inbox: 1 urgent, 2 mentions, 1 direct, the oldest since {AT_SHOWN}. See agentchat_check_inbox.\n"
+    f"1 channel:\n#general: 2 unread, latest {AT_SHOWN}\n| For all\n"
+    "How to behave here, by the relay:\n| Check your inbox when you begin.",
     "mark_channel_read": f"#general is read through {AT}.",
     "list_readers": f"1 reader of #general.\n@mac-bob through {AT_SHOWN}",
     "upload_file": "Uploaded: 5 bytes, path general/1-a.txt",
@@ -98,6 +123,12 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("search_messages", {"results": []}, "No match."),
         ("check_mentions", {"mentions": []}, "No mentions."),
         ("list_files", {"files": []}, "No files."),
+        ("check_inbox", inbox(), "Nothing waits for you."),
+        ("peek_inbox", {"items": [], "next_cursor": None, "has_more": False}, "Nothing waits for you."),
+        ("claim_items", inbox(), "Nothing waits for you."),
+        ("list_dead_letters", {"items": [], "has_more": False}, "No dead letters."),
+        ("get_receipts", {"message_id": ID, "receipts": []}, f"{ID} notified nobody."),
+        ("list_events", {"events": [], "position": 9}, "Nothing happened. Go on with since=9."),
         ("find_agents", {"agents": []}, "No such agents."),
         ("find_agents", {"agents": [{"name": "mac-bob"}]}, "1 agent, most recently seen first.\n@mac-bob never seen"),
     ],
@@ -282,7 +313,13 @@ def test_a_deeply_nested_row_is_shown_even_from_a_deep_stack(name: str) -> None:
     assert deeper(500, lambda: rendered(name, answer)).startswith("1 ")
 
 
-@pytest.mark.parametrize("name", ["read_messages", "search_messages", "check_mentions", "read_thread"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("read_messages", "search_messages", "check_mentions", "read_thread"),
+        *("peek_inbox", "list_events", "list_dead_letters"),
+    ],
+)
 @given(count=st.integers(1, 60), size=st.integers(0, 4000), max_chars=st.integers(text.FEWEST_CHARS, 9000))
 @settings(max_examples=20, deadline=None)
 def test_a_long_result_says_how_many_rows_it_left_out(name: str, count: int, size: int, max_chars: int) -> None:
@@ -296,11 +333,105 @@ def test_a_long_result_says_how_many_rows_it_left_out(name: str, count: int, siz
     assert len(re.findall("@mac-bob", shown)) + sum(map(int, left_out)) == count
 
 
+LONGEST_ITEM = dict.fromkeys(["from", "channel", "from_project"], "a" * 100) | {"urgent": True, "deliveries": 4}
+
+
+@pytest.mark.parametrize("name", ["check_inbox", "claim_items"])
+@given(
+    contents=st.lists(st.text(st.sampled_from("ab\n\u202e"), max_size=3000), min_size=1, max_size=50), data=st.data()
+)
+@settings(max_examples=25, deadline=None)
+def test_of_what_is_handed_out_no_item_is_left_out(name: str, contents: list[str], data: st.DataObject) -> None:
+    """As many as were asked for: with the longest names, whatever the texts."""
+    max_chars = data.draw(st.integers(text.FEWEST_CHARS, 30_000))
+    limit = text.fitting(OPERATIONS[name], {"limit": 50}, max_chars)["limit"]
+    items = [item(content, **LONGEST_ITEM, expires_at=AT) for content in contents[:limit]]
+    shown = rendered(name, {**inbox(*items), "has_more": True}, max_chars)
+    assert len(shown) <= max_chars
+    assert len([line for line in ours(shown) if line.startswith("mention ")]) == len(items)
+    assert "left out" not in shown
+
+
+def test_short_items_leave_their_room_to_the_long_one() -> None:
+    items = [item("x" * 15_000), *[item("short")] * 9]
+    shown = rendered("check_inbox", inbox(*items))
+    assert "x" * 15_000 in shown and "(cut" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "max_chars", "asked"),
+    [
+        ("check_inbox", {}, 20_000, {}),
+        ("check_inbox", {"limit": 50}, 20_000, {"limit": 28}),
+        ("check_inbox", {}, 2_000, {"limit": 2}),
+        ("check_inbox", {"limit": None}, 1_000, {"limit": 1}),
+        ("check_inbox", {"limit": 1}, 2_000, {"limit": 1}),
+        ("claim_items", {"limit": 100, "lease": 9}, 1_000, {"limit": 1, "lease": 9}),
+        ("peek_inbox", {"limit": 100}, 1_000, {"limit": 100}),
+        ("check_board", {}, 1_000, {}),
+    ],
+)
+def test_no_more_is_taken_than_can_be_shown(name: str, given: Any, max_chars: int, asked: Any) -> None:
+    assert text.fitting(OPERATIONS[name], given, max_chars) == asked
+
+
+NOTHING = {"message": None, "position": 9, "timed_out": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "reachable", "look"),
+    [
+        ("wait_for_reply", OPERATIONS, " with agentchat_read_thread"),
+        ("wait_for_reply", ["read_messages"], " with agentchat_read_messages"),
+        ("wait_for_message", OPERATIONS, " with agentchat_check_inbox"),
+        ("wait_for_message", ["check_mentions", "read_messages"], " with agentchat_check_mentions"),
+        ("wait_for_message", [], ""),
+    ],
+)
+@pytest.mark.parametrize(("arguments", "waited"), [({}, 60), ({"wait": 5}, 5), ({"wait": None}, 60), ({"wait": 0}, 0)])
+def test_a_wait_that_ends_says_how_to_look_later(
+    name: str, reachable: Any, look: str, arguments: Any, waited: int
+) -> None:
+    options: Any = {"reachable": reachable, "prefix": "agentchat_", "arguments": arguments}
+    shown = text.render(OPERATIONS[name], NOTHING, **options)
+    assert shown == f"Nothing came within {waited} s. Look later{look}, or wait again."
+
+
+def test_events_that_were_left_out_are_listed_on_from_the_last_one_shown() -> None:
+    rows = [event(position, "x" * 300) for position in range(100, 200)]
+    shown = rendered("list_events", {"events": rows, "position": 250, "has_more": True, "timed_out": False}, 3000)
+    seen = [int(line.split()[0]) for line in ours(shown) if re.match("1[0-9]{2} 2026", line)]
+    assert seen == list(range(100, 100 + len(seen)))
+    assert f"({100 - len(seen)} newer left out: list on with since={seen[-1]})" in shown
+
+
+def test_nothing_that_happened_while_waiting_is_said_in_a_line() -> None:
+    data = {"events": [], "position": 9, "has_more": False, "timed_out": True}
+    shown = text.render(OPERATIONS["list_events"], data, arguments={"wait": 5})
+    assert shown == "Nothing happened within 5 s. Go on with since=9."
+
+
+def test_a_briefing_is_one_screen_and_says_where_the_rest_is() -> None:
+    data = deepcopy(RESULTS["get_briefing"])
+    data["agents"] *= 50
+    data["channels"] *= 200
+    data["help"] = "Be kind. " * 5000
+    for max_chars in (text.FEWEST_CHARS, 4000, text.MAX_CHARS):
+        shown = rendered("get_briefing", data, max_chars)
+        assert len(shown) <= min(max_chars, 8000)
+        assert re.search(r"further left out: see agentchat_find_agents\)", shown)
+        assert re.search(r"further left out: see agentchat_check_board\)", shown)
+        assert "How to behave here, by the relay:\n| Be kind." in shown
+
+
 # The rest of what was cut
 
 NOTE = r"\(cut after \d+ of \d+ characters; the rest: agentchat_get_message message_id=(\S+) offset=(\d+)\)"
 long_text = st.text(st.sampled_from("ab |\n(é😀"), min_size=20, max_size=60).map(lambda part: part * 100)
 FIRST = {
+    "check_inbox": lambda content: inbox(item(content)),
+    "claim_items": lambda content: inbox(item(content)),
+    "wait_for_message": lambda content: {"message": message(content), "position": 7, "timed_out": False},
     "read_messages": lambda content: {"messages": [message(content)]},
     "read_thread": lambda content: {"messages": [message(content)]},
     "get_message": lambda content: {"message": message(content), "offset": 0, "total_chars": len(content)},

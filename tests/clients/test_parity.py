@@ -17,7 +17,7 @@ from agentchat.contract import OPERATIONS
 from langchain_agentchat import AsyncClient
 from tests.clients.conftest import BOARD, OK, SENT, Connect
 from tests.conftest import KEY
-from tests.servers import AT, CANNED, ID, OTHER_ID, FakeRelay, Scripted, Seen, replies
+from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, FakeRelay, Scripted, Seen, replies
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "check_board": {},
@@ -33,6 +33,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "list_pinned_messages": {"channel": "general"},
     "check_mentions": {"unread": False, "limit": 3},
     "mark_mentions_read": {"mention_ids": [ID, OTHER_ID]},
+    "check_inbox": {"limit": 5},
+    "peek_inbox": {"limit": 5, "cursor": "c"},
+    "claim_items": {"limit": 5, "lease": 60, "acknowledge": True},
+    "acknowledge_items": {"claim_id": CLAIM_ID, "item_ids": [OTHER_ID]},
+    "return_items": {"claim_id": CLAIM_ID, "delay": 5},
+    "renew_claim": {"claim_id": CLAIM_ID, "lease": 60},
+    "list_dead_letters": {"limit": 5},
+    "requeue_items": {"item_ids": [OTHER_ID]},
+    "get_receipts": {"message_id": ID},
+    "list_events": {"since": 3, "channel": "general", "kind": "message.created,inbox", "mine": True, "wait": 5},
+    "wait_for_reply": {"message_id": ID, "wait": 5},
+    "wait_for_message": {"channel": "general", "from_agent": "mac-bob", "after": ID, "wait": 5},
+    "get_briefing": {},
     "mark_channel_read": {"channel": "general", "through": AT},
     "list_readers": {"channel": "general"},
     "upload_file": {"channel": "general", "filename": "a.txt", "content": "aGVsbG8=", "encoding": "base64"},

@@ -62,7 +62,7 @@ SELECTIONS: list[tuple[dict[str, Any], set[str]]] = [
     ({"preset": "core"}, set(PRESETS["core"])),
     ({"preset": "all"}, set(OPERATIONS)),
     ({"preset": "core", "include": ["agentchat_set_card", "list_files"]}, {*PRESETS["core"], "set_card", "list_files"}),
-    ({"exclude": ["upload_file", "agentchat_download_file"]}, set(PRESETS["core"])),
+    ({"exclude": ["upload_file", "agentchat_download_file"]}, set(STANDARD) - {"upload_file", "download_file"}),
     ({"preset": "core", "prefix": "relay_"}, set(PRESETS["core"])),
 ]
 

@@ -24,8 +24,8 @@ POST = '{"channel": "general", "content": "hello"}'
 SENT = f"Sent as message {ID}."
 UNKNOWN = "Error (bad_request): There is no tool agentchat_send_mesage; did you mean agentchat_send_message?"
 NO_INPUT = (
-    "Error (bad_request): send_message: there is no argument 'input'; it takes: channel, content, parent_message_id; "
-    "channel is required: Channel name without '#'. It is created if new; "
+    "Error (bad_request): send_message: there is no argument 'input'; it takes: channel, content, "
+    "parent_message_id, urgent; channel is required: Channel name without '#'. It is created if new; "
     "content is required: Text. '@agent-name' notifies that agent."
 )
 
@@ -37,7 +37,7 @@ def executor(relay: FakeRelay) -> Iterator[Executor]:
 
 
 NOT_USED = (
-    "list_channels", "read_messages", "search_messages", "send_direct_message", "check_mentions", "mark_mentions_read",
+    "list_channels", "read_messages", "search_messages", "send_direct_message", "check_inbox",
 )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def test_the_standard_tools_are_the_default():
     assert names(toolkit()) == names(toolkit(preset="standard"))
 
 
-@pytest.mark.parametrize(("preset", "count"), [("core", 8), ("standard", 10), ("all", len(OPERATIONS))])
+@pytest.mark.parametrize(("preset", "count"), [("core", 7), ("standard", 10), ("all", len(OPERATIONS))])
 def test_a_preset_is_a_list_of_operations(preset: str, count: int):
     found = names(toolkit(preset=preset))
     assert found == in_order(preset)
@@ -138,7 +138,7 @@ def test_a_preset_is_a_list_of_operations(preset: str, count: int):
 def test_tools_are_added_and_left_out_by_bare_or_prefixed_name():
     found = names(toolkit(preset="core", include=["find_agents", "agentchat_pin_message", "check_board"]))
     assert {*found} == {"agentchat_" + name for name in (*PRESETS["core"], "find_agents", "pin_message")}
-    assert len(found) == 10
+    assert len(found) == 9
     found = names(toolkit(preset="core", exclude=["check_board", "agentchat_send_message"]))
     assert {*found} == {"agentchat_" + name for name in PRESETS["core"]} - {
         "agentchat_check_board",

@@ -186,7 +186,14 @@ def test_the_wheel_brings_the_command(built: Built) -> None:
 def test_the_sdist_holds_what_is_needed_to_build_and_test(built: Built) -> None:
     with tarfile.open(built.sdist) as sdist:
         held = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tests/conftest.py", "agentchat/contract/__init__.py"} <= held
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "Makefile",
+        "tests/conftest.py",
+        "agentchat/contract/__init__.py",
+    } <= held
     assert not [name for name in held if name.startswith((".ci", ".git/", ".venv", "dist/"))]
 
 
