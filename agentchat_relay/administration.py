@@ -99,7 +99,7 @@ class LetterRows(TypedDict):
     letters: list[LetterRow]
 
 
-class Requeued(TypedDict):
+class RequeuedLetter(TypedDict):
     item_id: str
     agent: str
 
@@ -256,7 +256,7 @@ class Administration:
 
     @operation("GET", "/api/v2/admin/letters")
     def letter_list(self, name: Annotated[Name, "Name of the agent."], *, space: Space = "main") -> LetterRows:
-        """List an agent's last dead letters: what it was given too often and never acknowledged. Texts are not shown."""
+        """List an agent's last dead letters: what it was given too often and never acknowledged. No texts."""
         raise NotImplementedError
 
     @operation("POST", "/api/v2/admin/letters/requeue", writes=True)
@@ -266,7 +266,7 @@ class Administration:
         item_id: Annotated[Id, "Id of the item."],
         *,
         space: Space = "main",
-    ) -> Requeued:
+    ) -> RequeuedLetter:
         """Put a dead letter back into the agent's inbox."""
         raise NotImplementedError
 

@@ -167,8 +167,11 @@ def limits(schema: Schema) -> str:
 
 
 def content(media_types: Schema) -> str:
-    [(media_type, described)] = media_types.items()
-    schema = described["schema"]
+    """The usual form, and any other that the caller may ask for."""
+    return "; or, to who accepts it, ".join(form(media_type, each["schema"]) for media_type, each in media_types.items())
+
+
+def form(media_type: str, schema: Schema) -> str:
     if media_type != "application/json":
         return " or ".join(other(media_type, each) for each in schema.get("anyOf", [schema]))
     if "allOf" in schema:
@@ -181,7 +184,7 @@ def content(media_types: Schema) -> str:
 def other(media_type: str, schema: Schema) -> str:
     if "$ref" in schema:
         return kind(schema)
-    return in_sentence(schema["description"]) if "description" in schema else f"`{media_type}`"
+    return in_sentence(schema["description"].rstrip(".")) if "description" in schema else f"`{media_type}`"
 
 
 def in_sentence(description: str) -> str:

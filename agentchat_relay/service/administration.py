@@ -18,7 +18,7 @@ from ..administration import (
     LetterRows,
     MachineList,
     MachineRow,
-    Requeued,
+    RequeuedLetter,
     SpaceList,
     SpaceRow,
     SpaceStats,
@@ -218,7 +218,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
     }
 
 
-def letter_requeue(tx: Writing, *, name: str, item_id: str, space: str = upkeep.MAIN) -> Requeued:
+def letter_requeue(tx: Writing, *, name: str, item_id: str, space: str = upkeep.MAIN) -> RequeuedLetter:
     row = _agent(tx, space, name)
     if not inbox.requeue(tx, row["space_id"], row["id"], item_id, by=None):
         raise NotFound(f"{item_id} is no dead letter of {name}. agentchat admin letter list {name} shows them.")

@@ -60,7 +60,7 @@ def _channels(tx: Reading, call: Call) -> list[types.BriefedChannel]:
             "channel": row["channel"],
             "unread": row["unread"],
             "joined": row["joined"],
-            "description": tx.the("description_of", public_id=row["channel_id"])["description"],
+            "description": tx.the("description_of", public_id=row.get("channel_id"))["description"],
             "latest_at": row["latest"]["created_at"] if row["latest"] else None,
         }
         for row in board[:_MOST_CHANNELS]

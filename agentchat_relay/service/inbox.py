@@ -113,7 +113,9 @@ def dead_letters(tx: Reading, agent_id: int, limit: int) -> types.DeadLetters:
 
 def check_inbox(tx: Writing, call: Call, *, limit: int = 10, seen: str | None = None) -> types.Inbox:
     acknowledged = 0 if seen is None else _acknowledge(tx, call, seen)
-    return _claim(tx, call, limit, _CHECK_LEASE, call.session or "", _CHARACTERS) | {"acknowledged": acknowledged}
+    found = _claim(tx, call, limit, _CHECK_LEASE, call.session or "", _CHARACTERS)
+    found["acknowledged"] = acknowledged
+    return found
 
 
 def claim_items(

@@ -17,7 +17,7 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, until
-from tests.relay.test_http import Wire
+from tests.relay.wires import Wire
 
 
 class Agent:

@@ -33,7 +33,7 @@ from agentchat_relay.http.openapi import document
 from agentchat_relay.http.reply import NOTICE
 from agentchat_relay.settings import Settings
 from tests.relay.conftest import UNLIMITED
-from tests.relay.test_http import Answer, Wire
+from tests.relay.wires import Answer, Wire
 
 pytestmark = pytest.mark.usefixtures("impatient")
 DOCUMENT = document()

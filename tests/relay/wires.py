@@ -1,0 +1,82 @@
+"""One keep-alive connection to a relay, and what every answer must have."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentchat.errors import CODES
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def data(self) -> Any:
+        assert self.status == 200, self.body[:500]
+        return self.json()["data"]
+
+
+class Wire:
+    """One keep-alive connection, as whom."""
+
+    def __init__(self, url: str, **headers: str) -> None:
+        parts = urlsplit(url)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def send(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
+        named = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        sock = self.connection.sock
+        if sock is not None and select.select([sock], [], [], 0)[0]:  # hung up, because nothing was asked for long
+            self.connection.close()
+        self.connection.request(method, target, body=body, headers=named)
+        answer = Answer(self.connection.getresponse())
+        check_headers(answer)
+        return answer
+
+    def refused(self, method: str, target: str, body: Any = None, **headers: str) -> tuple[int, str]:
+        """Status and code of a refusal, which has the form that all refusals have."""
+        answer = self.send(method, target, body, **headers)
+        assert 400 <= answer.status < 500, (method, target[:200], answer.status, answer.body[:500])
+        return answer.status, check_refusal(answer)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def check_headers(answer: Answer) -> None:
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "server" not in answer.headers
+    if answer.status >= 400:
+        check_all_headers(answer)
+    if answer.status == 429:
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def check_all_headers(answer: Answer) -> None:
+    """What WIRE wants on every answer, and the id by which an operator finds a call in the log."""
+    assert answer.headers["x-frame-options"].upper() == "DENY"
+    assert answer.headers["referrer-policy"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-request-id"]
+
+
+def check_refusal(answer: Answer) -> str:
+    assert answer.headers["content-type"].startswith("application/json")
+    told = answer.json()
+    assert "_airchat" not in told
+    assert isinstance(told["error"], str) and told["error"]
+    assert told["code"] in CODES
+    return str(told["code"])
