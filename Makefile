@@ -5,7 +5,7 @@ ROUNDS ?= 200
 SEED ?= 1
 BIN := .venv/bin
 REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environment.sh
-MARKS := not vendors and not packaging and not operation
+MARKS := not vendors and not packaging and not operation and not campaign
 WORKERS ?= auto
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
@@ -52,6 +52,7 @@ test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/
 	$(BIN)/python -m pytest -m packaging
 
 faults: .venv/ready
+	$(BIN)/python -m pytest $(PARALLEL) -m campaign tests/faults
 	$(BIN)/python -m tests.faults.campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.relay_campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.disk_campaign --rounds $(ROUNDS) --seed $(SEED)

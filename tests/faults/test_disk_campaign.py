@@ -27,6 +27,7 @@ from tests.faults.weather import DATABASE, Weather, checkpoints
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.campaign
 def test_rounds_pass() -> None:
     """One of each kind."""
     command = [sys.executable, "-m", "tests.faults.disk_campaign", "--rounds", "3", "--seed", "4", "--json"]
@@ -45,6 +46,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     return Ground(tmp_path_factory.mktemp("ground"))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [("eio", ", lost"), ("enospc", ", lost"), ("clock", " comes after "), ("eager", "though it is of|, lost")],

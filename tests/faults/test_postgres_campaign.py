@@ -23,6 +23,7 @@ from tests.faults.histories import Kept, Row
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.campaign
 def test_rounds_pass() -> None:
     command = [sys.executable, "-m", "tests.faults.postgres_campaign", "--rounds", "2", "--seed", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
@@ -43,6 +44,7 @@ def server() -> Iterator[postgres.Server]:
         yield made
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [

@@ -34,6 +34,7 @@ from tests.faults.histories import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.campaign
 def test_rounds_pass() -> None:
     command = [sys.executable, "-m", "tests.faults.relay_campaign", "--rounds", "3", "--seed", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
@@ -46,6 +47,7 @@ def test_rounds_pass() -> None:
     assert 0 < summary["acknowledged"] < summary["writes"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("broken", "complaint"), [("fsync", ", lost"), ("dedupe", ": stored 2 times"), ("early", ", lost")]
 )
