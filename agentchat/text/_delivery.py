@@ -146,8 +146,10 @@ def _event(row: Any) -> Row:
 def event_text(row: Any) -> str:
     """What an event is about: a text, or the members that can be said in a line each."""
     data = get(row, "data")
-    if not isinstance(data, Mapping) or (content := text_of(data, "content")):
-        return "" if not isinstance(data, Mapping) else content
+    if not isinstance(data, Mapping):
+        return ""
+    if content := text_of(data, "content"):
+        return content
     members = list(data.items())[:_MOST_MEMBERS]
     return "\n".join(f"{name}: {value}" for name, value in members if isinstance(value, str | int | float))
 
