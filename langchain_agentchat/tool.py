@@ -22,6 +22,8 @@ from .arguments import args_schema
 from .colours import acall, call
 from .once import next_key, running_at
 
+text.load()
+
 _LARGEST_ARTIFACT = 1_000_000
 _MOST_PROBLEMS = 5
 

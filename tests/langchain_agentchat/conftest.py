@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from agentchat import Client
+from agentchat.contract import OPERATIONS
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
 from langchain_agentchat import AsyncClient
@@ -101,6 +102,11 @@ class Scene(NamedTuple):
                 "set_card": {"role": "tester", "capabilities": ["testing"]},
             },
         )
+
+    def all_arguments(self) -> dict[str, dict[str, Any]]:
+        """The same at once, for those who may not wait for them or use each once."""
+        arguments = self.arguments()
+        return {name: arguments[name] for name in OPERATIONS}
 
     def claimed(self) -> str:
         """A claim of this agent that holds something."""
