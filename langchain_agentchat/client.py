@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import httpx
 
+from agentchat import _waiting as _waiting  # which is else loaded with the first wait, and here that is on a loop
 from agentchat._caller import Caller, ClientOptions, Connection
 from agentchat._exchange import Pause, Request, Response, Steps
 from agentchat._operation import AsyncCaller, Operation
@@ -17,10 +18,10 @@ from agentchat.contract import Contract
 from agentchat.errors import AgentChatError, ConnectionFailed, NetworkError, NotConfigured, ProtocolError, TimedOut
 from agentchat.settings import Credential
 
+from .events import AsyncEvents
+
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-    from .events import AsyncEvents
 
 R = TypeVar("R")
 
@@ -64,8 +65,6 @@ class AsyncClient(Caller, AsyncCaller, Contract):
         self, *, since: int | None = None, channel: str | None = None, kind: str | None = None, mine: bool = False
     ) -> AsyncEvents:
         """The relay's events as they happen: from now on, or from a position on. Arguments as of `list_events`."""
-        from .events import AsyncEvents
-
         return AsyncEvents(self, {"since": since, "channel": channel, "kind": kind, "mine": mine or None})
 
     async def close(self) -> None:

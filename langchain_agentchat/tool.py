@@ -22,6 +22,8 @@ from .arguments import args_schema
 from .colours import acall, call
 from .once import next_key, running_at
 
+text.load()
+
 _LARGEST_ARTIFACT = 1_000_000
 _MOST_PROBLEMS = 5
 
@@ -114,7 +116,8 @@ class AgentChatTool(BaseTool):
         }  # a lone text is LangChain's way to give the first
         own = self.operation.set_by_tools if self.moves_cursor else {}
         key = next_key(self.operation.name) if self.operation.writes or own else None
-        return text.fitting(self.operation, {**given, **own}, self.max_chars), key
+        asked = {name: value for name, value in {**given, **own}.items() if value is not None}
+        return text.fitting(self.operation, asked, self.max_chars), key
 
     def _shown(self, data: Any, arguments: Mapping[str, Any]) -> tuple[str, Any]:
         shown = text.render(

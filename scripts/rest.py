@@ -168,7 +168,9 @@ def limits(schema: Schema) -> str:
 
 def content(media_types: Schema) -> str:
     """The usual form, and any other that the caller may ask for."""
-    return "; or, to who accepts it, ".join(form(media_type, each["schema"]) for media_type, each in media_types.items())
+    return "; or, to who accepts it, ".join(
+        form(media_type, each["schema"]) for media_type, each in media_types.items()
+    )
 
 
 def form(media_type: str, schema: Schema) -> str:

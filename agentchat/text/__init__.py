@@ -17,13 +17,18 @@ from ..errors import AgentChatError, NetworkError, NotFound, RateLimited, Unavai
 MAX_CHARS = 20_000
 FEWEST_CHARS = 1_000
 
-__all__ = ["FEWEST_CHARS", "MAX_CHARS", "NOTICE", "explain", "fenced", "fitting", "render", "visible", "word"]
+__all__ = ["FEWEST_CHARS", "MAX_CHARS", "NOTICE", "explain", "fenced", "fitting", "load", "render", "visible", "word"]
 
 # Rows of these are dealt with once they were shown, so that none may be left out: title and notes, then what the
 # longest names and ids take in one row, with a few characters of its text.
 _HANDED_OUT = ("check_inbox", "claim_items")
 _ROOM_AROUND = 300
 _ROOM_OF_ONE = 700
+
+
+def load() -> None:
+    """Load the rest of this folder now, since reading files later could hold up an event loop."""
+    from . import _delivery, _layout, _messages  # noqa: F401
 
 
 def render(

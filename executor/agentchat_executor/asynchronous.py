@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
+from agentchat import text
 from agentchat._operation import AsyncCaller
 from agentchat.errors import AgentChatError
 
 from . import vendors
 from .execution import Call, Planned, Result, RuleOptions, Rules, batches
+
+text.load()
 
 
 class AsyncExecutor(Rules):

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from agentchat import Client
+from agentchat.contract import OPERATIONS
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
 from langchain_agentchat import AsyncClient
@@ -46,6 +47,7 @@ class Scene(NamedTuple):
 
     relay: Embedded
     key: str
+    peer_key: str
     me: str
     peer: str
     channel: str
@@ -66,41 +68,95 @@ class Scene(NamedTuple):
     def arguments(self) -> dict[str, dict[str, Any]]:
         """For every operation arguments that work, as often as one likes."""
         message = {"message_id": self.message_id}
-        return {
-            "check_board": {},
-            "list_channels": {},
-            "read_messages": {"channel": self.channel, "limit": 10},
-            "get_message": message,
-            "read_thread": message,
-            "search_messages": {"query": f"zebra {self.channel}"},
-            "send_message": {"channel": self.channel, "content": "done", "parent_message_id": self.message_id},
-            "send_direct_message": {"target_agent": self.peer, "content": "between us"},
-            "pin_message": message,
-            "unpin_message": message,
-            "list_pinned_messages": {"channel": self.channel},
-            "check_mentions": {"unread": False},
-            "mark_mentions_read": {"mention_ids": [self.mention_id]},
-            "mark_channel_read": {"channel": self.channel},
-            "list_readers": {"channel": self.channel},
-            "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
-            "download_file": {"path": self.path},
-            "get_file_url": {"path": self.path},
-            "list_files": {"folder": self.channel},
-            "find_agents": {"name": self.peer},
-            "set_card": {"role": "tester", "capabilities": ["testing"]},
-        }
+        return _Arguments(
+            self,
+            {
+                "check_board": {},
+                "list_channels": {},
+                "read_messages": {"channel": self.channel, "limit": 10},
+                "get_message": message,
+                "read_thread": message,
+                "search_messages": {"query": f"zebra {self.channel}"},
+                "send_message": {"channel": self.channel, "content": "done", "parent_message_id": self.message_id},
+                "send_direct_message": {"target_agent": self.peer, "content": "between us"},
+                "pin_message": message,
+                "unpin_message": message,
+                "list_pinned_messages": {"channel": self.channel},
+                "check_mentions": {"unread": False},
+                "mark_mentions_read": {"mention_ids": [self.mention_id]},
+                "check_inbox": {},
+                "peek_inbox": {},
+                "claim_items": {"limit": 1},
+                "list_dead_letters": {},
+                "list_events": {"since": 0},
+                "wait_for_reply": {**message, "wait": 0},
+                "wait_for_message": {"channel": self.channel, "wait": 0},
+                "get_briefing": {},
+                "mark_channel_read": {"channel": self.channel},
+                "list_readers": {"channel": self.channel},
+                "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
+                "download_file": {"path": self.path},
+                "get_file_url": {"path": self.path},
+                "list_files": {"folder": self.channel},
+                "find_agents": {"name": self.peer},
+                "set_card": {"role": "tester", "capabilities": ["testing"]},
+            },
+        )
+
+    def all_arguments(self) -> dict[str, dict[str, Any]]:
+        """The same at once, for those who may not wait for them or use each once."""
+        arguments = self.arguments()
+        return {name: arguments[name] for name in OPERATIONS}
+
+    def claimed(self) -> str:
+        """A claim of this agent that holds something."""
+        with self.client() as mine, Client(self.relay.url, self.peer_key) as theirs:
+            theirs.send_direct_message(self.me, "for your inbox")
+            claim_id = mine.claim_items(limit=100, lease=3600)["claim_id"]
+        assert claim_id
+        return claim_id
+
+    def dead(self) -> list[str]:
+        """Items that were given out too often."""
+        with self.client() as mine:
+            while not (letters := mine.list_dead_letters()["items"]):
+                mine.return_items(self.claimed())
+        return [letter["item_id"] for letter in letters]
+
+    def sent(self) -> str:
+        """A message of this agent."""
+        with self.client() as mine:
+            return mine.send_direct_message(self.peer, "did you get it?")["message"]["id"]
+
+
+class _Arguments(dict[str, dict[str, Any]]):
+    """Those that can be used once are made when they are asked for."""
+
+    def __init__(self, scene: Scene, ready: dict[str, dict[str, Any]]) -> None:
+        super().__init__(ready)
+        self._scene = scene
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        match name:
+            case "acknowledge_items" | "return_items" | "renew_claim":
+                return {"claim_id": self._scene.claimed()}
+            case "requeue_items":
+                return {"item_ids": self._scene.dead()}
+            case "get_receipts":
+                return {"message_id": self._scene.sent()}
+        raise KeyError(name)
 
 
 def make_scene(relay: Embedded) -> Scene:
     me, peer, channel = fresh("me"), fresh("peer"), fresh("project")
-    key = relay.token(me)
-    with Client(relay.url, key, agent=me) as mine, Client(relay.url, relay.token(peer), agent=peer) as theirs:
+    key, peer_key = relay.token(me), relay.token(peer)
+    with Client(relay.url, key, agent=me) as mine, Client(relay.url, peer_key, agent=peer) as theirs:
         message_id = theirs.send_message(channel, f"@{me} a zebra is loose in {channel}")["message"]["id"]
         theirs.pin_message(message_id)
         path = theirs.upload_file(channel, "plan.txt", "catch it", post_message=False)["file"]["path"]
         mention_id = mine.check_mentions()["mentions"][0]["mention_id"]
         until(lambda: mine.search_messages(f"zebra {channel}")["results"])  # the index follows behind the send
-    return Scene(relay, key, me, peer, channel, message_id, mention_id, path)
+    return Scene(relay, key, peer_key, me, peer, channel, message_id, mention_id, path)
 
 
 @pytest.fixture

@@ -160,18 +160,22 @@ LIMITED = [
     for parameter in schema.for_models(operation)
     if parameter.limit
 ]
+LISTS_OF_IDS = {"mention_ids", "item_ids"}
 FITTING: Arguments = {
     "channel": "general",
     "content": "x",
     "filename": "a.txt",
     "message_id": ID,
+    "claim_id": ID,
     "target_agent": "mac-bob",
 }
 
 
 def of_size(parameter: Parameter, size: int) -> Any:
-    item = ID if parameter.name == "mention_ids" else "a"
-    return {"integer": size, "string": "a" * size, "array": [item] * size}[parameter.kind]
+    if parameter.kind == "integer":
+        return size
+    item = ID if parameter.name in LISTS_OF_IDS else "a"
+    return [item] * size if parameter.kind == "array" else "a" * size
 
 
 @pytest.mark.parametrize(("operation", "parameter"), LIMITED)
@@ -195,7 +199,7 @@ def test_all_three_draw_each_limit_at_the_same_place(operation: AnyOperation, pa
 def test_json_schema_alone_takes_null_for_a_value(name: str) -> None:
     operation = OPERATIONS[name]
     others = {other.name: FITTING.get(other.name, "x") for other in operation.parameters.values() if other.required}
-    others |= {"mention_ids": [ID]} if "mention_ids" in others else {}
+    others |= {name: [ID] for name in LISTS_OF_IDS & others.keys()}
     for parameter in schema.for_models(operation):
         if not parameter.required:
             arguments = {**others, parameter.name: None}

@@ -147,7 +147,7 @@ def test_the_tools_of_either_client(scene: Scene, board: Board, kind: Any):
     """A sync client's tools use its asynchronous twin."""
     client = scene.client(kind)
     toolkit = AgentChatToolkit(client, preset="all")
-    given = scene.arguments()
+    given = scene.all_arguments()
     lines = [calls((f"agentchat_{name}", given[name])) for name in given]
     handler = board.handler()
 

@@ -392,7 +392,7 @@ os._exit(0)  # blockbuster's patches of built-in types crash some interpreters a
 def test_no_awaited_tool_blocks_the_loop_not_even_when_first_used(scene: Scene, kind: Any):
     """In a process of its own, where nothing was used before. (Over https a trust store is read once.)"""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FIRST_USE}"
-    arguments = [scene.relay.url, scene.key, kind.__name__, json.dumps(scene.arguments())]
+    arguments = [scene.relay.url, scene.key, kind.__name__, json.dumps(scene.all_arguments())]
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

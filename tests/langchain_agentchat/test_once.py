@@ -34,8 +34,9 @@ def place(thread: object = "t1", namespace: str = "tools:7f") -> dict[str, Any]:
 def test_whatever_changes_something_carries_the_key_of_its_place(colour: Colour, front: Front, scene: Scene, name: str):
     """Reading messages marks some as read, so it counts."""
     tool = TOOLS[name](colour.of(scene, url=front.url))
+    arguments = scene.arguments()[name]
     for _ in range(2):
-        assert colour.call(tool, scene.arguments()[name], place()).status == "success"
+        assert colour.call(tool, arguments, place()).status == "success"
     first, second = (seen.headers.get("idempotency-key") for seen in front.seen)
     assert first == second
     assert (first is not None) is (OPERATIONS[name].writes or name == "read_messages")

@@ -270,12 +270,14 @@ class Refusing(ThreadPoolExecutor):
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_no_tool_uses_a_thread_when_it_is_awaited(scene: Scene, kind: Any):
+    arguments = scene.all_arguments()
+
     async def all_of_them() -> None:
         asyncio.get_running_loop().set_default_executor(Refusing())
         toolkit = AgentChatToolkit(scene.client(kind), preset="all", prefix="")
         before = threading.active_count()
         for tool in toolkit.get_tools():
-            got = await tool.ainvoke(tool_call(tool, scene.arguments()[tool.name]))
+            got = await tool.ainvoke(tool_call(tool, arguments[tool.name]))
             assert got.status == "success", got.content
             assert threading.active_count() <= before
         await toolkit.aclose()

@@ -21,6 +21,12 @@ def sync(client: Client) -> None:
     assert_type(client.with_options(timeout=1.0), Client)
     with client as same:
         assert_type(same, Client)
+    with client.events(since=3) as events:
+        for event in events:
+            assert_type(event, types.Event)
+        assert_type(events.position, int | None)
+    assert_type(client.check_inbox()["items"][0]["from"], str)
+    assert_type(client.wait_for_reply("id")["message"], types.Message | None)
     bound: Callable[[], types.Board] = client.check_board
     bound()
 
@@ -31,6 +37,9 @@ async def asynchronous(client: AsyncClient) -> None:
     assert_type((await client.search_messages("deploy"))["results"][0]["rank"], float)
     async with client as same:
         assert_type(same, AsyncClient)
+    async with client.events(channel="general") as events:
+        async for event in events:
+            assert_type(event, types.Event)
 
 
 def data() -> None:
