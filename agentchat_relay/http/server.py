@@ -73,7 +73,8 @@ class _Held:
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         # Nothing refers to the rest any more, and then it need not refer to itself either.
-        http.parser = http.cycle = http.scope = None  # type: ignore[assignment]
+        for name in ("parser", "cycle", "scope"):
+            setattr(http, name, None)
 
 
 class _Guarded(HttpToolsProtocol):

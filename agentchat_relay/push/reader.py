@@ -108,7 +108,7 @@ class Reader(asyncio.Protocol):
     def eof_received(self) -> Any:  # asyncio asks for a bool or None
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.is_over, self._transport = True, None
         self._wake()
         self._watching.left(self)
