@@ -81,7 +81,8 @@ def main() -> None:
     groups: dict[str, Group] = {}
     for line in sys.stdin:
         command: dict[str, Any] = json.loads(line)
-        name, answer = command["group"], None
+        name: str = command["group"]
+        answer: Any = None
         match command["do"]:
             case "open":
                 groups[name] = Group(command["port"], command["request"], command["count"])

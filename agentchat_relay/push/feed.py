@@ -207,7 +207,7 @@ class Feed:
         looked = None if self._has_doubts else await self._ask(Lane.READ, self._page)
         # A snapshot may be a little younger than the epoch that was read before it.
         if looked is None or self._store.epoch > self.epoch:
-            holders = {reader.key_hash: reader.agent for reader in self.readers if not reader.is_behind}
+            holders = {reader.key_hash: reader.agent for reader in self.readers}
             looked, epoch, void = await self._ask(Lane.READ, partial(self._page_for, holders=holders))
             self._confirm(epoch, holders, void)
         found, is_end = looked
