@@ -6,8 +6,10 @@ Prints its port.
     relay    our relay
     normal   our relay, which does not wait for the disk (synchronous=NORMAL)
     purging  our relay, which deletes every message after two seconds
+    stepping uvicorn and an application that sends whatever is posted to it to everybody who reads, one after another
 
-All of them run on the same loop and memory settings; raw is uvicorn as it comes, the others on the relay's own server.
+All of them run on the same loop and memory settings; raw and stepping are uvicorn as it comes, the others run on the
+relay's own server.
 """
 
 from __future__ import annotations
@@ -98,6 +100,33 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
+_STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+_readers: dict[int, Send] = {}
+
+
+async def stepping(scope: Scope, receive: Receive, send: Send) -> None:
+    """A block comes in as a body, and goes out to all. Other paths are a bare round trip."""
+    body = (await receive())["body"]
+    if scope["method"] == "POST":
+        if scope["path"] == "/step":
+            block = {"type": "http.response.body", "body": body, "more_body": True}
+            for each in [*_readers.values()]:
+                await each(block)
+        await send(START)
+        await send({"type": "http.response.body", "body": ANSWER})
+        return
+    await send(_STREAM)
+    await send({"type": "http.response.body", "body": b"id: 0\n\n", "more_body": True})
+    _readers[id(send)] = send
+    try:
+        await receive()  # until they hang up
+    finally:
+        del _readers[id(send)]
+
+
+BARE = {"raw": raw, "stepping": stepping}
+
+
 class _Raw(uvicorn.Server):
     """uvicorn as it comes, which says when it listens."""
 
@@ -127,8 +156,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 async def served(variant: str, path: str, store: str, listener: socket.socket, ready: Callable[..., None]) -> None:
-    if variant == "raw":
-        config = uvicorn.Config(raw, http="httptools", lifespan="off", access_log=False, log_config=None)
+    if (app := BARE.get(variant)) is not None:
+        config = uvicorn.Config(app, http="httptools", lifespan="off", access_log=False, log_config=None)
         await _Raw(config, ready).serve(sockets=[listener])
         return
     directory = Directory(path)
@@ -138,7 +167,7 @@ async def served(variant: str, path: str, store: str, listener: socket.socket, r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=["raw", *VARIANTS])
+    parser.add_argument("variant", choices=[*BARE, *VARIANTS])
     parser.add_argument("directory")
     parser.add_argument("--store", default="", help="URL of a Postgres; else SQLite in the directory")
     options = parser.parse_args()

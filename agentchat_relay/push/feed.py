@@ -45,6 +45,11 @@ class Ask(Protocol):
     def __call__(self, lane: Lane, call: Callable[[Any], Any], /) -> Awaitable[Any]: ...
 
 
+class Epochs(Protocol):
+    @property
+    def epoch(self) -> int: ...
+
+
 class Counts:
     """What is told to the operator."""
 
@@ -75,8 +80,10 @@ class Feed:
     """`head` is where the log ends as far as is known here, `start` where the window begins, `epoch` the one of the
     last look into the store."""
 
-    def __init__(self, space_id: int, head: int, epoch: int, ask: Ask, pace: Pace, counts: Counts) -> None:
-        self._space_id, self._ask, self._pace, self._counts = space_id, ask, pace, counts
+    def __init__(
+        self, space_id: int, head: int, epoch: int, store: Epochs, ask: Ask, pace: Pace, counts: Counts
+    ) -> None:
+        self._space_id, self._store, self._ask, self._pace, self._counts = space_id, store, ask, pace, counts
         self.head = self.start = head
         self.epoch = epoch
         self.readers: set[Reader] = set()
@@ -140,11 +147,17 @@ class Feed:
             return
         if reader.is_paused or reader.epoch < self.epoch:
             return
-        wants = reader.filter.wants
+        if reader.position == self.head - 1:  # as usual, and without the ado for many
+            event, block = self._window[-1]
+            reader.position = self.head
+            if reader.wants(event):
+                self._counts.delivered += 1
+                reader.write(block)
+            return
         pieces: list[bytes] = []
         size = 0
         for event, block in self._window[reader.position - self.start :]:
-            if wants(event):
+            if reader.wants(event):
                 pieces.append(block)
                 size += len(block)
             reader.position = event.position
@@ -192,8 +205,9 @@ class Feed:
     async def _read(self) -> None:
         """One page. If keys may have changed, the same transaction says which of the readers' are still good."""
         looked = None if self._has_doubts else await self._ask(Lane.READ, self._page)
-        if looked is None:
-            holders = {reader.key_hash: reader.agent for reader in self.readers if not reader.is_behind}
+        # A snapshot may be a little younger than the epoch that was read before it.
+        if looked is None or self._store.epoch > self.epoch:
+            holders = {reader.key_hash: reader.agent for reader in self.readers}
             looked, epoch, void = await self._ask(Lane.READ, partial(self._page_for, holders=holders))
             self._confirm(epoch, holders, void)
         found, is_end = looked
@@ -273,10 +287,10 @@ class Feed:
 
 def _next_page(reader: Reader) -> Callable[[Reading], tuple[Page, int]]:
     """What a reader is to get next. Threads of the store may hold on to it, so it holds on to no reader."""
-    wanted, position, key_hash, confirmed = reader.filter, reader.position, reader.key_hash, reader.epoch
+    wanted, position, key_hash = reader.filter, reader.position, reader.key_hash
 
     def look(tx: Reading) -> tuple[Page, int]:
-        if tx.epoch != confirmed and not agents.holds(tx, key_hash, wanted.agent):
+        if not agents.holds(tx, key_hash, wanted.agent):
             raise Unauthorized("This agent key is no longer valid.")
         return events.page(tx, wanted, position, _PAGE), tx.epoch
 

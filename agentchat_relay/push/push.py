@@ -25,7 +25,7 @@ class Push:
 
     def __init__(self, store: Store, ask: Ask, metrics: Metrics, pace: Pace | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ask, self._streams, self._pace = ask, metrics.streams, pace or Pace()
+        self._store, self._ask, self._streams, self._pace = store, ask, metrics.streams, pace or Pace()
         self._feeds: dict[int, Feed] = {}
         self._behind: dict[Reader, asyncio.Task[None]] = {}
         self._open: set[Reader] = set()  # sockets, also of streams that were ended
@@ -143,7 +143,7 @@ class Push:
         """The feed of a space. A new one begins where the log ended a moment ago, and looks what came since."""
         feed = self._feeds.get(space_id)
         if feed is None or feed.is_broken:
-            feed = self._feeds[space_id] = Feed(space_id, head, epoch, self._ask, self._pace, self._counts)
+            feed = self._feeds[space_id] = Feed(space_id, head, epoch, self._store, self._ask, self._pace, self._counts)
             feed.look()
         return feed
 

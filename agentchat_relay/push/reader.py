@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Protocol, cast
 
 from ..service.call import Agent
-from ..service.events import Filter, Place
+from ..service.events import Filter, Happened, Place
 from . import blocks
 
 _MOST_HEARD = 1 << 16  # bytes that a client says on after its request
@@ -28,8 +28,8 @@ class Reader(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_heard", "_high_water", "_transport", "_watching", "epoch", "filter", "head", "is_behind", "is_over",
-        "is_paused", "key_hash", "position", "resumed", "stalled",
+        "_heard", "_high_water", "_is_wide", "_transport", "_watching", "epoch", "filter", "head", "is_behind",
+        "is_over", "is_paused", "key_hash", "position", "resumed", "stalled",
     )  # fmt: skip
 
     def __init__(self, watching: Watching, place: Place, key_hash: str, high_water: int) -> None:
@@ -41,6 +41,7 @@ class Reader(asyncio.Protocol):
         self.position, self.head = place.position, place.head
         self.epoch = place.epoch
         self.key_hash = key_hash
+        self._is_wide = not place.filter.is_narrow
         self.is_behind = True  # the window; it is read to from the store
         self.is_paused = self.is_over = False
         self.resumed: asyncio.Future[None] | None = None  # waited for by whoever reads to it
@@ -49,6 +50,10 @@ class Reader(asyncio.Protocol):
     @property
     def agent(self) -> Agent:
         return self.filter.agent
+
+    def wants(self, event: Happened) -> bool:
+        """What is meant for all goes to nearly all, and is decided quickly."""
+        return (self._is_wide and event.audience_id is None) or self.filter.wants(event)
 
     @property
     def unsent(self) -> int:

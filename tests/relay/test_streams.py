@@ -303,6 +303,20 @@ def test_a_key_that_is_revoked_ends_its_streams_and_no_others(live: Embedded, an
         until(lambda: readers(live) == 1)
 
 
+def test_a_key_that_is_revoked_ends_a_stream_that_stands_still(live: Embedded, ann: Agent):
+    """Behind the window, and paused."""
+    begin = ann.position()
+    for _ in range(150):
+        ann.client.send_message("general", "x" * 30_000)
+    late = Agent(live)
+    with Stream(live.url, late.key, since=begin, receive_buffer=4096) as stream:
+        until(lambda: any(reader.is_paused for reader in [*push(live)._open]))
+        live.ask(lambda tx: administration.agent_deactivate(tx, name=late.name))
+        until(lambda: all(reader.is_over for reader in [*push(live)._open]))
+        assert stream.ended()["reason"] == "unauthorized"
+    late.close()
+
+
 def test_a_new_key_ends_the_streams_of_the_old_one(live: Embedded, ann: Agent, bob: Agent):
     with Stream(live.url, bob.key) as old:
         key = live.token(bob.name)
