@@ -195,7 +195,8 @@ def test_every_hostile_text_was_really_shown(world: World, operation: str) -> No
 
 
 def test_every_project_was_really_shown(world: World) -> None:
-    shown = BOUNDED["executor gemini"](world.victim, "check_mentions", {"limit": 100}, 10**7)
+    listing = {"limit": 100, "unread": False}  # some were taken from the inbox meanwhile
+    shown = BOUNDED["executor gemini"](world.victim, "check_mentions", listing, 10**7)
     assert shown.count(" from project ") >= len(NUMBERS)
 
 
