@@ -46,6 +46,20 @@ def _further(fewer: str = "") -> str:
 _MORE = "(?:; there are more)?"
 _FEWER_WITH_LIMIT = _further(": ask for fewer with limit")
 
+_CURSOR = r"\(more: cursor=[A-Za-z0-9_-]+\)"
+_ITEM = (
+    rf" {TIME} @(?P<who>{NAME}) in #{NAME}(?: from project (?P<project>{PROJECT}))?, message (?P<id>{ID})"
+    rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?"
+    rf"(?: \(dead since {TIME}\))?"
+)
+_WITH_ID = rf"(?:mention|direct) {ID}{_ITEM}"
+_NOTHING = r"Nothing waits for you\."
+_ONE_CAME = Grammar(
+    r"(?P<count>1) message\.",
+    rf"{MESSAGE}{STATES}(?: in #{NAME})?",
+    bare=rf"Nothing came within {N} s\. Look later(?: with agentchat_[a-z_]+)?, or wait again\.",
+)
+
 GRAMMARS: dict[str, Grammar] = {
     "check_board": Grammar(
         rf"(?P<count>{N}) channels?\.",
@@ -103,6 +117,59 @@ GRAMMARS: dict[str, Grammar] = {
         rf"@{NAME} (?:seen {TIME}|never seen)",
         _further(": ask for a capability, role or name"),
         r"No such agents\.",
+    ),
+    "check_inbox": Grammar(
+        rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.",
+        rf"(?:mention|direct){_ITEM}",
+        bare=_NOTHING,
+    ),
+    "peek_inbox": Grammar(
+        rf"(?P<count>{N}) items? in your inbox, urgent first\.",
+        _WITH_ID,
+        rf"{_FEWER_WITH_LIMIT}|{_CURSOR}",
+        _NOTHING,
+    ),
+    "claim_items": Grammar(
+        rf"(?P<count>{N}) items?, urgent first{_MORE}\. claim_id {ID}, yours until {TIME}\.", _WITH_ID, bare=_NOTHING
+    ),
+    "acknowledge_items": Grammar("(?!)", bare=rf"Dealt with(?: already)?: {N} items?\."),
+    "return_items": Grammar("(?!)", bare=rf"Given back: {N} items?\.(?: Dead letters now: {N}\.)?"),
+    "renew_claim": Grammar("(?!)", bare=rf"Yours until {TIME}: {N} items?\."),
+    "list_dead_letters": Grammar(
+        rf"(?P<count>{N}) dead letters?, newest first{_MORE}\.(?: agentchat_requeue_items brings them back\.)?",
+        _WITH_ID,
+        _FEWER_WITH_LIMIT,
+        r"No dead letters\.",
+    ),
+    "requeue_items": Grammar("(?!)", bare=rf"Back in your inbox: {N}\."),
+    "get_receipts": Grammar(
+        rf"(?P<count>{N}) receipts? of message {ID}\.",
+        rf"@{NAME} (?:mention|direct): [a-z]+, given out (?:once|{N} times), stored {TIME}(?:, claimed {TIME})?"
+        rf"(?:, ended {TIME})?",
+        _further(),
+        rf"{ID} notified nobody\.",
+    ),
+    "list_events": Grammar(
+        rf"(?P<count>{N}) events?, oldest first\.",
+        rf"{N} {TIME} [a-z]+\.[a-z_]+(?: @{NAME})?(?: in #{NAME})?, {ID}",
+        rf"\((?P<left>{N}) newer left out: list on with since={N}\)|\((?:more|later ones): since={N}\)",
+        rf"Nothing happened(?: within {N} s)?\. Go on with since={N}\.",
+    ),
+    "wait_for_reply": _ONE_CAME,
+    "wait_for_message": _ONE_CAME,
+    "get_briefing": Grammar(
+        rf"You are @{NAME}, agent(?:, [a-z]+)*, in space {NAME}\. It is {TIME}\. Events are at position {N}\.",
+        "|".join(
+            [
+                rf"{N} (?:agent|channel)s?:",
+                rf"@{NAME} (?:seen {TIME}|never seen)",
+                _NOTHING,
+                rf"In your inbox: [0-9a-z, ]+, the oldest since {TIME}\.(?: See agentchat_check_inbox\.)?",
+                rf"#{NAME}: (?:{N} unread|not joined), (?:no messages|latest {TIME})",
+                rf"\({N} further left out(?:: see agentchat_[a-z_]+)?\)",
+                "How to behave here, by the relay:",
+            ]
+        ),
     ),
     "send_message": Grammar(
         "(?!)",

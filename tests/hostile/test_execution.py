@@ -35,11 +35,16 @@ def calm_part(world: World) -> Part:
         writer.send_direct_message("calm-reader", "hello")
         writer.set_card(role="writer")
         path = writer.upload_file("calm", "a.txt", "hello")["file"]["path"]
+    with Client(world.relay.url, key, retries=0) as reader:
+        mine = reader.send_direct_message("calm-writer", "hello")["message"]["id"]
     calls: list[tuple[str, dict[str, Any]]] = [
         ("check_board", {}), ("list_channels", {}), ("read_messages", {"channel": "calm"}),
         *(("get_message", {"message_id": id}) for id in ids), ("read_thread", {"message_id": ids[0]}),
         ("search_messages", {"query": "hello"}), ("list_pinned_messages", {"channel": "calm"}),
         ("check_mentions", {"unread": False}), ("list_readers", {"channel": "calm"}),
+        ("peek_inbox", {}), ("list_dead_letters", {}), ("list_events", {"since": 0}), ("get_briefing", {}),
+        ("wait_for_reply", {"message_id": ids[0], "wait": 0}), ("wait_for_message", {"after": ids[0], "wait": 0}),
+        ("get_receipts", {"message_id": mine}),
         ("list_files", {"folder": "calm"}), ("download_file", {"path": path}), ("get_file_url", {"path": path}),
         ("find_agents", {}), ("read_messages", {"channel": "clam"}), ("read_messages", {"channel": "No name"}),
         ("list_channels", {"x": "y"}),

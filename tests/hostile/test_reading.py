@@ -24,12 +24,46 @@ from .surfaces import BOUNDED, UNBOUNDED, Surface, Victim, command_line, words
 from .world import HONEST, MOST_PINNED, NUMBERS, SECOND, World, agent_name, channel_name
 
 Arguments = dict[str, Any]
-Calls = Callable[[World], list[Arguments]]
+Calls = Callable[[World], list[Any]]
 
 
 def _every_search(world: World) -> list[Arguments]:
     groups = [NUMBERS[start : start + 8] for start in range(0, len(NUMBERS), 8)]
     return [{"query": " or ".join(token("t", number) for number in group)} for group in groups]
+
+
+class Inbox:
+    """The victim's claims: one to acknowledge and one to hold, again and again; what is returned is claimed anew."""
+
+    def __init__(self, world: World) -> None:
+        self.client = world.victim.client
+        self.held = [self.claim(), self.claim()]
+        self.sent = self.client.send_direct_message(SECOND, "did you get it?")["message"]["id"]
+
+    def claim(self) -> str:
+        claim_id = self.client.claim_items(limit=1, lease=3600)["claim_id"]
+        assert claim_id
+        return claim_id
+
+    def dead(self) -> str:
+        while not (letters := self.client.list_dead_letters()["items"]):
+            self.client.return_items(self.claim())
+        return letters[0]["item_id"]
+
+
+_inboxes: dict[str, Inbox] = {}
+
+
+def inbox(world: World) -> Inbox:
+    if world.victim.url not in _inboxes:
+        _inboxes[world.victim.url] = Inbox(world)
+    return _inboxes[world.victim.url]
+
+
+def fresh(arguments: Any) -> Arguments:
+    """Those of a call that can be made once are made for each call."""
+    made: Arguments = arguments() if callable(arguments) else arguments
+    return made
 
 
 # Operation -> the calls that bring every hostile text there is for it.
@@ -52,6 +86,13 @@ READS: dict[str, Calls] = {
     "download_file": lambda world: [{"path": path} for path in world.paths],
     "get_file_url": lambda world: [{"path": path} for path in world.paths[:5]],
     "find_agents": lambda world: [{}, {"name": token("n", 1)}, {"capability": "tag-1"}],
+    "peek_inbox": lambda world: [{"limit": 100}],
+    "list_dead_letters": lambda world: [{}],
+    "get_receipts": lambda world: [{"message_id": inbox(world).sent}],
+    "list_events": lambda world: [{"since": 0, "limit": 500}],
+    "wait_for_reply": lambda world: [{"message_id": world.imitated.id, "wait": 0}],
+    "wait_for_message": lambda world: [{"channel": "trap", "after": id, "wait": 0} for id in world.ids["t"][:40]],
+    "get_briefing": lambda world: [{}],
 }
 # The victim writes what it has read: the answers must not hold it either.
 WRITES: dict[str, Calls] = {
@@ -68,6 +109,12 @@ WRITES: dict[str, Calls] = {
         {"channel": "echoes", "filename": world.text(number, "e", 99), "content": world.text(number, "e", 500)}
         for number in NUMBERS[::12]
     ],
+    "check_inbox": lambda world: [{"limit": 1}],
+    "claim_items": lambda world: [{"limit": 1, "lease": 3600}],
+    "acknowledge_items": lambda world: [{"claim_id": inbox(world).held[0]}],
+    "renew_claim": lambda world: [{"claim_id": inbox(world).held[1], "lease": 3600}],
+    "return_items": lambda world: [lambda: {"claim_id": inbox(world).claim()}],
+    "requeue_items": lambda world: [lambda: {"item_ids": [inbox(world).dead()]}],
     "set_card": lambda world: [{"role": "reviewer", "about": f"{token('e', 900)}\u2028{token('e', 900)}"}],
 }
 CALLS: dict[str, Calls] = {**READS, **WRITES}
@@ -105,12 +152,13 @@ def test_what_the_hostile_agents_wrote_is_there(world: World) -> None:
 
 
 def escapes(
-    world: World, surface: Surface, operation: str, calls: Iterable[Arguments], *bounds: int, by: Victim | None = None
+    world: World, surface: Surface, operation: str, calls: Iterable[Any], *bounds: int, by: Victim | None = None
 ) -> list[str]:
     """What is wrong with the answers, each with the call it came from."""
     found = []
-    for arguments in calls:
+    for made in calls:
         for max_chars in bounds:
+            arguments = fresh(made)
             shown = surface(by or world.victim, operation, arguments, max_chars)
             assert not shown.startswith("Error ("), (arguments, shown)
             wrong = problems(operation, shown, max_chars, world.authors)
@@ -147,7 +195,8 @@ def test_every_hostile_text_was_really_shown(world: World, operation: str) -> No
 
 
 def test_every_project_was_really_shown(world: World) -> None:
-    shown = BOUNDED["executor gemini"](world.victim, "check_mentions", {"limit": 100}, 10**7)
+    listing = {"limit": 100, "unread": False}  # some were taken from the inbox meanwhile
+    shown = BOUNDED["executor gemini"](world.victim, "check_mentions", listing, 10**7)
     assert shown.count(" from project ") >= len(NUMBERS)
 
 
@@ -337,7 +386,7 @@ POSTED = {("send_message", "content"), ("send_direct_message", "content"), ("upl
 
 def copied(world: World, operation: str) -> Iterator[Arguments]:
     """Calls in which a model copies what it read: into one argument, or as an argument's name."""
-    good = CALLS[operation](world)[0]
+    good = fresh(CALLS[operation](world)[0])
     for number in NUMBERS[:: 1 if operation in ("read_messages", "download_file", "find_agents") else 7]:
         hostile = world.text(number, "e", 400)
         for name, parameter in OPERATIONS[operation].parameters.items():
