@@ -46,6 +46,7 @@ def world(live: Embedded) -> Iterator[SimpleNamespace]:
     """Two agents, an operator and a stranger, each with a connection; a message and a file."""
     made = SimpleNamespace(url=live.url)
     made.agent = Wire(live.url, **{KEY_HEADER: live.token("mac-http")})
+    made.token = live.token
     made.other = Wire(live.url, **{KEY_HEADER: live.token("mac-other")})
     made.operator = Wire(live.url, authorization=f"Bearer {live.directory.admin_secret()}")
     made.stranger = Wire(live.url)
@@ -115,9 +116,11 @@ def dead_letter(world: SimpleNamespace) -> str:
 def value_of(world: SimpleNamespace, parameter: Parameter) -> Any:
     """A value that fits."""
     known = {"target_agent": "mac-other", "path": world.path, "folder": "general", "public_key": "0" * 64}
-    known |= {"name": "mac-http"} if parameter.form == NAME_FORM else {}
     if parameter.name in known:
         return known[parameter.name]
+    if parameter.name == "name" and parameter.form == NAME_FORM:
+        world.token(name := f"mac-{secrets.token_hex(4)}")
+        return name
     if parameter.name == "claim_id":
         return claimed(world)["claim_id"]
     if parameter.name == "item_ids" and parameter.required:
