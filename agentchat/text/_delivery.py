@@ -12,6 +12,7 @@ from ._messages import agent_row
 _ONE_SCREEN = 8_000
 _MOST_ROLES = 10
 _MOST_MEMBERS = 20
+_LONGEST_SUBJECT = 500  # a file's path
 
 
 def _item(row: Any, *, with_id: bool = True) -> Row:
@@ -138,7 +139,7 @@ def _event(row: Any) -> Row:
         ours += f" @{word(actor)}"
     if (channel := get(row, "channel")) is not None:
         ours += f" in #{word(channel)}"
-    subject = word(get(row, "subject"))
+    subject = word(get(row, "subject"), _LONGEST_SUBJECT)
     is_message = str(get(row, "kind")).startswith("message.")
     return Row(f"{ours}, {subject}", event_text(row), subject if is_message else None)
 

@@ -151,7 +151,7 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "list_events": Grammar(
         rf"(?P<count>{N}) events?, oldest first\.",
-        rf"{N} {TIME} [a-z]+\.[a-z_]+(?: @{NAME})?(?: in #{NAME})?, {ID}",
+        rf"{N} {TIME} [a-z]+\.[a-z_]+(?: @{NAME})?(?: in #{NAME})?, (?:{ID}|{PATH})",
         rf"\((?P<left>{N}) newer left out: list on with since={N}\)|\((?:more|later ones): since={N}\)",
         rf"Nothing happened(?: within {N} s)?\. Go on with since={N}\.",
     ),

@@ -84,7 +84,9 @@ def test_what_a_tool_that_reads_keeps_is_what_the_client_returns(colour: Colour,
     arguments = scene.arguments()[name]
     got = colour.call(TOOLS[name](colour.of(scene)), arguments)
     with scene.client() as client:
-        assert got.artifact == getattr(client, name)(**arguments)
+        returned = getattr(client, name)(**arguments)
+    clock = {"now": returned["now"]} if name == "get_briefing" else {}  # which goes on
+    assert {**got.artifact, **clock} == returned
 
 
 @pytest.mark.parametrize(
