@@ -87,9 +87,12 @@ class Team:
         self.repeats: list[tuple[Request, Answer]] = []  # keyed calls, which answer the same for ever
         self._keys = 0
 
-    def do(self, who: str, verb: str, path: str, body: Any = None, *, status: int = 200) -> Any:
+    def do(
+        self, who: str, verb: str, path: str, body: Any = None, *, status: int = 200, may_have_key: bool = True
+    ) -> Any:
         self._keys += 1
-        key = f"upgrade-{self._keys:04d}" if who != "admin" and verb != "GET" and self._keys % 3 else None
+        may_have_key &= who != "admin" and verb != "GET"
+        key = f"upgrade-{self._keys:04d}" if may_have_key and self._keys % 3 else None
         request = Request(who, verb, path, body, key)
         answer = ask(self._relay.url, self.credentials, request)
         assert answer.status == status, answer
@@ -116,6 +119,7 @@ class Team:
         self._talk()
         self._files()
         self._read()
+        self._claim()
         self._keep()
         self._leave()
 
@@ -198,6 +202,20 @@ class Team:
             done = [row["mention_id"] for row in found[::2]]
             self.do(who, "POST", "/api/v2/mentions", {"mention_ids": done})
 
+    def _claim(self) -> None:
+        """Items that are done, dead, urgent, and back; none of which the time can change."""
+        cat, inbox = "main/mac-cat", "/api/v2/inbox"
+        for number in range(5):
+            self.do("main/mac-ann", "POST", "/api/v2/dm", {
+                "target_agent": "mac-cat", "content": f"task {number}", "urgent": number == 3,
+            })  # fmt: skip
+        taken = self.do(cat, "POST", f"{inbox}/claim", {"limit": 2})
+        self.do(cat, "POST", f"{inbox}/acknowledge", {"claim_id": taken["claim_id"]})
+        for _ in range(5):
+            claim = self.do(cat, "POST", f"{inbox}/claim", {"limit": 1}, may_have_key=False)  # others get its item
+            self.do(cat, "POST", f"{inbox}/return", {"claim_id": claim["claim_id"]})
+        self.do(cat, "POST", f"{inbox}/claim", {"limit": 1, "acknowledge": True})
+
     def _keep(self) -> None:
         """For so long that no test will live to see it purged."""
         admin = "/api/v2/admin"
@@ -230,7 +248,14 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
         if who != "admin":
             yield from tell(who, "/api/v2/board")
     for who in ("main/mac-ann", "main/mac-bob", "main/mac-cat", "main/mac-new", "team-b/mac-ann", "team-b/mac-eve"):
-        for path in ("channels", "mentions?unread=true", "mentions?unread=false&limit=7", "agents"):
+        for path in (
+            "channels",
+            "mentions?unread=true",
+            "mentions?unread=false&limit=7",
+            "agents",
+            "inbox",
+            "inbox/dead",
+        ):
             yield from tell(who, f"/api/v2/{path}")
         for query in ("zeppelin", "step OR report", '"the build"', "welcome -plans"):
             yield from tell(who, f"/api/v2/search?q={quote(query)}")
