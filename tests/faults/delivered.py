@@ -146,15 +146,19 @@ class Histories:
         claim = giving.claim
         if claim.until is None:
             return 0, None
-        least, most, last = claim.until, claim.until, claim.earliest
-        unknown = []
+        at, renewed, unknown = max(at, claim.earliest), {claim.earliest: claim.until}, []
         for call in self.about(claim, giving.item, "renew_claim"):
             lease = call.arguments["lease"] * SECOND
             if call.answer is None:
                 unknown.append(call.began_at - SLACK + lease)
-            elif last <= (renewed := micros(call.answer["lease_until"])) - lease <= at:
-                least, most, last = renewed, renewed, renewed - lease
-        return (min(least, *unknown), None) if unknown else (least, most)
+            else:
+                until = micros(call.answer["lease_until"])
+                renewed[until - lease] = until
+        last = max(moment for moment in renewed if moment <= at)
+        # What one transaction did at the same time may have come before it or after it.
+        before = max((moment for moment in renewed if moment < at), default=last)
+        both = renewed[last], renewed[before]
+        return min(*both, *unknown), None if unknown else max(both)
 
     def may_be_taken_again(self, giving: Giving, before: float = FOREVER) -> bool:
         """Whether the session may have got it again by a check whose answer was lost."""

@@ -71,6 +71,7 @@ class Crew:
         self._urls, self._key, self._home, self._luck = urls, key, home, luck
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._sessions: dict[int, str] = {}
+        self._journals: dict[int, Path] = {}
         self._started = 0
 
     def start(self, count: int) -> None:
@@ -81,8 +82,7 @@ class Crew:
         """One of them, and let another have its place: in the same session or in a new one."""
         place = self._luck.choice([*self._processes])
         self._end(self._processes[place])
-        session = self._sessions[place]
-        attempts = read([self._journal(place, session)])
+        session, attempts = self._sessions[place], read([self._journals[place]])
         cut_off = attempts[-1] if attempts and attempts[-1].is_unknown else None
         fate = self._luck.choice(["repeat", "repeat", "same", "new"])
         if fate == "new":
@@ -112,18 +112,17 @@ class Crew:
 
     def _sit(self, place: int, session: str, cut_off: Attempt | None) -> None:
         self._started += 1
+        journal = self._home / f"worker-{self._started}"
+        journal.touch()  # it may be killed before it gets that far
         options = {
             "urls": self._urls, "key": self._key, "who": f"worker{self._started}", "session": session,
-            "journal": str(self._journal(place, session)), "seed": self._luck.random(),
+            "journal": str(journal), "seed": self._luck.random(),
             "interrupted": cut_off and {"call": cut_off.call, "key": cut_off.key, "arguments": cut_off.arguments},
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.faults.delivery_actor", json.dumps(options)]
         with (self._home / "workers.log").open("ab") as log:
             self._processes[place] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=log)
-        self._sessions[place] = session
-
-    def _journal(self, place: int, session: str) -> Path:
-        return self._home / f"worker-{session}"
+        self._sessions[place], self._journals[place] = session, journal
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.kill()
@@ -158,9 +157,11 @@ def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event) -
         if over.is_set():
             return
         padding = "so " * luck.choice([0, 0, 0, 20, 1500])
-        text = f"{padding}{POISON + ' ' if luck.random() < 0.12 else ''}{actor.who}word{number}"
+        is_poison = luck.random() < 0.15
+        text = f"{padding}{POISON + ' ' if is_poison else ''}{actor.who}word{number}"
         more: dict[str, Any] = {"urgent": True} if luck.random() < 0.25 else {}
-        if expires := luck.choice([None, None, None, 3, 4, 600]):
+        expires = luck.choice([None, None, None, 3, 4, 600])
+        if expires and not is_poison:
             more["expires_in"] = expires
         if luck.random() < 0.6:
             call, more = "send_direct_message", {"target_agent": RECEIVER, "content": text, **more}
@@ -246,7 +247,10 @@ def drain(actor: Actor, checkers: Sequence[Actor], client: Client) -> Iterator[s
     deadline, wait = time.monotonic() + LONGEST_DRAIN, threading.Event()
     for checker in checkers:
         seen: dict[str, Any] = {}
-        while (checked := checker.ask("check_inbox", limit=50, **seen)) and checked["claim_id"]:
+        while time.monotonic() < deadline:
+            checked = checker.ask("check_inbox", limit=50, **seen)
+            if checked is None or checked["claim_id"] is None:
+                break
             seen = {"seen": checked["claim_id"]}
     while time.monotonic() < deadline:
         claimed = actor.ask("claim_items", limit=100, lease=2)

@@ -201,7 +201,7 @@ def refused_for_a_reason(told: Histories, end: End) -> Iterator[str]:
 def _has_reason(told: Histories, end: End, call: Call, attempt: Attempt) -> bool:
     """Whether anything may have happened to one of the items of the claim."""
     claim = told.by_claim.get(call.claim or "")
-    if claim is None:
+    if claim is None or not claim.items:  # told again, when others had got all of it
         return True
     for item in claim.items:
         if item["item_id"] not in (call.arguments.get("item_ids") or [item["item_id"]]):
@@ -322,6 +322,8 @@ def _free(told: Histories, sent: Mapping[str, Call], item: Mapping[str, Any]) ->
     given = told.givings[item["item_id"]]
     for index, giving in enumerate(given):
         if giving.claim.until is None or (index and given[index - 1].number == giving.number):
+            continue
+        if told.may_be_taken_again(giving, giving.claim.call.ended):  # then somebody may have had it before
             continue
         if giving.number == 1:
             call = sent.get(item["message_id"])

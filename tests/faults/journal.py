@@ -1,7 +1,6 @@
 """What a process asked and was told, written down as it happens: a line before each attempt, a line after it.
 
-Lines are handed to the kernel one by one, so a `kill -9` leaves at most one attempt without its outcome for each of the
-process's journals. Several processes may have had one journal, one after the other.
+Lines are handed to the kernel one by one, so a `kill -9` leaves at most one attempt without its outcome in a journal.
 """
 
 from __future__ import annotations
