@@ -12,9 +12,9 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agentchat import AgentChatError, Client, errors
 from tests.faults.journal import Attempt, Journal, micros
@@ -22,6 +22,12 @@ from tests.faults.journal import Attempt, Journal, micros
 POISON = "poison"  # a word of texts that nobody acknowledges
 TIMEOUT = 1.5  # seconds for one attempt
 PATIENCE = 12.0  # for a call and its repeats
+# How often workers do what: first with the inbox, then with what they got, and of ten claims so many are made twice.
+HABITS = {
+    "claim": 5, "take": 1, "check": 3,
+    "finish": 5, "share_out": 3, "forget": 1, "be_late": 2, "renew_first": 2, "bring_back": 1,
+    "repeat": 1,
+}  # fmt: skip
 Answer = Mapping[str, Any]
 
 
@@ -77,22 +83,27 @@ class Worker(Actor):
     """One session of the receiving agent."""
 
     _seen: str | None = None
+    _habits: Mapping[str, int] = HABITS
 
-    def run(self, interrupted: Mapping[str, Any] | None) -> None:
+    def run(self, habits: Mapping[str, int], interrupted: Mapping[str, Any] | None) -> None:
         """`interrupted` is a call that the session's last process was killed in: it is made again."""
+        self._habits = {**HABITS, **habits}
         if interrupted is not None:
             answer = self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"])
             self._deal(answer)
         while not self._over.is_set():
-            act = self._luck.choices([self._claim, self._take, self._check], [5, 1, 3])[0]
-            act()
+            self._one_of("claim", "take", "check")()
             self._over.wait(0.1 * self._luck.random())
+
+    def _one_of(self, *acts: str) -> Callable[..., None]:
+        act = self._luck.choices(acts, [self._habits[act] for act in acts])[0]
+        return cast("Callable[..., None]", getattr(self, f"_{act}"))
 
     def _claim(self) -> None:
         key = self.new_key()
         arguments = {"limit": self._luck.choice([1, 2, 3, 5, 10]), "lease": self._luck.choice([1, 1, 2])}
         claimed = self.ask("claim_items", key=key, patience=self._some_patience(), **arguments)
-        if self._luck.random() < 0.1:
+        if 10 * self._luck.random() < self._habits["repeat"]:
             claimed = self.ask("claim_items", key=key, **arguments)
         self._deal(claimed)
 
@@ -118,8 +129,8 @@ class Worker(Actor):
             return  # refused, or no claim at all, or dealt with already
         claim, items = claimed["claim_id"], claimed["items"]
         good = [item["item_id"] for item in items if POISON not in item["content"]]
-        acts = [self._finish, self._share_out, self._forget, self._be_late, self._renew_first, self._bring_back]
-        self._luck.choices(acts, [5, 3, 1, 2, 2, 1])[0](claim, good, len(items))
+        act = self._one_of("finish", "share_out", "forget", "be_late", "renew_first", "bring_back")
+        act(claim, good, len(items))
 
     def _finish(self, claim: str, good: list[str], count: int) -> None:
         """Acknowledge what is good, in one of two ways, sometimes twice."""
@@ -174,7 +185,7 @@ def main(told: str) -> None:
         options["urls"], options["key"], options["who"], options["session"], Path(options["journal"]),
         random.Random(options["seed"]), over,
     )  # fmt: skip
-    worker.run(options["interrupted"])
+    worker.run(options["habits"], options["interrupted"])
     worker.close()
 
 

@@ -24,9 +24,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -48,8 +49,9 @@ ENGINES = ("sqlite", "postgres")
 CONTROLS = ("lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute")
 RECEIVER, SENDERS = "mac-receiver", ("mac-ann", "mac-bob", "mac-cleo")
 SENDS = 25  # of each sender
+EXPIRIES: Sequence[int | None] = (None, None, None, 3, 4, 600)
 LEAST, MOST = 4, 7  # strikes
-LONGEST_DRAIN = 60.0
+LONGEST_DRAIN, MOST_STEPS = 60.0, 300  # seconds, and calls
 AT_A_TIME = 2
 
 
@@ -66,6 +68,8 @@ class TestedFleet(Fleet):
 
 class Crew:
     """Processes that work on one inbox. Each place has a session, and those who sat in it, one after the other."""
+
+    habits: Mapping[str, int] = {}  # other than the usual ones
 
     def __init__(self, urls: Sequence[str], key: str, home: Path, luck: random.Random) -> None:
         self._urls, self._key, self._home, self._luck = urls, key, home, luck
@@ -116,7 +120,7 @@ class Crew:
         journal.touch()  # it may be killed before it gets that far
         options = {
             "urls": self._urls, "key": self._key, "who": f"worker{self._started}", "session": session,
-            "journal": str(journal), "seed": self._luck.random(),
+            "journal": str(journal), "seed": self._luck.random(), "habits": self.habits,
             "interrupted": cut_off and {"call": cut_off.call, "key": cut_off.key, "arguments": cut_off.arguments},
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.faults.delivery_actor", json.dumps(options)]
@@ -160,7 +164,7 @@ def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event) -
         is_poison = luck.random() < 0.15
         text = f"{padding}{POISON + ' ' if is_poison else ''}{actor.who}word{number}"
         more: dict[str, Any] = {"urgent": True} if luck.random() < 0.25 else {}
-        expires = luck.choice([None, None, None, 3, 4, 600])
+        expires = luck.choice(EXPIRIES)
         if expires and not is_poison:
             more["expires_in"] = expires
         if luck.random() < 0.6:
@@ -244,15 +248,15 @@ class Striker:
 def drain(actor: Actor, checkers: Sequence[Actor], client: Client) -> Iterator[str]:
     """Empty the inbox: what is good is acknowledged, what is poison given back until it is dead. What a session that
     is no more was given by a check, only that session gets."""
-    deadline, wait = time.monotonic() + LONGEST_DRAIN, threading.Event()
+    deadline, steps, wait = time.monotonic() + LONGEST_DRAIN, count(), threading.Event()
     for checker in checkers:
         seen: dict[str, Any] = {}
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and next(steps) < MOST_STEPS:
             checked = checker.ask("check_inbox", limit=50, **seen)
             if checked is None or checked["claim_id"] is None:
                 break
             seen = {"seen": checked["claim_id"]}
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and next(steps) < MOST_STEPS:
         claimed = actor.ask("claim_items", limit=100, lease=2)
         if claimed and claimed["claim_id"]:
             good = [item["item_id"] for item in claimed["items"] if POISON not in item["content"]]

@@ -108,7 +108,9 @@ def ends_once(told: Histories, end: End) -> Iterator[str]:
 
 def _end_of(told: Histories, text: str, receipt: Mapping[str, Any], given: Sequence[Giving]) -> str | None:
     state = receipt["state"]
-    acknowledged = [giving for giving in given for call in told.acknowledging(giving) if has_acknowledged(told, call, giving)]
+    acknowledged = any(
+        has_acknowledged(told, call, giving) for giving in given for call in told.acknowledging(giving)
+    )
     if acknowledged and state != "acknowledged":
         return f"acknowledged, and then {state}"
     if state == "acknowledged":
@@ -167,13 +169,17 @@ def has_acknowledged(told: Histories, call: Call, giving: Giving) -> bool:
 def one_winner(told: Histories, end: End) -> Iterator[str]:
     """Nothing is acknowledged by two claims, or given out once it was acknowledged."""
     for item, given in told.givings.items():
-        won = [(giving, call) for giving in given for call in told.acknowledging(giving) if has_acknowledged(told, call, giving)]
-        if len({giving.claim.id for giving, _ in won}) > 1:
-            yield f"item {brief(item)}: acknowledged by {len({giving.claim.id for giving, _ in won})} claims"
-        for giving, call in won:
-            for other in given:
-                if other.claim.call.began > call.ended and other.claim.id != giving.claim.id:
-                    yield f"item {brief(item)}: given out after it was acknowledged: {other}"
+        won = [
+            (giving, call) for giving in given for call in told.acknowledging(giving)
+            if has_acknowledged(told, call, giving)
+        ]  # fmt: skip
+        claims = {giving.claim.id for giving, _ in won}
+        if len(claims) > 1:
+            yield f"item {brief(item)}: acknowledged by {len(claims)} claims"
+        for other in given:
+            if any(other.claim.call.began > call.ended and other.claim.id != giving.claim.id for giving, call in won):
+                yield f"item {brief(item)}: given out after it was acknowledged: {other}"
+                break
 
 
 def too_late(told: Histories, end: End) -> Iterator[str]:
