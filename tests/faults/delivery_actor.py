@@ -43,9 +43,7 @@ class Actor:
         self._journal = Journal(journal)
         self._calls = 0
 
-    def ask(
-        self, call: str, *, key: str | None = None, patience: float = PATIENCE, **arguments: Any
-    ) -> Answer | None:
+    def ask(self, call: str, *, key: str | None = None, patience: float = PATIENCE, **arguments: Any) -> Answer | None:
         """The answer; None if there was none, or a refusal."""
         key = key or self.new_key()
         deadline = time.monotonic() + patience

@@ -1,6 +1,8 @@
 """A build of the relay that breaks one promise of delivery, so that a campaign can show that it would notice.
 
-python -m tests.faults.delivery_build BROKEN --data DIR …    # otherwise like agentchat serve; several have a comma between
+python -m tests.faults.delivery_build BROKEN --data DIR …    # otherwise like agentchat serve
+
+Several names have commas between them.
 
     lease     what is in somebody's hand is given out as well
     order     the newest is given out first, and urgency counts for nothing

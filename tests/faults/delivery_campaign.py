@@ -40,7 +40,7 @@ from tests.faults.database import Database
 from tests.faults.delivered import Histories, micros
 from tests.faults.delivery_actor import POISON, Actor
 from tests.faults.delivery_checker import End, violations
-from tests.faults.fleet import RELAYS, Fleet, SharingRelay
+from tests.faults.fleet import Fleet, SharingRelay
 from tests.faults.histories import DIRECT
 from tests.faults.journal import Attempt, read
 from tests.faults.relay_process import ROOT, token
@@ -48,11 +48,22 @@ from tests.faults.relay_process import ROOT, token
 ENGINES = ("sqlite", "postgres")
 CONTROLS = ("lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute")
 RECEIVER, SENDERS = "mac-receiver", ("mac-ann", "mac-bob", "mac-cleo")
-SENDS = 25  # of each sender
-EXPIRIES: Sequence[int | None] = (None, None, None, 3, 4, 600)
-LEAST, MOST = 4, 7  # strikes
-LONGEST_DRAIN, MOST_STEPS = 60.0, 300  # seconds, and calls
+MOST_STEPS = 300  # calls that empty the inbox
 AT_A_TIME = 2
+
+
+class Shape(NamedTuple):
+    """How long and how hard a round is."""
+
+    sends: int = 25  # of each sender
+    expiries: Sequence[int | None] = (None, None, None, 3, 4, 600)
+    least: int = 4  # strikes in mid-flight
+    most: int = 7
+    habits: Mapping[str, int] = {}  # of workers, other than the usual ones
+    longest_drain: float = 60.0
+
+
+USUAL = Shape()
 
 
 class TestedRelay(SharingRelay):
@@ -69,9 +80,10 @@ class TestedFleet(Fleet):
 class Crew:
     """Processes that work on one inbox. Each place has a session, and those who sat in it, one after the other."""
 
-    habits: Mapping[str, int] = {}  # other than the usual ones
-
-    def __init__(self, urls: Sequence[str], key: str, home: Path, luck: random.Random) -> None:
+    def __init__(
+        self, urls: Sequence[str], key: str, home: Path, luck: random.Random, habits: Mapping[str, int]
+    ) -> None:
+        self._habits = habits
         self._urls, self._key, self._home, self._luck = urls, key, home, luck
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._sessions: dict[int, str] = {}
@@ -120,7 +132,7 @@ class Crew:
         journal.touch()  # it may be killed before it gets that far
         options = {
             "urls": self._urls, "key": self._key, "who": f"worker{self._started}", "session": session,
-            "journal": str(journal), "seed": self._luck.random(), "habits": self.habits,
+            "journal": str(journal), "seed": self._luck.random(), "habits": self._habits,
             "interrupted": cut_off and {"call": cut_off.call, "key": cut_off.key, "arguments": cut_off.arguments},
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.faults.delivery_actor", json.dumps(options)]
@@ -154,17 +166,17 @@ class Pace:
             self._changed.wait_for(lambda: self._sent >= sent or self._over.is_set(), longest)
 
 
-def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event) -> None:
+def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event, shape: Shape) -> None:
     """Direct messages and mentions of all kinds, each under a key, some of them twice."""
     sent: list[tuple[str, str, dict[str, Any]]] = []
-    for number in range(SENDS):
+    for number in range(shape.sends):
         if over.is_set():
             return
         padding = "so " * luck.choice([0, 0, 0, 20, 1500])
         is_poison = luck.random() < 0.15
         text = f"{padding}{POISON + ' ' if is_poison else ''}{actor.who}word{number}"
         more: dict[str, Any] = {"urgent": True} if luck.random() < 0.25 else {}
-        expires = luck.choice(EXPIRIES)
+        expires = luck.choice(shape.expiries)
         if expires and not is_poison:
             more["expires_in"] = expires
         if luck.random() < 0.6:
@@ -191,8 +203,9 @@ class Blow(NamedTuple):
     strike: postgres_campaign.Strike
 
 
-def planned(luck: random.Random, engine: str) -> list[Blow]:
-    moments = sorted(luck.randrange(2, len(SENDERS) * SENDS) for _ in range(luck.randint(LEAST, MOST)))
+def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow]:
+    total = len(SENDERS) * shape.sends
+    moments = sorted(luck.randrange(2, total) for _ in range(luck.randint(shape.least, shape.most)))
     kinds = {"kill a worker": 5, "kill": 2, "stop": 1} if engine == "sqlite" else {"kill a worker": 5, "strike": 4}
     strikes = postgres_campaign.planned(random.Random(luck.random()))
     blows = [
@@ -245,10 +258,10 @@ class Striker:
 # How it ends
 
 
-def drain(actor: Actor, checkers: Sequence[Actor], client: Client) -> Iterator[str]:
+def drain(actor: Actor, checkers: Sequence[Actor], client: Client, longest: float) -> Iterator[str]:
     """Empty the inbox: what is good is acknowledged, what is poison given back until it is dead. What a session that
     is no more was given by a check, only that session gets."""
-    deadline, steps, wait = time.monotonic() + LONGEST_DRAIN, count(), threading.Event()
+    deadline, steps, wait = time.monotonic() + longest, count(), threading.Event()
     for checker in checkers:
         seen: dict[str, Any] = {}
         while time.monotonic() < deadline and next(steps) < MOST_STEPS:
@@ -295,7 +308,7 @@ class Round(NamedTuple):
 
 def run_round(
     seed: int, number: int, engine: str, server: postgres.Server | None = None, broken: str | None = None,
-    keep: Path | None = None,
+    keep: Path | None = None, shape: Shape = USUAL,
 ) -> Round:  # fmt: skip
     """With `keep`, the journals of a failed round are copied there."""
     luck = random.Random(f"{seed}/{number}/{engine}")
@@ -305,7 +318,7 @@ def run_round(
         build = ",".join(filter(None, builds)) or None
         fleet = TestedFleet(database.url if database else None, Path(place), build)
         try:
-            played = _round(fleet, database, Path(place), luck)
+            played = _round(fleet, database, Path(place), luck, shape)
         finally:
             fleet.close()
         if played.violations and keep:
@@ -313,13 +326,13 @@ def run_round(
         return played
 
 
-def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Random) -> Round:
+def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Random, shape: Shape) -> Round:
     over, found, end = threading.Event(), list[str](), End({}, {}, [], [])
     with ExitStack() as stack:
         fleet.start()
         keys = {name: token(fleet.url, fleet.relays[0].data, name) for name in (RECEIVER, *SENDERS)}
         urls = [relay.url for relay in fleet.relays]
-        crew = Crew(urls, keys[RECEIVER], home, random.Random(luck.random()))
+        crew = Crew(urls, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
         stack.callback(crew.close)
         striker = Striker(fleet, crew, database, over)
 
@@ -333,11 +346,11 @@ def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Ran
         clients = [stack.enter_context(Client(fleet.url, keys[name], retries=20)) for name in (RECEIVER, *SENDERS)]
         clients[0].read_messages("general")
         try:
-            _mid_flight(crew, senders, striker, luck, over)
+            _mid_flight(crew, senders, striker, luck, over, shape)
             sessions = sorted({attempt.session for attempt in read(crew.journals())})
             found += drain(
                 actor(RECEIVER, "drain"), [actor(RECEIVER, session, f"again-{session}") for session in sessions],
-                clients[0],
+                clients[0], shape.longest_drain,
             )  # fmt: skip
             end = told_at_the_end(clients[0], clients[1:])
         except (AgentChatError, RuntimeError) as error:
@@ -353,12 +366,12 @@ def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Ran
 
 
 def _mid_flight(
-    crew: Crew, senders: Sequence[Actor], striker: Striker, luck: random.Random, over: threading.Event
+    crew: Crew, senders: Sequence[Actor], striker: Striker, luck: random.Random, over: threading.Event, shape: Shape
 ) -> None:
-    plan, pace = planned(luck, striker.engine), Pace(over)
+    plan, pace = planned(luck, striker.engine, shape), Pace(over)
     crew.start(luck.randint(4, 6))
     with ThreadPoolExecutor(len(senders)) as pool:
-        acting = [pool.submit(send, sender, random.Random(luck.random()), pace, over) for sender in senders]
+        acting = [pool.submit(send, sender, random.Random(luck.random()), pace, over, shape) for sender in senders]
         try:
             for blow in plan:
                 pace.wait(blow.after, longest=60)

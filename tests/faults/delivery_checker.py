@@ -108,9 +108,7 @@ def ends_once(told: Histories, end: End) -> Iterator[str]:
 
 def _end_of(told: Histories, text: str, receipt: Mapping[str, Any], given: Sequence[Giving]) -> str | None:
     state = receipt["state"]
-    acknowledged = any(
-        has_acknowledged(told, call, giving) for giving in given for call in told.acknowledging(giving)
-    )
+    acknowledged = any(has_acknowledged(told, call, giving) for giving in given for call in told.acknowledging(giving))
     if acknowledged and state != "acknowledged":
         return f"acknowledged, and then {state}"
     if state == "acknowledged":
@@ -153,7 +151,7 @@ def has_acknowledged(told: Histories, call: Call, giving: Giving) -> bool:
     """Whether this call, which was answered, is certain to have ended this item, or to have found it ended so."""
     if not call.answer:
         return False
-    if giving.claim.taken_at_once and call is giving.claim.call or call.arguments.get("item_ids"):
+    if (giving.claim.taken_at_once and call is giving.claim.call) or call.arguments.get("item_ids"):
         return True
     count = call.answer["acknowledged"] if call.name == "check_inbox" else call.answer["items"]
     if count == len(giving.claim.items):
@@ -232,7 +230,7 @@ def _hidden(told: Histories, end: End, giving: Giving, before: float) -> bool:
     total = receipts[0]["deliveries"] if receipts else MOST_DELIVERIES
     known = {other.number for other in told.givings[giving.item]}
     missing = set(range(giving.number + 1, total + 1)) - known
-    return bool(missing) and any(call.began < before for call in told.lost) or told.may_be_taken_again(giving, before)
+    return (bool(missing) and any(call.began < before for call in told.lost)) or told.may_be_taken_again(giving, before)
 
 
 # How it was given out
@@ -245,9 +243,7 @@ def within_its_lease(told: Histories, end: End) -> Iterator[str]:
             if _same_session(giving, other) or not is_before(giving, other):
                 continue
             claim = other.claim
-            returns = [
-                call for call in told.about(giving.claim, item, "return_items") if call.began < claim.call.ended
-            ]
+            returns = [call for call in told.about(giving.claim, item, "return_items") if call.began < claim.call.ended]
             held = min(told.lease(giving, claim.earliest)[0], told.lease(giving, claim.latest)[0])
             if not returns and claim.latest < held:
                 yield f"item {brief(item)}: given out in a lease: {other}, {giving} before it"
