@@ -51,7 +51,7 @@ class Actor:
             is_unknown, answer = self._attempt(call, key, arguments)
             if not is_unknown or time.monotonic() >= deadline:
                 return answer
-            self._over.wait(0.02 + 0.2 * self._luck.random())
+            time.sleep(0.02 + 0.2 * self._luck.random())
 
     def new_key(self) -> str:
         self._calls += 1

@@ -43,7 +43,7 @@ from tests.faults.delivery_checker import End, violations
 from tests.faults.fleet import Fleet, SharingRelay
 from tests.faults.histories import DIRECT
 from tests.faults.journal import Attempt, read
-from tests.faults.relay_process import ROOT, token
+from tests.faults.relay_process import LONGEST_START, ROOT, token
 
 ENGINES = ("sqlite", "postgres")
 CONTROLS = ("lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute")
@@ -68,6 +68,15 @@ USUAL = Shape()
 
 class TestedRelay(SharingRelay):
     builds = "tests.faults.delivery_build"
+
+    def _reap(self, process: subprocess.Popen[str]) -> int:
+        """It has its time to end."""
+        late = threading.Timer(LONGEST_START, process.kill)
+        late.start()
+        try:
+            return super()._reap(process)
+        finally:
+            late.cancel()
 
 
 class TestedFleet(Fleet):
