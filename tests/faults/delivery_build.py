@@ -8,7 +8,7 @@ Several names have commas between them.
     order     the newest is given out first, and urgency counts for nothing
     shuffle   the right items are given out, told in the wrong order
     dedupe    idempotency keys are not looked at
-    late      an acknowledgement counts, whoever has got the item since
+    late      an acknowledgement counts, whoever has got the item since; of claims that the same process gave out
     deaf      acknowledgements are answered, and have no effect
     endless   deliveries are not counted, so that nothing ever dies
     stale     what has expired is given out

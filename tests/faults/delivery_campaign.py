@@ -446,7 +446,7 @@ def summary_of(seed: int, numbers: Sequence[int], results: Sequence[tuple[str, R
         "seed": seed,
         "rounds": len(results),
         "failed rounds": sorted({*rounds.failed(numbers, [result for _, result in results])}),
-        "engines": dict(Counter(engine for engine, _ in results)),
+        **{f"rounds on {engine}": times for engine, times in Counter(engine for engine, _ in results).items()},
         **figures,
         "strikes": dict(sorted(strikes.items())),
     }
