@@ -13,6 +13,10 @@ Several names have commas between them.
     endless   deliveries are not counted, so that nothing ever dies
     stale     what has expired is given out
     mute      a repeated claim is told of no items
+    brief     leases are renewed without any effect
+    hasty     what is returned for later is given out at once
+    tireless  dead letters are given out three times more
+    reaper    what expires in somebody's hand is ended, in a hurry
 
     hurried   breaks nothing, but sweeps ten times a second, from the start
     wire      breaks nothing, but one in fifty round trips to Postgres loses the connection, before or after
@@ -37,6 +41,13 @@ from tests.faults.relay_build import routes_without_keys
 ENGINES = ("sqlite", "postgres")
 # Statement, what stands in it, and what stands there instead.
 EDITS = {
+    "brief": [("renew_claim", "WHERE claim_id", "WHERE 1 = 0 AND claim_id")],
+    "hasty": [("return_claimed", "lease_until = :lease_until", "lease_until = NULL")],
+    "tireless": [
+        ("tired_items", ">= :most", ">= :most + 3"),
+        ("all_tired_items", ">= :most", ">= :most + 3"),
+    ],
+    "reaper": [("expired_items", "i.lease_until <= :now", "1 = 1")],
     "lease": [("claim_items", "i.lease_until <= :now", "1 = 1")],
     "order": [
         ("claim_items", "ORDER BY urgent DESC, id", "ORDER BY id DESC"),
@@ -101,7 +112,7 @@ def main(broken: str, arguments: Sequence[str]) -> int:
                 believe_old_claims()
             case "mute":
                 inbox.told_again.__code__ = (lambda tx, call, answer: answer).__code__
-            case "hurried":
+            case "hurried" | "reaper":
                 chores._BETWEEN, chores._AT_FIRST = 0.1, 0.0
             case "wire":
                 transaction.control = over_a_bad_wire(0.02)

@@ -32,13 +32,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import httpx
+
 from agentchat import AgentChatError, Client
 from tests import postgres
 from tests.faults import postgres_campaign, rounds
 from tests.faults.collecting import whole
 from tests.faults.database import Database
 from tests.faults.delivered import Histories, micros
-from tests.faults.delivery_actor import POISON, Actor
+from tests.faults.delivery_actor import PATIENCE, POISON, Actor
 from tests.faults.delivery_checker import End, violations
 from tests.faults.fleet import Fleet, SharingRelay
 from tests.faults.histories import DIRECT
@@ -46,7 +48,10 @@ from tests.faults.journal import Attempt, read
 from tests.faults.relay_process import LONGEST_START, ROOT, token
 
 ENGINES = ("sqlite", "postgres")
-CONTROLS = ("lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute")
+CONTROLS = (
+    "lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute", "brief", "hasty", "tireless",
+    "reaper",
+)  # fmt: skip
 RECEIVER, SENDERS = "mac-receiver", ("mac-ann", "mac-bob", "mac-cleo")
 MOST_STEPS = 300  # calls that empty the inbox
 AT_A_TIME = 2
@@ -84,6 +89,17 @@ class TestedFleet(Fleet):
 
 
 # Who receives
+
+
+def new_key(fleet: Fleet, name: str) -> str:
+    """Asked for until it is given: the wire to Postgres may be a bad one."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return token(fleet.url, fleet.relays[0].data, name)
+        except httpx.HTTPError as error:
+            if time.monotonic() >= deadline:
+                raise RuntimeError(f"no key for {name}: {error}") from error
 
 
 class Crew:
@@ -339,7 +355,7 @@ def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Ran
     over, found, end = threading.Event(), list[str](), End({}, {}, [], [])
     with ExitStack() as stack:
         fleet.start()
-        keys = {name: token(fleet.url, fleet.relays[0].data, name) for name in (RECEIVER, *SENDERS)}
+        keys = {name: new_key(fleet, name) for name in (RECEIVER, *SENDERS)}
         urls = [relay.url for relay in fleet.relays]
         crew = Crew(urls, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
         stack.callback(crew.close)

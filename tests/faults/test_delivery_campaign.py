@@ -49,6 +49,13 @@ CONTROLS = {
     "endless": (": two are the same: ", SHORT),
     "stale": (": given out after it expired", SHORT._replace(expiries=(1, 2), habits={"forget": 10})),
     "mute": (", who repeated its claim", SHORT._replace(habits={"repeat": 10})),
+    "brief": (": given out in a lease: ", SHORT._replace(sends=15, habits={"renew_first": 15})),
+    "hasty": (": given out before its delay was over", SHORT._replace(sends=15, habits={"share_out": 15})),
+    "tireless": (
+        ": given out once more: ",
+        SHORT._replace(sends=30, longest_drain=8, habits={"forget": 30, "take": 0, "check": 0}),
+    ),
+    "reaper": (": expired in somebody's hand", SHORT._replace(sends=15, expiries=(1, 2), habits={"be_late": 10})),
 }
 
 
