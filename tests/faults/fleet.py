@@ -33,15 +33,17 @@ class SharingRelay(Process):
 
 class Fleet:
     """Three relays, each with a data directory of its own, and the contents of files in one of all. The first made the
-    admin credential. `up` is set while it makes sense to ask them."""
+    admin credential. `up` is set while it makes sense to ask them. Without a store to share it is one relay alone."""
 
-    def __init__(self, store: str, place: Path, broken: str | None = None) -> None:
+    kind: type[SharingRelay] = SharingRelay
+
+    def __init__(self, store: str | None, place: Path, broken: str | None = None) -> None:
         self.up = threading.Event()
         self.relays: list[SharingRelay] = []
-        options = ["--store", store, "--files", str(place / "files")]
-        for number in range(RELAYS):
+        options = ["--store", store, "--files", str(place / "files")] if store else []
+        for number in range(RELAYS if store else 1):
             data = place / f"relay-{number}"
-            self.relays.append(SharingRelay(data, place / f"relay-{number}.log", broken, options))
+            self.relays.append(self.kind(data, place / f"relay-{number}.log", broken, options))
 
     @property
     def url(self) -> str:

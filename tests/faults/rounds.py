@@ -51,9 +51,11 @@ def main(
     controls: Sequence[str],
     run: Callable[[int, Sequence[int], str | None], dict[str, Any]],
     arguments: Sequence[str] | None,
+    parents: Sequence[argparse.ArgumentParser] = (),
 ) -> int:
-    """`run(seed, numbers, broken)` gives the summary. The exit code says whether every round passed."""
-    parser = argparse.ArgumentParser(name, description=about.partition("\n")[0])
+    """`run(seed, numbers, broken)` gives the summary. The exit code says whether every round passed. `parents` have
+    options of one campaign, which has looked at them itself."""
+    parser = argparse.ArgumentParser(name, description=about.partition("\n")[0], parents=[*parents])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, metavar="NUMBER", help="only this round of the seed")

@@ -1,0 +1,191 @@
+"""Whoever sends and receives in the delivery campaign: calls with a key, each attempt written down and made anywhere.
+
+A process of its own, it works on an inbox until its standard input ends or it is killed:
+
+    python -m tests.faults.delivery_actor '{"urls": [...], "key": ..., "who": ..., ...}'
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from agentchat import AgentChatError, Client, errors
+from tests.faults.journal import Attempt, Journal, micros
+
+POISON = "poison"  # a word of texts that nobody acknowledges
+TIMEOUT = 1.5  # seconds for one attempt
+PATIENCE = 12.0  # for a call and its repeats
+# How often workers do what: first with the inbox, then with what they got, and of ten claims so many are made twice.
+HABITS = {
+    "claim": 5, "take": 1, "check": 3,
+    "finish": 5, "share_out": 3, "forget": 1, "be_late": 2, "renew_first": 2, "bring_back": 1,
+    "repeat": 1,
+}  # fmt: skip
+Answer = Mapping[str, Any]
+
+
+class Actor:
+    """Makes calls. One that got no answer is made again under its key, at any relay, until its patience is over."""
+
+    def __init__(
+        self, urls: Sequence[str], key: str, who: str, session: str, journal: Path, luck: random.Random,
+        over: threading.Event,
+    ) -> None:  # fmt: skip
+        self._clients = [Client(url, key, retries=0, timeout=TIMEOUT, session=session) for url in urls]
+        self.who, self._session, self._luck, self._over = who, session, luck, over
+        self._journal = Journal(journal)
+        self._calls = 0
+
+    def ask(self, call: str, *, key: str | None = None, patience: float = PATIENCE, **arguments: Any) -> Answer | None:
+        """The answer; None if there was none, or a refusal."""
+        key = key or self.new_key()
+        deadline = time.monotonic() + patience
+        while True:
+            is_unknown, answer = self._attempt(call, key, arguments)
+            if not is_unknown or time.monotonic() >= deadline:
+                return answer
+            time.sleep(0.02 + 0.2 * self._luck.random())
+
+    def new_key(self) -> str:
+        self._calls += 1
+        return f"{self.who}-{self._calls}-{self._luck.getrandbits(40):x}"
+
+    def close(self) -> None:
+        self._journal.close()
+        for client in self._clients:
+            client.close()
+
+    def _attempt(self, call: str, key: str, arguments: dict[str, Any]) -> tuple[bool, Answer | None]:
+        client = self._luck.choice(self._clients).with_options(idempotency_key=key)
+        self._journal.begun(Attempt(self.who, self._session, call, key, arguments, time.monotonic(), micros()))
+        try:
+            answer: Answer = getattr(client, call)(**arguments)
+        except (errors.NetworkError, errors.Unavailable):
+            self._journal.ended(key, None, None)
+            return True, None
+        except AgentChatError as error:
+            self._journal.ended(key, None, error.code)
+            return False, None
+        self._journal.ended(key, answer, None)
+        return False, answer
+
+
+class Worker(Actor):
+    """One session of the receiving agent."""
+
+    _seen: str | None = None
+    _habits: Mapping[str, int] = HABITS
+
+    def run(self, habits: Mapping[str, int], interrupted: Mapping[str, Any] | None) -> None:
+        """`interrupted` is a call that the session's last process was killed in: it is made again."""
+        self._habits = {**HABITS, **habits}
+        if interrupted is not None:
+            answer = self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"])
+            self._deal(answer)
+        while not self._over.is_set():
+            self._one_of("claim", "take", "check")()
+            self._over.wait(0.1 * self._luck.random())
+
+    def _one_of(self, *acts: str) -> Callable[..., None]:
+        act = self._luck.choices(acts, [self._habits[act] for act in acts])[0]
+        return cast("Callable[..., None]", getattr(self, f"_{act}"))
+
+    def _claim(self) -> None:
+        key = self.new_key()
+        arguments = {"limit": self._luck.choice([1, 2, 3, 5, 10]), "lease": self._luck.choice([1, 1, 2])}
+        claimed = self.ask("claim_items", key=key, patience=self._some_patience(), **arguments)
+        if 10 * self._luck.random() < self._habits["repeat"]:
+            claimed = self.ask("claim_items", key=key, **arguments)
+        self._deal(claimed)
+
+    def _take(self) -> None:
+        """Dealt with at once, with whatever of it is poison."""
+        self.ask("claim_items", limit=self._luck.choice([1, 2]), lease=1, acknowledge=True)
+
+    def _check(self) -> None:
+        seen = {"seen": self._seen} if self._seen and self._luck.random() < 0.7 else {}
+        limit = self._luck.choice([1, 3, 5])
+        checked = self.ask("check_inbox", patience=self._some_patience(), limit=limit, **seen)
+        if checked is not None and checked["claim_id"]:
+            self._seen = checked["claim_id"]
+            if self._luck.random() < 0.3:
+                self._deal(checked)
+
+    def _some_patience(self) -> float:
+        """Some lose an answer for ever."""
+        return 0.0 if self._luck.random() < 0.3 else PATIENCE
+
+    def _deal(self, claimed: Answer | None) -> None:
+        if claimed is None or not isinstance(claimed["items"], list) or claimed["lease_until"] is None:
+            return  # refused, or no claim at all, or dealt with already
+        claim, items = claimed["claim_id"], claimed["items"]
+        good = [item["item_id"] for item in items if POISON not in item["content"]]
+        act = self._one_of("finish", "share_out", "forget", "be_late", "renew_first", "bring_back")
+        act(claim, good, len(items))
+
+    def _finish(self, claim: str, good: list[str], count: int) -> None:
+        """Acknowledge what is good, in one of two ways, sometimes twice."""
+        if len(good) == count and self._luck.random() < 0.5:
+            self.ask("acknowledge_items", claim_id=claim)
+        elif good:
+            key = self.new_key()
+            for _ in range(self._luck.choice([1, 1, 1, 2])):
+                self.ask("acknowledge_items", key=key, claim_id=claim, item_ids=good)
+        if len(good) < count and self._luck.random() < 0.7:
+            self.ask("return_items", claim_id=claim)
+
+    def _share_out(self, claim: str, good: list[str], count: int) -> None:
+        """Some are dealt with, others given back, perhaps for later."""
+        done = [item for item in good if self._luck.random() < 0.6]
+        back = [item for item in good if item not in done]
+        delay = {"delay": 2} if self._luck.random() < 0.4 else {}
+        if back:
+            self.ask("return_items", claim_id=claim, item_ids=back, **delay)
+        if done:
+            self.ask("acknowledge_items", claim_id=claim, item_ids=done)
+
+    def _forget(self, claim: str, good: list[str], count: int) -> None:
+        """Nothing happens until the lease is over."""
+
+    def _be_late(self, claim: str, good: list[str], count: int) -> None:
+        self._over.wait(self._luck.uniform(1, 2.5))
+        named = {"item_ids": good} if good and self._luck.random() < 0.7 else {}
+        if good:
+            self.ask("acknowledge_items", claim_id=claim, **named)
+
+    def _renew_first(self, claim: str, good: list[str], count: int) -> None:
+        self._over.wait(self._luck.uniform(0.2, 1.1))
+        self.ask("renew_claim", claim_id=claim, lease=self._luck.choice([1, 2]))
+        self._over.wait(self._luck.uniform(0.2, 1.5))
+        self._finish(claim, good, count)
+
+    def _bring_back(self, claim: str, good: list[str], count: int) -> None:
+        self.ask("return_items", claim_id=claim)
+
+
+def main(told: str) -> None:
+    options = json.loads(told)
+    over = threading.Event()
+
+    def watch() -> None:
+        sys.stdin.read()  # ends with whoever started this
+        over.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    worker = Worker(
+        options["urls"], options["key"], options["who"], options["session"], Path(options["journal"]),
+        random.Random(options["seed"]), over,
+    )  # fmt: skip
+    worker.run(options["habits"], options["interrupted"])
+    worker.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
