@@ -6,8 +6,9 @@ SEED ?= 1
 BIN := .venv/bin
 REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environment.sh
 MARKS := not vendors and not packaging and not operation and not campaign
-WORKERS ?= auto
-PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
+# Tests wait for much, so one process more than there are cores keeps these busy.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.

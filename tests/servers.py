@@ -227,7 +227,7 @@ def event(position: int = 7, content: str = "hello", **extra: Any) -> dict[str, 
         "actor": "mac-bob",
         "channel": "general",
         "subject": ID,
-        "data": message(content, channel_name="general"),
+        "data": {"message": message(content, channel_name="general")},
         **extra,
     }
 

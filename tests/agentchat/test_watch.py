@@ -189,7 +189,15 @@ def test_what_others_wrote_stays_behind_the_bar_in_one_line(member: str, text: s
 
 
 @pytest.mark.parametrize(
-    "odd", [{}, {"data": 5}, {"data": {"content": 5}}, {"actor": 7, "at": None}, {"data": {"": []}}]
+    "odd",
+    [
+        {},
+        {"data": 5},
+        {"data": {"message": {"content": 5}}},
+        {"data": {"message": 5}},
+        {"actor": 7, "at": None},
+        {"data": {"": []}},
+    ],
 )
 def test_an_odd_event_is_a_line_too(odd: Any):
     shown = line({"position": 4, **odd})

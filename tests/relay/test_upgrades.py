@@ -45,6 +45,7 @@ NOTHING = "nothing"  # a directory in which no relay ever was
 RELEASED = {
     "0001_first.sql": "8b92404609012f78302f5c57f38a2217ccd446a407c0a3378feba65f90f98f96",
     "0002_keeping.sql": "807de3aaac88fcd89c83c3e41f2ebd24c4da66dc8cfc98e24c57259f58b023dd",
+    "0003_delivery.sql": "82456838caa9e811ebd7da76bad1aa1ea6685b1dbf692dcaa89967206f7ecba6",
 }
 PATIENCE = 60.0
 PASSING = {"dropped_blobs", "unindexed", "sqlite_sequence"}  # tables whose rows a running relay takes away at once
