@@ -99,7 +99,11 @@ def _apply(connection: Connection, turn: int, step: Step) -> bool:
 
 
 def _done(connection: Connection) -> dict[int, str]:
-    there = connection.execute("SELECT to_regclass('migrations') IS NOT NULL AS there").fetchone()
-    if not there or not there["there"]:
+    # Asked of the table of tables: what a session remembers of a name (to_regclass) may be older than the lock it got.
+    found = connection.execute(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relname = 'migrations' AND n.nspname = current_schema()"
+    )
+    if found.fetchone() is None:
         return {}
     return {row["number"]: row["name"] for row in connection.execute("SELECT number, name FROM migrations")}
