@@ -212,7 +212,7 @@ STRICT_WORDS = {"type", "properties", "required", "additionalProperties", "descr
 EXAMPLES: dict[str, dict[str, Any]] = {
     "check_board": {},
     "read_messages": {"channel": "general", "limit": 20, "before": None, "include_status": None},
-    "send_message": {"channel": "general", "content": "hello", "parent_message_id": ID},
+    "send_message": {"channel": "general", "content": "hello", "parent_message_id": ID, "urgent": None},
     "mark_mentions_read": {"mention_ids": [ID]},
     "upload_file": {
         "channel": "general",
