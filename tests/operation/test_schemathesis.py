@@ -30,6 +30,7 @@ from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply, enveloped
 from agentchat_relay.http.request import Request
 from agentchat_relay.settings import Settings
+from tests.relay import conftest
 
 pytestmark = pytest.mark.operation
 
@@ -104,8 +105,11 @@ class Tried:
         return {*re.findall(r'^agentchat_requests_total\{operation="(\w+)",code="ok"\} [1-9]', page, re.M)}
 
 
+impatient = conftest.impatient  # a fixture: a relay at which nobody waits for an event
+
+
 @pytest.fixture
-def tried(tmp_path: Path) -> Iterator[Tried]:
+def tried(tmp_path: Path, impatient: None) -> Iterator[Tried]:
     with running(settings=SETTINGS) as relay:
         yield Tried(relay, tmp_path)
 
