@@ -99,6 +99,9 @@ ALSO: dict[str, dict[str, Schema]] = {
     }
 }
 
+# What only one agent may ask, though others see what it is about.
+OF_ONE = {"get_receipts"}
+
 # An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
 # dollar, in the request).
 LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (

@@ -18,7 +18,7 @@ from agentchat.contract import OPERATIONS, Admission
 
 from ..administration import ADMINISTRATION
 from . import schemas
-from .byhand import AGENT, ALSO, FAILURES, JSON, LINKS, NOBODY, OPERATOR, ROUTES, Route, Security
+from .byhand import AGENT, ALSO, FAILURES, JSON, LINKS, NOBODY, OF_ONE, OPERATOR, ROUTES, Route, Security
 from .reply import Reply, json_reply
 from .request import Request
 from .schemas import SCHEMAS, TEXT, Schema
@@ -193,6 +193,7 @@ def _refusals(operation: Declared, security: Security) -> tuple[int, ...]:
     return (
         *((400, 404) if is_refusable else ()),
         401 if security else 403,  # a signed body proves something else
+        *((403,) if operation.name in OF_ONE else ()),
         *((409,) if operation.writes else ()),
         *((410,) if "since" in operation.parameters else ()),
         *((413,) if operation.verb == "POST" else ()),  # of an upload 400, as the contract has it
