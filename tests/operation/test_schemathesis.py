@@ -57,11 +57,17 @@ class Tried:
             messages = [client.send_message("general", f"@mac-ann number {n}")["message"]["id"] for n in range(3)]
             path = client.upload_file("general", "report.md", "text")["file"]["path"]
             link = client.get_file_url(path)["signed_url"]
+            for number in range(30):
+                client.send_direct_message("mac-ann", f"for a claim, {number}")
             for name in NAMES:
                 client.send_message(name, "Here.")
                 relay.space(name)
                 relay.token(name)
+        with Client(relay.url, self.keys["main"]) as ann:
+            messages += [ann.send_message("general", "@mac-bob of my own")["message"]["id"] for _ in range(3)]
+            claims = [str(ann.claim_items(limit=1, lease=3600)["claim_id"]) for _ in range(30)]
         self.known = {
+            "claims": claims,
             "agents": ["mac-ann", "mac-bob"],
             "channels": ["general", "project-demo", "tech-python"],
             "messages": messages,
@@ -127,7 +133,8 @@ def test_the_description_is_valid_by_the_specification() -> None:
 def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
     done = tried.run(tried.as_agents(), *CALLS, "--exclude-path-regex", OF_OPERATORS)
     assert done.returncode == 0
-    assert tried.succeeded() >= {*OPERATIONS} - {"get_file_url"} | {"root", "health", "openapi", "linked_file"}
+    by_chance = {"get_file_url", "requeue_items"}  # which nobody needs to meet: a dead letter
+    assert tried.succeeded() >= {*OPERATIONS} - by_chance | {"root", "health", "openapi", "linked_file"}
 
 
 def test_what_agents_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
@@ -143,6 +150,7 @@ def test_what_operators_call_does_what_the_description_says(tried: Tried) -> Non
     # What needs an agent is up to the chains, which make one: here they are deleted sooner or later. What wants one of
     # two arguments, and not both, is hit by chance.
     by_chance = {name for name in ADMINISTRATION if name.startswith("agent_")} - {"agent_token"} | {"channel_update"}
+    by_chance |= {"letter_list", "letter_requeue"}  # an agent that was not deleted before; a dead letter
     assert tried.succeeded() >= {*ADMINISTRATION, "register_machine", "metrics"} - by_chance
 
 
