@@ -64,7 +64,8 @@ class Tried:
                 relay.space(name)
                 relay.token(name)
         with Client(relay.url, self.keys["main"]) as ann:
-            messages += [ann.send_message("general", "@mac-bob of my own")["message"]["id"] for _ in range(3)]
+            own = [ann.send_message("general", "@mac-bob of my own")["message"]["id"] for _ in range(5)]
+            messages = [*own, *messages]
             claims = [str(ann.claim_items(limit=1, lease=3600)["claim_id"]) for _ in range(30)]
         self.known = {
             "claims": claims,
