@@ -57,6 +57,7 @@ class NewRows(State, Fillable):
             for batch in batches:
                 for row in batch:
                     try:
+                        _check_texts(row)
                         copy.write_row(row)
                     except psycopg.DataError as error:
                         raise Refused(_unfit(table, row, error)) from error
@@ -67,6 +68,12 @@ class NewRows(State, Fillable):
             if "id" in table.key and (sequence := self._server.one(_SEQUENCE.format(table.name))[0]):
                 self._server.one(_BEHIND.format(table.name, sequence))
         control(self._server.connection, "DELETE FROM fulltext; UPDATE fulltext_progress SET id = 0")
+
+
+def _check_texts(row: Row) -> None:
+    """What no text of Postgres holds. Not every psycopg notices, and Postgres does so rows later."""
+    if any(isinstance(value, str) and "\0" in value for value in row):
+        raise psycopg.DataError("a text holds a NUL character")
 
 
 def _unfit(table: Table, row: Row, error: psycopg.DataError) -> str:
