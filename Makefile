@@ -10,7 +10,12 @@ MARKS := not vendors and not packaging and not operation and not campaign
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
-LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo tests/docs
+LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo
+# What leans on a library: servers, sockets, drivers, encoders. The rest of the suite knows no versions.
+LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tests/relay/postgres tests/relay/blobs \
+	$(addprefix tests/relay/keeping/test_,move.py postgres.py backup.py) $(addprefix tests/relay/test_,access.py \
+	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
+	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
@@ -46,10 +51,9 @@ test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/
 	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
 	.venv-operation/bin/python -m pytest -m operation tests/operation
-	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) \
-		--ignore tests/hostile --ignore tests/faults  # texts and disks know no versions
+	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
-	.venv-newest/bin/python $(SUITE) $(LANGCHAIN) tests/hostile tests/packaging  # differs from .venv in LangChain only
+	.venv-newest/bin/python $(SUITE) tests/langchain_agentchat  # differs from .venv in LangChain only
 	$(BIN)/python -m pytest -m packaging
 
 faults: .venv/ready
