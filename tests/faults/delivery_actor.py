@@ -63,7 +63,9 @@ class Actor:
             client.close()
 
     def _attempt(self, call: str, key: str, arguments: dict[str, Any]) -> tuple[bool, Answer | None]:
-        client = self._luck.choice(self._clients).with_options(idempotency_key=key)
+        client = self._luck.choice(self._clients)
+        # Named anew, the session remembers no claim: what is acknowledged stands in the journal.
+        client = client.with_options(idempotency_key=key, session=self._session)
         self._journal.begun(Attempt(self.who, self._session, call, key, arguments, time.monotonic(), micros()))
         try:
             answer: Answer = getattr(client, call)(**arguments)
