@@ -71,7 +71,8 @@ class Fleet:
             self.servers[-1].pin(relay.CORES)
         self.ports = [server.port for server in self.servers]
         self.pids = [server.process.pid for server in self.servers]
-        self._client = Client(f"http://127.0.0.1:{self.ports[0]}", key=next(iter(people["keys"].values())))
+        self.key = next(iter(people["keys"].values()))
+        self._client = Client(f"http://127.0.0.1:{self.ports[0]}", key=self.key)
         stack.callback(self._client.close)
 
     def settle(self) -> None:
@@ -114,6 +115,13 @@ class Fleets:
             self._fleets[name] = Fleet(folder, name, url, people, stack)
             self._generators[name] = relay.Generator(told)
             stack.callback(self._generators[name].stop)
+
+    def ports(self, name: str) -> list[int]:
+        return self._fleets[name].ports
+
+    def key(self, name: str) -> str:
+        """Of an agent that a fleet knows."""
+        return self._fleets[name].key
 
     @staticmethod
     def _people(path: str, url: str, seeded: int) -> _load.People:

@@ -1,7 +1,7 @@
 """Relays that share a Postgres, against one on SQLite and against each other: every row is a ratio in one run.
 
     python bench/postgres.py [--tiny] [--json] [--rounds N] [--connections N]
-        [--only sends|reads|marks|writer|notify|slow …]
+        [--only sends|reads|marks|writer|notify|slow|streams …]
 
     sends    keyed sends from 48 connections on SQLite, and on Postgres with one, two and three relays; and with three
              that have 48 connections each, which is what more relays are for
@@ -10,6 +10,7 @@
     writer   the writer without HTTP: CPU in groups of 1 to 512, and which part of it costs what
     notify   how soon other processes hear of a commit, and how many commits a second may tell
     slow     what it costs to wait for a slow disk
+    streams  how soon a stream has a message, at the relay that it was sent to and at another
 
 The cells take turns, round by round. CPU is that of all relays and of all processes of the database, the index's
 counted with it: it holds while others use the cores, on which everything here runs unpinned; rates do not. `control`
@@ -26,6 +27,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import _across
 import _measure as measure
 import _notify
 import _postgres
@@ -43,22 +45,27 @@ class Extent(NamedTuple):
     control: int = 60  # groups
     turns: _turns.Extent = _turns.Extent()
     notify: _notify.Extent = _notify.Extent()
+    across: _across.Extent = _across.Extent()
 
 
 TINY = Extent(
-    rounds=1, seconds=0.1, warm_up=0.05, seeded=300, connections=12, control=3, turns=_turns.TINY, notify=_notify.TINY
+    rounds=1, seconds=0.1, warm_up=0.05, seeded=300, connections=12, control=3, turns=_turns.TINY, notify=_notify.TINY,
+    across=_across.TINY,
 )  # fmt: skip
 Cell = tuple[str, str]  # fleet, load
 Round = dict[Cell, dict[str, float]]
 ENDS = ["SQLite", "Postgres x1", "Postgres x3"]
 EACH = "sends, 48 each"  # three relays with as many connections as the one has that they are compared with
 LOADS = {"sends": ("sends", list(_postgres.FLEETS)), "reads": ("mixed", ENDS), "marks": ("marks", ENDS)}
-ALONE: dict[str, Callable[[Server, Extent], dict[str, Any]]] = {
-    "writer": lambda database, extent: _turns.writer(database, extent.turns),
-    "notify": lambda database, extent: _notify.measured(database, extent.notify),
-    "slow": lambda database, extent: _turns.slow(database, extent.turns),
+ALONE: dict[str, Callable[[Server, Extent, str], dict[str, Any]]] = {
+    "writer": lambda database, extent, folder: _turns.writer(database, extent.turns),
+    "notify": lambda database, extent, folder: _notify.measured(database, extent.notify),
+    "slow": lambda database, extent, folder: _turns.slow(database, extent.turns),
+    "streams": lambda database, extent, folder: _across.measured(
+        database, extent.across, os.path.join(folder, "across")
+    ),
 }
-TOLD = {"writer": _turns.told_writer, "notify": _notify.told, "slow": _turns.told_slow}
+TOLD = {"writer": _turns.told_writer, "notify": _notify.told, "slow": _turns.told_slow, "streams": _across.told}
 FIGURES = ("rate", "p50", "p99", "relay", "database", "cpu", "group", "others_share")
 COMPARED = ("cpu", "rate", "p50")
 GOAL = {("sends", "Postgres x3", "Postgres x1"): "<= 1.2", (EACH, "Postgres x3", "Postgres x1"): "<= 1.2"}
@@ -152,7 +159,7 @@ def main() -> None:
                     told(parts, rounds)
             for part in ALONE:
                 if part in options.only:
-                    result[part] = ALONE[part](database, extent)
+                    result[part] = ALONE[part](database, extent, folder)
                     if not options.json:
                         TOLD[part](result[part])
         finally:
