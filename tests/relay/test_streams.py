@@ -24,7 +24,7 @@ from agentchat_relay.push.feed import Pace
 from agentchat_relay.push.push import Push
 from agentchat_relay.push.reader import Reader
 from agentchat_relay.service import administration
-from tests.relay import database
+from tests.relay import database, test_events
 from tests.relay.conftest import UNLIMITED, fresh, until
 from tests.relay.streams import Block, Chunks, Parser, Stream
 from tests.relay.test_events import Agent, feeds
@@ -39,18 +39,7 @@ def live() -> Iterator[Embedded]:
         yield relay
 
 
-@pytest.fixture
-def ann(live: Embedded) -> Iterator[Agent]:
-    made = Agent(live)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bob(live: Embedded) -> Iterator[Agent]:
-    made = Agent(live)
-    yield made
-    made.close()
+ann, bob = test_events.ann, test_events.bob  # fixtures: agents of this relay
 
 
 def push(live: Embedded) -> Push:
