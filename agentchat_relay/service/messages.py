@@ -175,6 +175,9 @@ def append(
         recipient_id=recipient,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
+        depth=0,
+        sent_with=None,
+        vanishes_at=None,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
@@ -203,7 +206,7 @@ def _notify(
     public_id = new_id(place.at)
     tx.later(
         "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
-        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000,
+        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000, scope="",
     )  # fmt: skip
     tx.event(
         call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,

@@ -1,10 +1,10 @@
 -- insert_message: one
 INSERT INTO messages (
     id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata, parent_id,
-    root_id, unmatched, key, digest
+    root_id, depth, sent_with, vanishes_at, unmatched, key, digest
 ) VALUES (
     :id, :public_id, :channel_id, :number, :chats, :created_at, :author_id, :recipient_id, :kind, :content, :metadata,
-    :parent_id, :root_id, :unmatched, :key, :digest
+    :parent_id, :root_id, :depth, :sent_with, :vanishes_at, :unmatched, :key, :digest
 )
 
 -- whole_message: as it travels

@@ -35,21 +35,21 @@ JOIN answers a ON a.key = r.key AND a.agent_id = r.agent_id
 WITH messages_ AS (
     INSERT INTO messages (
         id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
-        parent_id, root_id, unmatched, key, digest
+        parent_id, root_id, depth, sent_with, vanishes_at, unmatched, key, digest
     )
     SELECT id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
-        parent_id, root_id, unmatched, key, decode(digest, 'base64')
+        parent_id, root_id, depth, sent_with, vanishes_at, unmatched, key, decode(digest, 'base64')
     FROM json_to_recordset(CAST(:insert_message AS JSON)) AS r(
         id BIGINT, public_id TEXT, channel_id BIGINT, number BIGINT, chats BIGINT, created_at BIGINT, author_id BIGINT,
-        recipient_id BIGINT, kind TEXT, content TEXT, metadata TEXT, parent_id BIGINT, root_id BIGINT, unmatched TEXT,
-        key TEXT, digest TEXT
+        recipient_id BIGINT, kind TEXT, content TEXT, metadata TEXT, parent_id BIGINT, root_id BIGINT, depth BIGINT,
+        sent_with BIGINT, vanishes_at BIGINT, unmatched TEXT, key TEXT, digest TEXT
     )
 ), inbox_ AS (
-    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at)
-    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at
+    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope)
+    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope
     FROM json_to_recordset(CAST(:insert_item AS JSON)) AS r(
         public_id TEXT, agent_id BIGINT, kind TEXT, message_id BIGINT, created_at BIGINT, urgent BIGINT,
-        expires_at BIGINT
+        expires_at BIGINT, scope TEXT
     )
 ), events_ AS (
     INSERT INTO events (space_id, position, kind, actor_id, subject, channel_id, audience_id, created_at, hash)
