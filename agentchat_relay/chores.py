@@ -12,17 +12,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, upkeep
+from .service import limits, retention, upkeep, vanishing
 from .service.retention import Blob
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
 _AT_FIRST = 600.0  # nothing is purged
+_PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
+_BETWEEN_VACUUMS = 60.0  # of tables that several relays share
 _AT_MOST = 0.25  # of the writer's time
 _HOUR = 3600.0
 _log = logging.getLogger("agentchat.relay")
@@ -61,22 +65,33 @@ class Chores:
         self._store = parts.store
         self._blobs = parts.blobs
         self._clock = DoubtedClock()
-        self._task: asyncio.Task[None] | None = None
-        self._purged = self._failed = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._purged = self._vanished = self._failed = 0
+        self._stirred = asyncio.Event()
+        self._is_stirred = False
+        self._is_dirty, self._scrub_at = self._store.is_shared, 0.0  # what vanished may still be in the store's files
+        self._push = parts.push
         parts.metrics.counter(
             "agentchat_purged_total", "Messages and files deleted because their time was over.", lambda: self._purged
         )
+        parts.metrics.counter(
+            "agentchat_vanished_total", "Ephemeral messages and files that were looked at to be deleted.",
+            lambda: self._vanished,
+        )  # fmt: skip
         parts.metrics.counter(
             "agentchat_chores_failed_total", "Failures of what the relay does by itself.", lambda: self._failed
         )
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._push.stirred = self._stir
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._have_vanish())]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _run(self) -> None:
         while True:
@@ -109,13 +124,62 @@ class Chores:
             if self._purged != before:
                 await self._ask(Lane.WRITE, retention.finish)
 
+    # What vanishes
+
+    def _stir(self) -> None:
+        """Something was committed. On a thread of the store's."""
+        if not self._is_stirred:
+            self._is_stirred = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stirred.set)
+
+    async def _have_vanish(self) -> None:
+        while True:
+            self._stirred.clear()
+            self._is_stirred = False
+            self._wait = _BETWEEN
+            await self._try(self._vanish)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), self._wait)
+            await asyncio.sleep(_PAUSE)
+
+    async def _vanish(self) -> None:
+        due = await self._ask(Lane.READ, vanishing.due)
+        at = self._clock.believed(due.now)
+        is_over = at is not None and due.at is not None and due.at <= at
+        if due.is_acknowledged or is_over:
+            before = self._vanished
+            while looked_at := await self._given_way(partial(vanishing.vanish, at=at)):
+                self._vanished += looked_at
+            self._is_dirty = True
+            await self._tidy()
+            if self._vanished != before:
+                self._wait = 0.0  # the next one's time is not known
+        elif at is not None and due.at is not None:
+            self._wait = min((due.at - at) / 1e6, _BETWEEN)
+        if self._is_dirty:
+            await self._scrub()
+
+    async def _scrub(self) -> None:
+        if (left := self._scrub_at - time.monotonic()) <= 0:
+            clean: asyncio.Future[bool] = self._loop.create_future()
+            self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
+            self._is_dirty = not await clean
+            left = _BETWEEN_VACUUMS if self._store.is_shared else _PAUSE
+            self._scrub_at = time.monotonic() + left
+        if self._is_dirty:
+            self._wait = min(self._wait, max(left, 0.0))
+
     async def _portion(self, call: Callable[..., int]) -> int:
         """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
         portion goes by a time that was looked at for itself."""
         if (at := await self._believed()) is None:
             return 0
+        return await self._given_way(partial(call, at=at))
+
+    async def _given_way(self, call: Callable[[Any], int]) -> int:
         began = time.monotonic()
-        deleted: int = await self._ask(Lane.WRITE, partial(call, at=at))
+        deleted: int = await self._ask(Lane.WRITE, call)
         await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
         return deleted
 
@@ -151,3 +215,8 @@ class Chores:
             return retention.is_named(tx, blob)
 
         return self._store.ask(Lane.READ, look)
+
+
+def _settle(future: asyncio.Future[bool], outcome: bool) -> None:
+    if not future.done():
+        future.set_result(outcome)

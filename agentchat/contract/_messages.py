@@ -92,6 +92,12 @@ class MessageOperations:
         ] = "chat",
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
+        vanish_after: Annotated[
+            int | None,
+            "Seconds: it is deleted then, or sooner. Only in an ephemeral channel, which this makes a new one.",
+            Limit(1, 2_592_000),
+            ClientOnly(),
+        ] = None,
     ) -> types.SentMessage:
         """Post a message to a channel."""
         raise NotImplementedError
@@ -105,6 +111,9 @@ class MessageOperations:
         metadata: Annotated[Metadata | None, "Small JSON object stored with the message."] = None,
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
+        ephemeral: Annotated[
+            bool, "true deletes it once it was acknowledged or expired, by default after a day.", ClientOnly()
+        ] = False,
     ) -> types.SentMessage:
         """Send a private message to one agent."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ MOST_METADATA = 4096  # characters of JSON
 _DEEPEST = 32
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
+_EPHEMERAL = 86_400  # seconds that an ephemeral direct message is kept at the most, unless its sender says otherwise
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
 _MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]{0,99})(?![A-Za-z0-9_-])")
 _PINNED, _NOT_PINNED = b',"pinned":true}', b',"pinned":false}'
@@ -42,6 +43,7 @@ def send_message(
     kind: str = "chat",
     urgent: bool = False,
     expires_in: int | None = None,
+    vanish_after: int | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
     stored = _encoded(metadata)
@@ -51,14 +53,20 @@ def send_message(
     if (row := repeats.earlier(tx, call)) is not None:
         return _sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
+    if place is not None:
+        _check_vanishes(place, vanish_after)
     parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
     if place is None:
         channels.check_may_create(tx, call)
-        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
+        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id, vanish_after=vanish_after)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
-    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
+    message, at = append(
+        tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
+        vanish_after=vanish_after,
+    )  # fmt: skip
+    vanishes = place.vanish_after is not None
     for agent_id in named:
-        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in)
+        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in, vanishes)
     return {"message": message, "unmatched_mentions": unmatched}
 
 
@@ -71,6 +79,7 @@ def send_direct_message(
     metadata: dict[str, Any] | None = None,
     urgent: bool = False,
     expires_in: int | None = None,
+    ephemeral: bool = False,
 ) -> types.SentMessage:
     content = _trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
@@ -83,10 +92,13 @@ def send_direct_message(
     place = channels.find(tx, call, channels.DIRECT)
     stored = _encoded(metadata)
     text = f"@{target_agent} {content}"
-    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
+    if ephemeral and expires_in is None:
+        expires_in = _EPHEMERAL
+    vanish_after = expires_in if ephemeral else None
+    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id, vanish_after=vanish_after)
     if target.id != call.agent.id:
         channels.join(tx, target.id, place)
-        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in)
+        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in, ephemeral)
     return {"message": message, "unmatched_mentions": []}
 
 
@@ -130,8 +142,15 @@ def _check_short(channel: str, content: str, metadata: str | None) -> None:
         raise BadRequest(f"metadata must have at most {most} characters as JSON in #{channel}, got {len(metadata)}.")
 
 
+def _check_vanishes(place: channels.Channel, vanish_after: int | None) -> None:
+    """Whoever counts on a post's vanishing must not see it kept."""
+    if vanish_after is not None and place.vanish_after is None:
+        raise Conflict(f"#{place.name} keeps its posts, so this one would not vanish. Nothing was posted; use a new channel.")
+
+
 def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: str) -> Row:
-    row = tx.one("find_message", public_id=public_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": public_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is not None:
@@ -152,17 +171,22 @@ def append(
     parent: Row | None = None,
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
+    vanish_after: int | None = None,
 ) -> tuple[Any, Place]:
-    """Take the next place in the channel. Every check was made before."""
+    """Take the next place in the channel. Every check was made before. `vanish_after` is in seconds; what the channel
+    says counts, too."""
     agent = call.agent
     channels.join(tx, agent.id, channel)
     place = tx.place(channel.id, chat=kind != "status")
+    times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds is not None]
+    vanishes_at = place.at + min(times) * 1_000_000 if times else None
     row: dict[str, Any] = {
         "public_id": new_id(place.at),
         "created_at": place.at,
         "kind": kind,
         "content": content,
         "metadata": metadata,
+        "vanishes_at": vanishes_at,
     }
     tx.later(
         "insert_message",
@@ -177,7 +201,6 @@ def append(
         root_id=None if parent is None else parent["root_id"] or parent["id"],
         depth=0,
         sent_with=None,
-        vanishes_at=None,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
@@ -187,7 +210,7 @@ def append(
     agents.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
-        audience_id=recipient, payload=content,
+        audience_id=recipient, payload=content if vanishes_at is None else "",
     )  # fmt: skip
     row |= {
         "channel_id": channel.public_id,
@@ -201,12 +224,13 @@ def append(
 
 def _notify(
     tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int, urgent: bool,
-    expires_in: int | None,
+    expires_in: int | None, vanishes: bool = False,
 ) -> None:  # fmt: skip
     public_id = new_id(place.at)
     tx.later(
         "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
         urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000, scope="",
+        vanishing=int(vanishes),
     )  # fmt: skip
     tx.event(
         call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
@@ -215,7 +239,9 @@ def _notify(
 
 
 def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
-    """The answer of a repeated call, told again from what was stored."""
+    """The answer of a repeated call, told again from what was stored; of what has vanished, that was the answer."""
+    if row["answer"] is not None:
+        return msgspec.json.decode(row["answer"], type=types.SentMessage)
     unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
     return {"message": whole(tx, row["id"], False), "unmatched_mentions": unmatched.split() if unmatched else []}
 
@@ -254,12 +280,13 @@ def whole(tx: Reading, id: int, pinned: bool | None = None) -> Any:
     if encoded is None:
         row = tx.the("whole_message", id=id)
         encoded = msgspec.Raw(_encode(_travelling(row))[:-1] + (_PINNED if pinned else _NOT_PINNED))
-        tx.encoded.put(slot, encoded)
+        if row["vanishes_at"] is None:  # nothing else may keep the text
+            tx.encoded.put(slot, encoded)
     return encoded
 
 
 def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
-    return {
+    message = {
         "id": row["public_id"],
         "channel_id": row["channel_id"],
         "channel_name": row["channel_name"],
@@ -274,3 +301,6 @@ def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
         "created_at": iso(row["created_at"]),
         "updated_at": None,
     }
+    if row["vanishes_at"] is not None:
+        message["vanishes_at"] = iso(row["vanishes_at"])
+    return message

@@ -70,6 +70,8 @@ class Postgres:
         self._writer = LaneThread("writer", self._write, stop=self._writing.close)
         self._beside = Link(lambda: connect(url, "-c synchronous_commit=off"))
         self._aside = LaneThread("aside", self._run_aside, stop=self._beside.close)
+        self._scrubbing = Link(lambda: connect(url))
+        self._scrubber = LaneThread("scrubber", self._scrub, stop=self._scrubbing.close)
         self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
         self._searched = SearchTable(Link(lambda: connect(url, SESSION)), self._shared, self._again)
         self._fulltext = FullText(self._searched, deliver, as_ours, index_pause)
@@ -80,7 +82,7 @@ class Postgres:
             Lane.ASIDE: self._aside,
             Lane.SEARCH: self._fulltext.lane,
         }
-        for lane in (self._writer, self._aside, *self._readers, self._fulltext.lane):
+        for lane in (self._writer, self._aside, self._scrubber, *self._readers, self._fulltext.lane):
             lane.start()
         self._listener.start()
 
@@ -113,6 +115,12 @@ class Postgres:
     def watch(self, told: Callable[[News], None]) -> None:
         self._watcher = told
 
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        def vacuum(connection: Any) -> None:
+            control(connection, "VACUUM (SKIP_LOCKED) messages; VACUUM (SKIP_LOCKED) files")
+
+        self._scrubber.submit(Waiting(Lane.ASIDE, vacuum, lambda result, error: done(error is None)))
+
     def measures(self) -> Measures:
         lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
@@ -129,7 +137,7 @@ class Postgres:
 
     def close(self) -> None:
         self._listener.close()
-        for lane in (self._fulltext.lane, *self._readers, self._aside, self._writer):
+        for lane in (self._fulltext.lane, *self._readers, self._scrubber, self._aside, self._writer):
             lane.close()
 
     # Opening
@@ -157,6 +165,16 @@ class Postgres:
     def _run_aside(self, group: Sequence[Waiting]) -> None:
         if group:
             self._deliver(run_aside(self._beside, group))
+
+    def _scrub(self, group: Sequence[Waiting]) -> None:
+        for waiting in group:
+            error: Exception | None = None
+            try:
+                waiting.call(self._scrubbing.get())
+            except Exception as problem:
+                error = as_ours(problem)
+                _log.warning("What was deleted is still in the tables' files: %s", problem)
+            tell([(waiting.done, None, error)])
 
     # The readers' threads
 

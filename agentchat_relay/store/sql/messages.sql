@@ -8,7 +8,7 @@ INSERT INTO messages (
 )
 
 -- whole_message: as it travels
-SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, c.public_id AS channel_id,
+SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, m.vanishes_at, c.public_id AS channel_id,
     c.name AS channel_name, a.public_id AS author_id, a.name AS author_name, p.public_id AS parent_id
 FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 LEFT JOIN messages p ON p.id = m.parent_id
@@ -92,7 +92,7 @@ SELECT id, created_at FROM (
 ) AS page ORDER BY created_at LIMIT :limit
 
 -- root_of: where a thread begins
-SELECT id, public_id, created_at FROM messages WHERE id = :id
+SELECT id, public_id, created_at FROM messages WHERE id = :id AND channel_id > 0
 
 -- thread_after: the replies of a thread, oldest first
 SELECT id, created_at FROM messages WHERE root_id = :root_id AND created_at > :at ORDER BY created_at LIMIT :limit
