@@ -57,8 +57,8 @@ class ChannelList(TypedDict):
 
 
 class Message(TypedDict):
-    """`vanishes_at` only of an ephemeral one: when it is gone at the latest. The answer to a repeated call says that it is
-    `vanished` by now."""
+    """`vanishes_at` only of an ephemeral one: when it is gone at the latest. `vanished` only in the answer to a
+    repeated call, if it is gone by then."""
 
     id: str
     channel_id: str

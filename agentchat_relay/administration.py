@@ -249,7 +249,8 @@ class Administration:
         retention: Annotated[int | None, "Days that messages and files are kept; 0: for ever.", _DAYS] = None,
         as_space: Annotated[bool, "Keep them as long as the space does."] = False,
         vanish_after: Annotated[
-            int | None, "Seconds after which its posts are gone at the latest; 0: they are kept. While it is empty.",
+            int | None,
+            "Seconds after which its posts are gone at the latest; 0: they are kept. While it is empty.",
             Limit(0, 2_592_000),
         ] = None,
         space: Space = "main",

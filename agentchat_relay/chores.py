@@ -66,18 +66,18 @@ class Chores:
         self._blobs = parts.blobs
         self._clock = DoubtedClock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._purged = self._vanished = self._failed = 0
+        self._purged = self._failed = 0
+        self._tidying = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._is_stirred = False
-        self._is_dirty, self._scrub_at = self._store.is_shared, 0.0  # what vanished may still be in the store's files
+        # What vanished may still be in the store's files. Where tables are vacuumed, once is not enough: somebody may
+        # have been reading what was there before.
+        self._rounds = 2 if self._store.is_shared else 1
+        self._dirty, self._scrub_at = self._rounds - 1, 0.0
         self._push = parts.push
         parts.metrics.counter(
             "agentchat_purged_total", "Messages and files deleted because their time was over.", lambda: self._purged
         )
-        parts.metrics.counter(
-            "agentchat_vanished_total", "Ephemeral messages and files that were looked at to be deleted.",
-            lambda: self._vanished,
-        )  # fmt: skip
         parts.metrics.counter(
             "agentchat_chores_failed_total", "Failures of what the relay does by itself.", lambda: self._failed
         )
@@ -148,26 +148,24 @@ class Chores:
         at = self._clock.believed(due.now)
         is_over = at is not None and due.at is not None and due.at <= at
         if due.is_acknowledged or is_over:
-            before = self._vanished
-            while looked_at := await self._given_way(partial(vanishing.vanish, at=at)):
-                self._vanished += looked_at
-            self._is_dirty = True
+            while await self._given_way(partial(vanishing.vanish, at=at)):
+                pass
+            self._dirty = self._rounds
+            self._wait = 0.0  # the next one's time is not known
             await self._tidy()
-            if self._vanished != before:
-                self._wait = 0.0  # the next one's time is not known
         elif at is not None and due.at is not None:
             self._wait = min((due.at - at) / 1e6, _BETWEEN)
-        if self._is_dirty:
+        if self._dirty:
             await self._scrub()
 
     async def _scrub(self) -> None:
         if (left := self._scrub_at - time.monotonic()) <= 0:
             clean: asyncio.Future[bool] = self._loop.create_future()
             self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
-            self._is_dirty = not await clean
+            self._dirty -= await clean
             left = _BETWEEN_VACUUMS if self._store.is_shared else _PAUSE
             self._scrub_at = time.monotonic() + left
-        if self._is_dirty:
+        if self._dirty:
             self._wait = min(self._wait, max(left, 0.0))
 
     async def _portion(self, call: Callable[..., int]) -> int:
@@ -192,11 +190,12 @@ class Chores:
         return self._clock.believed(await self._ask(Lane.READ, look))
 
     async def _tidy(self) -> None:
-        blobs = await self._ask(Lane.READ, retention.dropped)
-        while blobs:
-            if settled := await asyncio.to_thread(self._remove, blobs):
-                await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
-            blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
+        async with self._tidying:
+            blobs = await self._ask(Lane.READ, retention.dropped)
+            while blobs:
+                if settled := await asyncio.to_thread(self._remove, blobs):
+                    await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
+                blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
 
     def _remove(self, blobs: list[Blob]) -> list[Blob]:
         """What is settled. What a backup, an upload or the disk holds on to has its turn again."""

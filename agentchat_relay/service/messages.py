@@ -145,7 +145,9 @@ def _check_short(channel: str, content: str, metadata: str | None) -> None:
 def _check_vanishes(place: channels.Channel, vanish_after: int | None) -> None:
     """Whoever counts on a post's vanishing must not see it kept."""
     if vanish_after is not None and place.vanish_after is None:
-        raise Conflict(f"#{place.name} keeps its posts, so this one would not vanish. Nothing was posted; use a new channel.")
+        raise Conflict(
+            f"#{place.name} keeps its posts, so this one would not vanish. Nothing was posted; use a new channel."
+        )
 
 
 def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: str) -> Row:

@@ -2,7 +2,7 @@
 
 A message that vanished is turned over. Its row says nothing of what it said; the ids in it are negative, so that no
 list, search, thread or inbox finds it; and it stays for a week, for its author to learn what became of it, for answers
-to it, and for counts. The row is not deleted at once for another reason: where SQLite deletes rows it moves those beside
+to it, and for counts. There is another reason not to delete it at once: where SQLite deletes rows it moves those beside
 them, and could leave a copy of one that is still to vanish.
 
 Unread is a difference of counts (`read_state.py`). A post that vanished stays in the channel's, so whoever has not read
@@ -107,7 +107,9 @@ def _count_as_gone(tx: Writing, row: Row, is_private: bool) -> None:
     oldest = tx.one("oldest_chat", channel_id=channel_id)
     standing = tx.standing(channel_id)
     if oldest is None or oldest["created_at"] > at:  # else there is nothing new at the beginning
-        chats, before = (standing.chats, standing.at + 1) if oldest is None else (oldest["chats"] - 1, oldest["created_at"])
+        chats, before = (
+            (standing.chats, standing.at + 1) if oldest is None else (oldest["chats"] - 1, oldest["created_at"])
+        )
         tx.run("skip_through", channel_id=channel_id, chats=chats)
         tx.run("settle_through", channel_id=channel_id, at=before)
 

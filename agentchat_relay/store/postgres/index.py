@@ -49,7 +49,8 @@ SELECT id FROM fulltext_progress FOR UPDATE
 """
 # A message can be seen only if all before it can be, or are gone: ids are given in turn.
 _NEW = """
-SELECT m.id, m.content, m.kind <> 'status' AND m.vanishes_at IS NULL, c.space_id, m.channel_id, m.author_id, m.recipient_id
+SELECT m.id, m.content, m.kind <> 'status' AND m.vanishes_at IS NULL, c.space_id, m.channel_id, m.author_id,
+    m.recipient_id
 FROM messages m LEFT JOIN channels c ON c.id = m.channel_id
 WHERE m.id > $1 ORDER BY m.id LIMIT $2
 """

@@ -1,7 +1,7 @@
 """search.db, the full-text index of SQLite: what is in it, how it grows, forgets and stays quick.
 
-A message that vanishes is never put into it. Any other is filed under its places (see `seam.place_of`), so that a search in one channel, or of one agent's direct
-messages, costs no more than one in all.
+A message is filed under its places (see `seam.place_of`), so that a search in one channel, or of one agent's direct
+messages, costs no more than one in all. One that is to vanish is not in it.
 
 A deleted message leaves its words in the table `unindexed` (a trigger's doing), since FTS5 needs them to take it out of
 the index. How far that has come is remembered in this file, in the same transaction: twice would break the index.
