@@ -33,8 +33,9 @@ _DEAR = {
 }
 
 _COUNTED = """
-SELECT channel_id, count(*), max(number), max(chats), max(created_at), max(CASE WHEN kind <> 'status' THEN id END)
-FROM messages WHERE id > ? AND id <= ? AND channel_id > 0 GROUP BY channel_id
+SELECT abs(channel_id), sum(channel_id > 0), max(number), max(chats), max(created_at),
+    max(CASE WHEN kind <> 'status' AND channel_id > 0 THEN id END)
+FROM messages WHERE id > ? AND id <= ? GROUP BY abs(channel_id)
 """
 _CHANNELS = """
 SELECT c.id, s.name || ':' || c.name, c.number, c.purged, c.chats, c.last_at, c.latest_id,
@@ -196,13 +197,14 @@ def _true(stored: Counters, counted: tuple[int, Counters] | None, database: sqli
 
 
 def _with_holes(stored: Counters, true: Counters, database: sqlite3.Connection) -> Counters:
-    """The same where the newest messages may be gone, and older ones not: the counters know how far it had come, and
-    only how many there are can be told."""
-    if stored.number < true.number:
-        return true
+    """The same where the newest messages may be gone, and older ones not: if there are as many as there should be, the
+    counters alone know how far it had come."""
     latest = true.latest_id if (gone := _if_gone(stored.latest_id, database)) is None else gone
-    left = true.number - true.purged
-    return stored._replace(purged=stored.number - left, chats=max(stored.chats, true.chats), latest_id=latest)
+    if stored.number < true.number or stored.number - stored.purged != true.number - true.purged:
+        return true._replace(latest_id=latest)
+    return stored._replace(
+        chats=max(stored.chats, true.chats), last_at=max(stored.last_at, true.last_at), latest_id=latest
+    )
 
 
 def _if_gone(id: int | None, database: sqlite3.Connection) -> int | None:

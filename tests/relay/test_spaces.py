@@ -223,6 +223,7 @@ PLAIN: Arguments = {
     "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
+    "ephemeral": True, "vanish_after": None,
 }  # fmt: skip
 LEFT_OUT = {"type", "mine"}  # filters whose every value only narrows what is listed without them
 

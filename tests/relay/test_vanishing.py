@@ -22,6 +22,7 @@ from agentchat_relay.keeping.progress import Progress
 from agentchat_relay.keeping.visit import Finding
 from agentchat_relay.service import administration, channels, vanishing
 from agentchat_relay.store.seam import Lane
+from tests.faults.relay_process import Process
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, Clock, until
 
@@ -48,14 +49,18 @@ class Place:
         return database.ask(self.relay, sql)
 
     def files_with(self, words: list[str]) -> list[str]:
-        """Names of files in which any of these words, or half of one, is to be found."""
-        parts = [part for word in words for part in (word.encode(), word[: len(word) // 2].encode())]
-        found = []
-        for file in [*self.path.rglob("*")]:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                content = file.read_bytes()
-                found += [str(file.relative_to(self.path)) for part in parts if part in content]
-        return sorted(set(found))
+        return words_in(self.path, words)
+
+
+def words_in(path: Path, words: list[str]) -> list[str]:
+    """Names of files in which any of these words, or half of one, is to be found."""
+    parts = [part for word in words for part in (word.encode(), word[: len(word) // 2].encode())]
+    found = []
+    for file in [*path.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            content = file.read_bytes()
+            found += [str(file.relative_to(path)) for part in parts if part in content]
+    return sorted(set(found))
 
 
 @pytest.fixture
@@ -141,28 +146,37 @@ def test_a_file_goes_with_its_channel(place: Place, clock: Clock):
     assert place.files_with([word, name]) == []
 
 
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    with contextlib.closing(Process(tmp_path / "relay", tmp_path / "log")) as made:
+        yield made
+
+
 @pytest.mark.sqlite
-def test_a_killed_relay_goes_on_at_its_next_start(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """What was acknowledged and not yet removed when the process ended."""
-    monkeypatch.setattr(chores.Chores, "_vanish", _nothing)
-    ann, bob = place.agent("ann"), place.agent("bob")
-    word = unlike()
-    id = sent(ann.send_direct_message("bob", word, ephemeral=True))
-    bob.claim_items(acknowledge=True)
-    assert place.rows("SELECT count(*) FROM messages WHERE vanishes_at > 0") == [(1,)]
-    place.close()
-    monkeypatch.undo()
-    again = Place(tmp_path)
-    try:
-        ann = again.agent("ann")
-        until(lambda: is_gone(ann, id) and not again.files_with([word]))
-    finally:
-        again.close()
-    assert again.files_with([word]) == []
-
-
-async def _nothing(self: Any) -> None:
-    """What a relay does that ends too early."""
+def test_a_killed_relay_goes_on_at_its_next_start(process: Process, tmp_path: Path):
+    """Whatever it was at: kill -9 right after acknowledgements, with more and more of them before the last one."""
+    data = tmp_path / "relay"
+    with running(str(data), settings=UNLIMITED) as relay:
+        keys = {name: relay.token(name) for name in ("ann", "bob")}
+    gone: list[str] = []
+    for turn in range(6):
+        process.start()
+        with Client(process.url, keys["ann"]) as ann, Client(process.url, keys["bob"]) as bob:
+            for word in [unlike() for _ in range(8)]:
+                ann.send_direct_message("bob", word, ephemeral=True)
+            for _ in range(turn + 1):
+                item = bob.claim_items(limit=1, acknowledge=True)["items"][0]
+                gone.append(item["content"].removeprefix("@bob "))
+        process.kill()
+    process.start()
+    with Client(process.url, keys["bob"]) as bob:
+        until(lambda: not words_in(data, gone))
+        kept = [item["content"].removeprefix("@bob ") for item in bob.peek_inbox(limit=100)["items"]]
+        assert len(kept) == 6 * 8 - len(gone)
+        assert set(kept).isdisjoint(gone)
+    process.kill()
+    assert words_in(data, gone) == []
+    assert wrong(str(data)) == []
 
 
 # When
