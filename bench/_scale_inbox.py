@@ -19,7 +19,7 @@ import _measure as measure
 import _postgres
 import relay
 from _scale_lane import controlled, mean, told_control
-from _scale_sizes import Extent, progress, short, turned
+from _scale_sizes import Directories, Extent, progress, short, turned
 from agentchat_relay.service import briefing, inbox, mentions, messages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.postgres.engine import Postgres
@@ -76,7 +76,7 @@ class Inboxes:
             ended = size if box == "much has ended" else least
             database.ask(where, ITEMS, box.replace(" ", "-"), int(box == "all is urgent"), ended + 1)
         if "://" in where:
-            database.ask(where, "ANALYZE messages, inbox, agents, channels")  # as it does itself after a minute
+            database.ask(where, "ANALYZE")
 
     # What is asked
 
@@ -136,24 +136,29 @@ CASES = [
 ]
 
 
-def measured(folder: str, engine: str, extent: Extent) -> dict[str, Any]:
+def measured(directories: Directories, extent: Extent) -> dict[str, Any]:
     with ExitStack() as stack:
-        server = stack.enter_context(_served()) if engine == "postgres" else None
+        server = stack.enter_context(_served()) if directories.engine == "postgres" else None
         sizes = extent.inboxes
         at: dict[int, Inboxes] = {}
         for size in sizes:
-            at[size] = Inboxes(folder, size, sizes[0], server)
+            at[size] = Inboxes(directories.folder, size, sizes[0], server)
             stack.callback(at[size].store.close)
         rounds = []
         for turn in range(extent.rounds + 1):  # the first one warms up
             rounds.append(_turn([at[size] for size in turned(sizes, turn)], server, extent))
             progress("inbox", turn, extent.rounds)
-    return {"engine": engine, "rounds": rounds[1:], "control": [mean(controlled(50)) for _ in range(extent.rounds)]}
+    return {
+        "engine": directories.engine,
+        "rounds": rounds[1:],
+        "control": [mean(controlled(50)) for _ in range(extent.rounds)],
+    }
 
 
 @contextmanager
 def _served() -> Iterator[Server]:
-    server = Server(**_postgres.SETTINGS)
+    # After so many rows are made it would clean up for long, and whoever is measured then would pay for it.
+    server = Server(**_postgres.SETTINGS, autovacuum="off")
     try:
         yield server
     finally:

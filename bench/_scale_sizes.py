@@ -40,8 +40,8 @@ TINY = Extent(
 class Directories:
     """Where the sizes are; 0 is a relay that has everybody and every channel, but no message."""
 
-    def __init__(self, folder: str, keep: str | None, extent: Extent) -> None:
-        self._folder, self._extent = folder, extent
+    def __init__(self, folder: str, keep: str | None, extent: Extent, engine: str) -> None:
+        self.folder, self._extent, self.engine = folder, extent, engine
         self._kept = keep or os.path.join(folder, "made")
         self._copies = itertools.count()
 
@@ -55,7 +55,7 @@ class Directories:
 
     def copy(self, size: int) -> str:
         """To be written to."""
-        return shutil.copytree(self.path(size), os.path.join(self._folder, f"copy-{next(self._copies)}"))
+        return shutil.copytree(self.path(size), os.path.join(self.folder, f"copy-{next(self._copies)}"))
 
 
 class Copies:

@@ -34,6 +34,7 @@ from _scale_sizes import TINY, Directories, Extent
 PARTS = ("reads", "inbox", "sends", "served", "memory")
 RUN: dict[str, Callable[[Directories, Extent], dict[str, Any]]] = {
     "reads": _scale_reads.measured,
+    "inbox": _scale_inbox.measured,
     "sends": _scale_sends.measured,
     "served": _scale_served.served,
     "memory": _scale_served.memory,
@@ -74,11 +75,10 @@ def main() -> None:
     os.sched_setaffinity(0, relay.FIRST)  # and so every thread and process that starts from here
     found = {}
     with tempfile.TemporaryDirectory(prefix="agentchat-bench-") as folder:
-        directories = Directories(folder, chosen.keep, extent)
-        run = {**RUN, "inbox": lambda _, extent: _scale_inbox.measured(folder, chosen.engine, extent)}
+        directories = Directories(folder, chosen.keep, extent, chosen.engine)
         for part in PARTS:
             if part in chosen.only:
-                found[part] = run[part](directories, extent)
+                found[part] = RUN[part](directories, extent)
                 if not chosen.json:
                     TELL[part](found[part], extent)
                     print(flush=True)
