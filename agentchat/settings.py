@@ -60,6 +60,7 @@ class Settings(NamedTuple):
     project: str | None
     home: str
     scopes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         key = "hidden" if self.key else None
@@ -91,7 +92,8 @@ def load(
             key = file.get("AGENTCHAT_KEY")
     agent = agent or usual
     scopes = _scopes(environ.get("AGENTCHAT_SCOPES") or file.get("AGENTCHAT_SCOPES") or "auto")
-    return Settings(url, key, agent, machine, project, home, scopes)
+    groups = checked_groups(_listed(environ.get("AGENTCHAT_GROUPS") or file.get("AGENTCHAT_GROUPS") or ""))
+    return Settings(url, key, agent, machine, project, home, scopes, groups)
 
 
 def home_directory(home: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> str:
@@ -145,7 +147,7 @@ def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 def _scopes(setting: str) -> tuple[str, ...]:
     """Of AGENTCHAT_SCOPES: `off`, or scopes with commas between them, where `auto` is the repository one works in."""
-    named = [scope for part in setting.split(",") if (scope := part.strip())]
+    named = _listed(setting)
     if named in (["off"], ["none"]):
         return ()
     if "auto" in named:
@@ -154,6 +156,17 @@ def _scopes(setting: str) -> tuple[str, ...]:
         here = scope_here()
         named = [scope for name in named for scope in ([name] if name != "auto" else [here] if here else [])]
     return checked_scopes(named)
+
+
+def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    """Groups that an agent wants to be in."""
+    if isinstance(groups, str):
+        raise NotConfigured(f"groups must be a list of names, got {groups!r}.")
+    return tuple(checked_name("group", name) for name in dict.fromkeys(groups))
+
+
+def _listed(setting: str) -> list[str]:
+    return [name for part in setting.split(",") if (name := part.strip())]
 
 
 def relay_in(config: Mapping[str, str]) -> str | None:

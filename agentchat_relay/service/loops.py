@@ -30,7 +30,7 @@ class Turn(NamedTuple):
 
 def depth_of(call: Call, kind: str, parent: Row | None) -> int:
     """How many agents have answered in a row since a person spoke."""
-    if parent is None or call.agent.is_person or parent["author_kind"] == "person":
+    if parent is None or call.agent.is_person:
         return 0
     return int(parent["depth"]) + (kind != "status")
 

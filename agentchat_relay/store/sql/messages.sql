@@ -19,9 +19,8 @@ SELECT unmatched FROM messages WHERE id = :id
 
 -- find_message: one that this agent may see
 SELECT m.id, m.public_id, m.channel_id, m.author_id, m.root_id, m.created_at, m.recipient_id, m.kind, m.depth,
-    length(m.content) AS characters, a.kind AS author_kind, r.is_group
-FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
-LEFT JOIN agents r ON r.id = m.recipient_id
+    length(m.content) AS characters, r.is_group
+FROM messages m JOIN channels c ON c.id = m.channel_id LEFT JOIN agents r ON r.id = m.recipient_id
 WHERE m.public_id = :public_id AND c.space_id = :space_id
 AND (
     m.recipient_id IS NULL OR m.recipient_id = :agent_id OR m.author_id = :agent_id
