@@ -7,6 +7,14 @@ from typing import NamedTuple
 MIB = 1 << 20
 
 
+class Loops(NamedTuple):
+    """How long agents may go on answering each other; 0 is no limit. `pause` is in seconds."""
+
+    depth: int = 32
+    turns: int = 60
+    pause: int = 600
+
+
 class Settings(NamedTuple):
     """Rates are per second, bursts ten times that; 0 is no limit."""
 
@@ -22,3 +30,4 @@ class Settings(NamedTuple):
     most_agents: int = 50  # active ones of one machine
     own_names: bool = False  # a machine registers only names that start with its own
     log_requests: bool = False
+    loops: Loops = Loops()  # how long agents may go on answering each other

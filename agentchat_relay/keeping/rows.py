@@ -19,6 +19,9 @@ _SPARE = {
     "inbox": ("agent_id agents", "message_id messages"),
     "pins": ("message_id messages", "channel_id channels", "pinned_by agents"),
     "answers": ("agent_id agents",),
+    "group_members": ("group_id agents", "agent_id agents"),
+    "fan_outs": ("message_id messages",),
+    "turns": ("low_id agents", "high_id agents"),
 }
 _DEAR = {
     "messages": ("channel_id channels", "author_id agents", "recipient_id agents"),

@@ -27,11 +27,13 @@ _MOST_TAGS = 20
 
 
 class Known(NamedTuple):
-    """An agent by its name."""
+    """An agent, or a group of them, by its name."""
 
     id: int
     public_id: str
     active: bool
+    is_person: bool
+    is_group: bool
 
 
 def known(tx: Writing, space_id: int, name: str) -> Known | None:
@@ -39,8 +41,13 @@ def known(tx: Writing, space_id: int, name: str) -> Known | None:
     fact = ("agent", space_id, name)
     if fact not in tx.memo:
         row = tx.one("agent_by_name", space_id=space_id, name=name)
-        tx.memo[fact] = None if row is None else Known(row["id"], row["public_id"], bool(row["active"]))
+        tx.memo[fact] = None if row is None else _known(row)
     return cast("Known | None", tx.memo[fact])
+
+
+def _known(row: Any) -> Known:
+    is_person = row["kind"] == "person"
+    return Known(row["id"], row["public_id"], bool(row["active"]), is_person, bool(row["is_group"]))
 
 
 def unknown(tx: Reading, call: Call, name: str) -> NotFound:
@@ -55,7 +62,7 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
     row = tx.one("agent_by_key", key_hash=key_hash)
     if row is None:
         return None
-    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"])
+    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"], row["kind"] == "person")
     return agent, tx.now - (row["last_seen_at"] or 0)
 
 

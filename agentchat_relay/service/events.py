@@ -126,11 +126,18 @@ def _agent(tx: Reading, event: Row) -> Any:
     return {"agent": row["name"], "card": None if row["card"] is None else msgspec.Raw(row["card"].encode())}
 
 
+def _group(tx: Reading, event: Row) -> Any:
+    row = tx.one("group_of", public_id=event["subject"])
+    return None if row is None else {"group": row["name"]}
+
+
 _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "message.created": _message,
     "inbox.added": _item,
     "agent.joined": _agent,
     "agent.card": _agent,
+    "group.joined": _group,
+    "group.left": _group,
 }
 
 

@@ -1,11 +1,11 @@
 -- agent_by_key: who holds a key, if it is in use
-SELECT id, public_id, name, space_id, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
+SELECT id, public_id, name, space_id, kind, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
 
 -- holder_of_key: who has or had it
 SELECT id FROM agents WHERE key_hash = :key_hash
 
 -- agent_by_name: one agent of a space
-SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card FROM agents
+SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card, is_group FROM agents
 WHERE space_id = :space_id AND name = :name
 
 -- agent_names: names to guess a misspelt one from
@@ -27,7 +27,7 @@ UPDATE agents SET last_seen_at = :now WHERE id = :id
 -- find_agents: the active ones of a space, the last seen first
 SELECT a.name, a.last_seen_at, a.card, m.name AS machine, a.kind
 FROM agents a LEFT JOIN machines m ON m.id = a.machine_id
-WHERE a.space_id = :space_id AND a.active = 1 AND a.tags LIKE :tags AND coalesce(a.card_role, '') LIKE :role ESCAPE '\'
+WHERE a.space_id = :space_id AND a.active = 1 AND a.is_group = 0 AND a.tags LIKE :tags AND coalesce(a.card_role, '') LIKE :role ESCAPE '\'
 AND a.name LIKE :name ESCAPE '\' AND coalesce(a.last_seen_at, 0) BETWEEN :since AND :until
 ORDER BY a.last_seen_at IS NULL, a.last_seen_at DESC, a.name LIMIT :limit
 
@@ -38,7 +38,7 @@ SELECT count(*) AS agents FROM agents WHERE machine_id = :machine_id AND active 
 SELECT a.name, s.name AS space, m.name AS machine, a.kind, a.roles, a.active, a.key_hash IS NOT NULL AS has_key,
     a.created_at, a.last_seen_at
 FROM agents a JOIN spaces s ON s.id = a.space_id LEFT JOIN machines m ON m.id = a.machine_id
-WHERE s.name LIKE :space AND a.name NOT LIKE :grave ORDER BY s.name, a.name
+WHERE s.name LIKE :space AND a.name NOT LIKE :grave AND a.is_group = 0 ORDER BY s.name, a.name
 
 -- set_roles: of agent or person
 UPDATE agents SET roles = :roles WHERE id = :id

@@ -28,10 +28,22 @@ def stores() -> Iterator[Stores]:
 def post(store: Postgres, text: str) -> None:
     def call(tx: Any) -> None:
         at = tx.place(1, chat=True)
-        values = dict.fromkeys(("recipient_id", "metadata", "parent_id", "root_id", "unmatched", "key", "digest"))
+        values = dict.fromkeys(
+            (
+                "recipient_id",
+                "metadata",
+                "parent_id",
+                "root_id",
+                "sent_with",
+                "vanishes_at",
+                "unmatched",
+                "key",
+                "digest",
+            )
+        )
         tx.later(
             "insert_message", **values, id=at.id, public_id=f"message-{at.id}", channel_id=1, number=at.number,
-            chats=at.chats, created_at=at.at, author_id=1, kind="chat", content=text,
+            chats=at.chats, created_at=at.at, author_id=1, kind="chat", content=text, depth=0,
         )  # fmt: skip
 
     store.ask(Lane.APPEND, call)
