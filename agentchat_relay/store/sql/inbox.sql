@@ -39,17 +39,16 @@ FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.urgent DESC, i.id LIMIT :limit
 
--- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index
+-- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index. Urgency and scope
+-- compared as one row would be a look at everything that is as urgent, in SQLite
 WITH RECURSIVE found (urgent, scope, number) AS (
-    SELECT * FROM (
-        SELECT urgent, scope, 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL ORDER BY urgent, scope LIMIT 1
-    ) AS first
+    VALUES (0, '', 1), (1, '', 1)
     UNION ALL
-    SELECT n.urgent, n.scope, found.number + 1 FROM found JOIN inbox n ON n.id PICKED (
-        SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-        AND (x.urgent, x.scope) > (found.urgent, found.scope) ORDER BY x.urgent, x.scope LIMIT 1
-    ) PICKED
-    WHERE found.number < :limit
+    SELECT f.urgent, (
+        SELECT min(x.scope) FROM inbox x
+        WHERE x.agent_id = :agent_id AND x.done_at IS NULL AND x.urgent = f.urgent AND x.scope > f.scope
+    ), f.number + 1
+    FROM found f WHERE f.scope IS NOT NULL AND f.number <= :limit
 )
 SELECT DISTINCT scope FROM found WHERE scope <> '' ORDER BY scope
 
