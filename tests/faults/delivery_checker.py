@@ -159,7 +159,7 @@ def has_acknowledged(told: Histories, call: Call, giving: Giving) -> bool:
     if any(told.about(giving.claim, giving.item, "return_items")) or told.may_be_taken_again(giving):
         return False
     later = [*told.after(giving)]
-    if any(other.claim.call.began < call.ended for other in later):
+    if any(other.claim.call.began < call.ended or told.may_be_taken_again(other, call.ended) for other in later):
         return False
     return bool(later) and later[0].number <= giving.number + 1
 
