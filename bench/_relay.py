@@ -173,7 +173,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 async def served(variant: str, path: str, store: str, listener: socket.socket, ready: Callable[..., None]) -> None:
     if (bare := BARE.get(variant)) is not None:
-        config = uvicorn.Config(bare(path), http="httptools", lifespan="off", access_log=False, log_config=None)
+        config = uvicorn.Config(
+            bare(path), http="httptools", lifespan="off", access_log=False, log_config=None, timeout_keep_alive=75
+        )  # fmt: skip
         await _Raw(config, ready).serve(sockets=[listener])
         return
     directory = Directory(path)

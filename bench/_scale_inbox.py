@@ -1,6 +1,6 @@
 """For `scale.py`: looking at, counting, checking and claiming what waits for one agent, on either engine.
 
-Three agents have an inbox of each size: all of the first one waits, a third of it direct messages, one in fifty urgent;
+Three agents have an inbox of each size: all of the first one waits, a third of it direct messages, half of it urgent;
 all of the second waits, direct and urgent; so much of the third has ended, and as little waits as in the smallest. One
 message is sent; the others, and the items, are copies of its row. CPU per call, without HTTP, that of the database's
 processes counted with it.
@@ -40,7 +40,7 @@ FROM messages, copies WHERE number = 1
 ITEMS = """
 INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, done_at)
 SELECT m.public_id || '-' || a.id, a.id, CASE WHEN m.id % 3 = 0 OR b.urgent = 1 THEN 'direct' ELSE 'mention' END, m.id,
-    m.created_at, CASE WHEN m.id % 50 = 0 OR b.urgent = 1 THEN 1 ELSE 0 END,
+    m.created_at, CASE WHEN m.id % 2 = 0 OR b.urgent = 1 THEN 1 ELSE 0 END,
     CASE WHEN m.number <= b.ended THEN m.created_at END
 FROM messages m, agents a,
     (SELECT CAST(? AS TEXT) AS name, CAST(? AS BIGINT) AS urgent, CAST(? AS BIGINT) AS ended) b
