@@ -463,8 +463,8 @@ def told_again_without_what_was_taken(story: Story) -> None:
 @pytest.mark.parametrize(
     "right",
     [
-        lost_claim_hides_a_delivery, lost_claim_took_it, lost_check_took_one_of_two, lost_return, renewed_at_the_same_time, late_but_alone,
-        five_and_dead, told_again_without_what_was_taken,
+        lost_claim_hides_a_delivery, lost_claim_took_it, lost_check_took_one_of_two, lost_return,
+        renewed_at_the_same_time, late_but_alone, five_and_dead, told_again_without_what_was_taken,
     ],
 )  # fmt: skip
 def test_the_checker_does_not_complain_of(right: Callable[[Story], None]) -> None:
