@@ -5,6 +5,7 @@ Only members that every relay of the contract sends are required; the others may
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
 
@@ -143,7 +144,8 @@ class MarkedRead(TypedDict):
 
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
-    somebody holds it."""
+    somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
+    and did not get it."""
 
     item_id: str
     kind: str
@@ -156,6 +158,7 @@ class WaitingItem(TypedDict):
     timestamp: str
     expires_at: str | None
     claimed_until: NotRequired[str]
+    undelivered_to: NotRequired[list[str]]
 
 
 class InboxItem(WaitingItem, _From):
@@ -189,7 +192,10 @@ class ClaimChange(TypedDict):
 
 
 class DeadLetter(InboxItem):
+    """`reason` is `deliveries`, given out too often, or `retired`: you were, and are back."""
+
     ended_at: str
+    reason: str
 
 
 class DeadLetters(TypedDict):
@@ -202,7 +208,8 @@ class Requeued(TypedDict):
 
 
 class Receipt(TypedDict):
-    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead."""
+    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead; `reason` why
+    it is dead, `deliveries` or `retired`."""
 
     agent_name: str
     kind: str
@@ -211,6 +218,7 @@ class Receipt(TypedDict):
     stored_at: str
     claimed_at: str | None
     ended_at: str | None
+    reason: NotRequired[str]
 
 
 class Receipts(TypedDict):
@@ -304,9 +312,13 @@ class Card(TypedDict, total=False):
 
 
 class Agent(TypedDict):
+    """`presence` says whether it is here; mail waits for it in any case, unless it was retired."""
+
     name: str
     active: bool
     last_seen_at: str | None
+    presence: NotRequired[Presence]
+    retired_at: NotRequired[str]
     description: NotRequired[str | None]
     machine: NotRequired[str | None]
     card: NotRequired[Card | None]
@@ -323,6 +335,7 @@ class Waiting(TypedDict):
     urgent: int
     mentions: int
     direct: int
+    returned: NotRequired[int]
     oldest_at: str | None
 
 

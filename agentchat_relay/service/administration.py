@@ -212,6 +212,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
                 "deliveries": item["deliveries"],
                 "created_at": item["timestamp"],
                 "ended_at": item["ended_at"],
+                "reason": item["reason"],
             }
             for item in found["items"]
         ]
@@ -266,7 +267,7 @@ def _agent(tx: Reading, space: str, name: str) -> Row:
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
-    if row is None:
+    if row is None or row["is_group"]:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
     return row
 
@@ -293,4 +294,5 @@ def _row(row: Any) -> AgentRow:
         "has_key": bool(row["has_key"]),
         "created_at": iso(row["created_at"]),
         "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
+        "retired_at": iso(row["retired_at"]) if row["retired_at"] else None,
     }

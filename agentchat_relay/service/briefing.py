@@ -47,6 +47,7 @@ def _waiting(row: Row) -> types.Waiting:
         "urgent": row["urgent"],
         "mentions": row["mentions"],
         "direct": row["direct"],
+        "returned": row["returned"],
         "oldest_at": iso(row["oldest"]) if row["oldest"] else None,
     }
 

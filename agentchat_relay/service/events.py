@@ -116,7 +116,7 @@ def _message(tx: Reading, event: Row) -> Any:
 
 def _item(tx: Reading, event: Row) -> Any:
     row = tx.one("inbox_item", public_id=event["subject"])
-    return None if row is None else {"item": inbox.travelling(row)}
+    return None if row is None else {"item": inbox.travelling(tx, row)}
 
 
 def _agent(tx: Reading, event: Row) -> Any:
@@ -126,11 +126,21 @@ def _agent(tx: Reading, event: Row) -> Any:
     return {"agent": row["name"], "card": None if row["card"] is None else msgspec.Raw(row["card"].encode())}
 
 
+def _retired(tx: Reading, event: Row) -> Any:
+    row = tx.one("agent_of", public_id=event["subject"])
+    if row is None:
+        return None
+    times = {name: None if row[name] is None else iso(row[name]) for name in ("last_seen_at", "retired_at")}
+    return {"agent": row["name"], **times}
+
+
 _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "message.created": _message,
     "inbox.added": _item,
     "agent.joined": _agent,
     "agent.card": _agent,
+    "agent.retired": _retired,
+    "agent.returned": _agent,
 }
 
 

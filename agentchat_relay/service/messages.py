@@ -10,11 +10,11 @@ import msgspec
 
 from agentchat import types
 from agentchat.contract import SHORT_CHANNELS
-from agentchat.errors import BadRequest, Conflict, NotFound
+from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, repeats
+from . import agents, channels, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
@@ -78,8 +78,7 @@ def send_direct_message(
     target = agents.known(tx, call.agent.space_id, target_agent)
     if target is None:
         raise agents.unknown(tx, call, target_agent)
-    if not target.active:
-        raise Conflict(f"@{target_agent} was deactivated and reads nothing any more.")
+    agents.check_takes_mail(target, target_agent)
     place = channels.find(tx, call, channels.DIRECT)
     stored = _encoded(metadata)
     text = f"@{target_agent} {content}"
@@ -184,7 +183,7 @@ def append(
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    agents.see(tx, agent.id)
+    presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
         audience_id=recipient, payload=content,
@@ -234,7 +233,7 @@ def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[s
         agent = agents.known(tx, call.agent.space_id, name)
         if name == call.agent.name:
             continue
-        if agent is None or not agent.active or len(told) == _MOST_NOTIFIED:
+        if agent is None or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
             unmatched.append(name)
         else:
             told.append(agent.id)

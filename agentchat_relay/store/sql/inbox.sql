@@ -8,14 +8,14 @@ SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata,
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND (i.expires_at IS NULL OR i.expires_at > :now)
-ORDER BY i.id DESC LIMIT :limit
+AND i.kind <> 'returned' ORDER BY i.id DESC LIMIT :limit
 
 -- items_all: the same with what has ended
 SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel,
     a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
-WHERE i.agent_id = :agent_id ORDER BY i.message_id DESC LIMIT :limit
+WHERE i.agent_id = :agent_id AND i.kind <> 'returned' ORDER BY i.message_id DESC LIMIT :limit
 
 -- acknowledge_item: the agent's own only, whoever holds it
 UPDATE inbox SET done_at = :now, lease_until = NULL
@@ -119,7 +119,8 @@ LEFT JOIN messages m ON m.id = i.message_id
 WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most LIMIT :limit
 
 -- end_item: other than by an acknowledgement
-UPDATE inbox SET done_at = :now, outcome = :outcome, lease_until = NULL WHERE id = :id AND done_at IS NULL
+UPDATE inbox SET done_at = :now, outcome = :outcome, reason = :reason, lease_until = NULL
+WHERE id = :id AND done_at IS NULL
 
 -- expired_items: what had its time and is held by nobody, a portion
 SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
@@ -128,20 +129,20 @@ WHERE i.done_at IS NULL AND i.expires_at IS NOT NULL AND i.expires_at <= :now
 AND (i.lease_until IS NULL OR i.lease_until <= :now) ORDER BY i.expires_at LIMIT :limit
 
 -- dead_items: an agent's dead letters, the last ones first
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until, i.done_at,
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until, i.done_at, i.reason,
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit
 
 -- requeue_item: a dead letter waits again, as if it were new
-UPDATE inbox SET done_at = NULL, outcome = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
+UPDATE inbox SET done_at = NULL, outcome = NULL, reason = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
     expires_at = NULL
 WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
 
 -- receipts_of: what became of a message for each who was notified
-SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.claim_id, i.lease_until,
-    i.expires_at
+SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.reason, i.claim_id,
+    i.lease_until, i.expires_at
 FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
 
 -- count_waiting: how much waits for an agent, up to a hundred of each kind
@@ -158,6 +159,9 @@ SELECT
         SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'mention'
         AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
     ) AS mentions_ones) AS mentions,
+    (SELECT count(*) FROM (
+        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'returned' LIMIT 100
+    ) AS returned_ones) AS returned,
     (
         SELECT created_at FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL
         AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT 1
