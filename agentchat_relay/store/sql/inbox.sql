@@ -143,7 +143,8 @@ WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
 -- receipts_of: what became of a message for each who was notified
 SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.reason, i.claim_id,
     i.lease_until, i.expires_at
-FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
+FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id AND i.kind <> 'returned'
+ORDER BY i.id LIMIT :limit
 
 -- count_waiting: how much waits for an agent, up to a hundred of each kind
 SELECT
