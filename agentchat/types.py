@@ -227,9 +227,10 @@ class Receipts(TypedDict):
 
 
 class Event(TypedDict):
-    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind."""
+    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind.
+    Presence has no position: it is told to those who stream it, and is in no log."""
 
-    position: int
+    position: int | None
     kind: str
     at: str
     actor: str | None

@@ -1,5 +1,5 @@
-"""What a running relay does by itself: sweep, retire agents that are gone, purge what had its time, remove contents that
-no file names any more.
+"""What a running relay does by itself: sweep, retire agents that are gone, purge what had its time, remove contents
+that no file names any more.
 
 All of it goes by the clock, which may jump: set by hand, or by a time server minutes after the start. A relay that took
 a jump into next year at its word would delete everything it was told to keep for a month. So a clock that jumped is
@@ -100,7 +100,7 @@ class Chores:
             await self._ask(Lane.ASIDE, limits.sweep)
 
     async def _retire(self) -> None:
-        """What waits for those who were retired is given back even if nobody is retired any more: it may be half done."""
+        """What waits for the retired is given back even if nobody is retired any more: it may be half done."""
         if self._retire_after:
             while retired := await self._portion(partial(retirement.retire, days=self._retire_after)):
                 _log.info("Retired %d agents, not seen for %d days.", retired, self._retire_after)

@@ -1,8 +1,9 @@
 """Retirement: an agent that was not seen for as many days as the operator chose gets no mail until it is back.
 
-What waited for it ends as dead letters, which it can bring back, and whoever wrote that learns of it: once for a message,
-however many did not get it. All of it goes in portions, each of which leaves things as they may be: retired first, then
-given back, and what was left half done is gone on with by whoever looks next. Any call brings an agent back.
+What waited for it ends as dead letters, which it can bring back, and whoever wrote that learns of it: once for a
+message, however many did not get it. All of it goes in portions, each of which leaves things as they may be: retired
+first, then given back, and what was left half done is gone on with by whoever looks next. Any call brings an agent
+back.
 """
 
 from __future__ import annotations
