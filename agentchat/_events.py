@@ -245,8 +245,8 @@ def _told(block: Block, place: Place) -> FollowSteps:
         if block.event != "message":
             return
         event = _json(block.data)
-        position = event.get("position")
-        is_live = position is None and isinstance(event.get("kind"), str)  # of the moment: in no log, so never again
+        position = event.get("position", False)
+        is_live = position is None  # of the moment: it is in no log, and so is no place to go on from
         if not is_live and type(position) is not int:
             raise ProtocolError("An event of the relay does not follow the contract: it has no position.")
         if is_live or place.reaches(position):

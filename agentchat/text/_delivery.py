@@ -54,7 +54,7 @@ def _undelivered(names: list[Any]) -> str:
     if not names:
         return "it waits again for whom it did not reach"
     who = ", ".join(f"@{word(name)}" for name in names[:_MOST_NAMED])
-    rest = f" and {len(names) - _MOST_NAMED} others" if len(names) > _MOST_NAMED else ""
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"undelivered: {who}{rest} had been retired"
 
 
