@@ -214,6 +214,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
                 "deliveries": item["deliveries"],
                 "created_at": item["timestamp"],
                 "ended_at": item["ended_at"],
+                "reason": item["reason"],
             }
             for item in found["items"]
         ]
@@ -268,7 +269,7 @@ def _agent(tx: Reading, space: str, name: str, *, or_group: bool = False) -> Row
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
-    if row is None:
+    if row is None or row["is_group"]:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
     if row["is_group"] and not or_group:
         raise Conflict(f"{name} is a group of agents, not an agent.")
@@ -297,4 +298,5 @@ def _row(row: Any) -> AgentRow:
         "has_key": bool(row["has_key"]),
         "created_at": iso(row["created_at"]),
         "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
+        "retired_at": iso(row["retired_at"]) if row["retired_at"] else None,
     }

@@ -224,7 +224,7 @@ PLAIN: Arguments = {
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
 }  # fmt: skip
-LEFT_OUT = {"type", "mine"}  # filters whose every value only narrows what is listed without them
+LEFT_OUT = {"type", "mine", "presence"}  # filters whose every value only narrows what is listed without them
 
 
 class NoRecipe(Exception):
