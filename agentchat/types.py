@@ -5,6 +5,7 @@ Only members that every relay of the contract sends are required; the others may
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
 
@@ -91,6 +92,7 @@ class MessagePage(TypedDict):
 
 class SentMessage(TypedDict):
     message: Message
+    pending: NotRequired[bool]
     unmatched_mentions: NotRequired[list[str]]
 
 
@@ -153,7 +155,8 @@ class MarkedRead(TypedDict):
 
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
-    somebody holds it."""
+    somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
+    and did not get it."""
 
     item_id: str
     kind: str
@@ -166,6 +169,8 @@ class WaitingItem(TypedDict):
     timestamp: str
     expires_at: str | None
     claimed_until: NotRequired[str]
+    scope: NotRequired[str]
+    undelivered_to: NotRequired[list[str]]
 
 
 class InboxItem(WaitingItem, _From):
@@ -183,9 +188,12 @@ class Inbox(TypedDict):
 
 
 class InboxPage(TypedDict):
+    """`scopes` are those in which something waits that a session must present them for."""
+
     items: list[InboxItem]
     next_cursor: str | None
     has_more: bool
+    scopes: NotRequired[list[str]]
 
 
 class ClaimChange(TypedDict):
@@ -199,7 +207,10 @@ class ClaimChange(TypedDict):
 
 
 class DeadLetter(InboxItem):
+    """`reason` is `deliveries`, given out too often, or `retired`: you were, and are back."""
+
     ended_at: str
+    reason: str
 
 
 class DeadLetters(TypedDict):
@@ -212,7 +223,8 @@ class Requeued(TypedDict):
 
 
 class Receipt(TypedDict):
-    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead."""
+    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead; `reason` why
+    it is dead, `deliveries` or `retired`."""
 
     agent_name: str
     kind: str
@@ -221,6 +233,8 @@ class Receipt(TypedDict):
     stored_at: str
     claimed_at: str | None
     ended_at: str | None
+    scope: NotRequired[str]
+    reason: NotRequired[str]
 
 
 class Receipts(TypedDict):
@@ -228,10 +242,55 @@ class Receipts(TypedDict):
     receipts: list[Receipt]
 
 
-class Event(TypedDict):
-    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind."""
+class SentToMany(TypedDict):
+    """A message for each recipient, agents first. `pending` while members of a large group are still being told."""
 
-    position: int
+    messages: list[Message]
+    pending: NotRequired[bool]
+
+
+class SentRow(TypedDict):
+    """A private message of yours. `states` counts what became of it: stored, claimed, acknowledged, expired, dead."""
+
+    message_id: str
+    to: str
+    is_group: bool
+    content: str
+    created_at: str
+    states: dict[str, int]
+    pending: bool
+
+
+class SentPage(TypedDict):
+    messages: list[SentRow]
+    next_cursor: str | None
+    has_more: bool
+
+
+class Group(TypedDict):
+    name: str
+    members: int
+    joined: bool
+    agents: NotRequired[list[str]]
+
+
+class GroupList(TypedDict):
+    groups: list[Group]
+    has_more: bool
+
+
+class GroupChange(TypedDict):
+    group: str
+    joined: bool
+    members: int
+    idempotent: bool
+
+
+class Event(TypedDict):
+    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind.
+    Presence has no position: it is told to those who stream it, and is in no log."""
+
+    position: int | None
     kind: str
     at: str
     actor: str | None
@@ -314,9 +373,13 @@ class Card(TypedDict, total=False):
 
 
 class Agent(TypedDict):
+    """`presence` says whether it is here; mail waits for it in any case, unless it was retired."""
+
     name: str
     active: bool
     last_seen_at: str | None
+    presence: NotRequired[Presence]
+    retired_at: NotRequired[str]
     description: NotRequired[str | None]
     machine: NotRequired[str | None]
     card: NotRequired[Card | None]
@@ -328,11 +391,13 @@ class AgentList(TypedDict):
 
 
 class Waiting(TypedDict):
-    """How much waits in an inbox; each number stops at 100."""
+    """How much waits for this session; of more than a hundred, about a hundred are counted."""
 
     urgent: int
     mentions: int
     direct: int
+    groups: NotRequired[int]
+    returned: NotRequired[int]
     oldest_at: str | None
 
 

@@ -109,6 +109,8 @@ def _sent(data: Any, cut: Cut) -> str:
     text = f"Sent as message {word(get(message, 'id'))}."
     if get(message, "vanished") is True:
         text += " It was ephemeral and has vanished since."
+    if get(data, "pending") is True:
+        text += " The members of a large group are still being told."
     if unmatched := [word(name) for name in rows_of(data, "unmatched_mentions")[:20]]:
         names = ", ".join("@" + name for name in unmatched)
         text += f" Not notified: {names}; no active agent has that name, or too many were named."
@@ -183,7 +185,10 @@ def agent_row(row: Any) -> Row:
     entries = [text_of(row, "description")]
     if isinstance(card, dict):
         entries += [f"{name}: {entry}" for name, value in card.items() if (entry := _entry(value))]
-    ours = f"@{word(get(row, 'name'))} {'seen ' + shown_time(seen) if seen else 'never seen'}"
+    here = "" if (presence := get(row, "presence")) is None else f"{word(presence)}, "
+    ours = f"@{word(get(row, 'name'))} {here}{'seen ' + shown_time(seen) if seen else 'never seen'}"
+    if (retired := get(row, "retired_at")) is not None:
+        ours += f", retired {shown_time(retired)}: gets no mail until it is back"
     return Row(ours, "\n".join(filter(None, entries)))
 
 

@@ -38,6 +38,11 @@ def _told(block: bytes) -> dict[str, Any]:
     return told
 
 
+def live(body: bytes) -> bytes:
+    """An event that is in no log: a reader's place stays where it is."""
+    return _chunk(b"data: %b\n\n" % body)
+
+
 def place(position: int) -> bytes:
     """No event: how far the log is looked through."""
     return _chunk(opening(position))

@@ -1,4 +1,5 @@
-"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`."""
+"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`, what goes to agents alone in
+`mail.py`."""
 
 from __future__ import annotations
 
@@ -14,14 +15,13 @@ from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, repeats
+from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
 _DEEPEST = 32
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
-_EPHEMERAL = 86_400  # seconds that an ephemeral direct message is kept at the most, unless its sender says otherwise
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
 _MENTION = re.compile(r"(?<![A-Za-z0-9_+@-])@([A-Za-z0-9][A-Za-z0-9_-]{0,99})(?![A-Za-z0-9_-])")
 _PINNED, _NOT_PINNED = b',"pinned":true}', b',"pinned":false}'
@@ -43,15 +43,16 @@ def send_message(
     kind: str = "chat",
     urgent: bool = False,
     expires_in: int | None = None,
+    scope: str | None = None,
     vanish_after: int | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
-    stored = _encoded(metadata)
+    stored = encoded(metadata)
     if channel.startswith(tuple(SHORT_CHANNELS)):
         _check_short(channel, content, stored)
-    content = _trimmed(content)
+    content = trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
+        return sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
     if place is not None:
         _check_vanishes(place, vanish_after)
@@ -60,56 +61,29 @@ def send_message(
         channels.check_may_create(tx, call)
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id, vanish_after=vanish_after)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
+    turns = loops.check(tx, call, kind, parent, named)
     message, at = append(
         tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
         vanish_after=vanish_after,
     )  # fmt: skip
-    vanishes = place.vanish_after is not None
-    for agent_id in named:
-        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in, vanishes)
+    loops.count(tx, call, turns)
+    posted, terms = (
+        notices.posted_by(call, at.id, at.at, place.id),
+        notices.terms(tx, urgent, expires_in, scope, place.vanish_after is not None),
+    )
+    for agent in named:
+        notices.put(tx, posted, agent.id, "mention", terms)
     return {"message": message, "unmatched_mentions": unmatched}
 
 
-def send_direct_message(
-    tx: Writing,
-    call: Call,
-    *,
-    target_agent: str,
-    content: str,
-    metadata: dict[str, Any] | None = None,
-    urgent: bool = False,
-    expires_in: int | None = None,
-    ephemeral: bool = False,
-) -> types.SentMessage:
-    content = _trimmed(content)
-    if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
-    target = agents.known(tx, call.agent.space_id, target_agent)
-    if target is None:
-        raise agents.unknown(tx, call, target_agent)
-    if not target.active:
-        raise Conflict(f"@{target_agent} was deactivated and reads nothing any more.")
-    place = channels.find(tx, call, channels.DIRECT)
-    stored = _encoded(metadata)
-    text = f"@{target_agent} {content}"
-    if ephemeral and expires_in is None:
-        expires_in = _EPHEMERAL
-    vanish_after = expires_in if ephemeral else None
-    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id, vanish_after=vanish_after)
-    if target.id != call.agent.id:
-        channels.join(tx, target.id, place)
-        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in, ephemeral)
-    return {"message": message, "unmatched_mentions": []}
-
-
-def _trimmed(content: str) -> str:
+def trimmed(content: str) -> str:
     """As it is stored. Unicode knows more blanks than the contract's check."""
     if not (text := content.strip()):
         raise BadRequest("content must be text that is not blank.")
     return text
 
 
-def _encoded(metadata: dict[str, Any] | None) -> str | None:
+def encoded(metadata: dict[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     text = _encode(metadata).decode()
@@ -156,7 +130,7 @@ def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: 
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is not None:
-        raise BadRequest("parent_message_id is a direct message; answer it with send_direct_message.")
+        raise BadRequest("parent_message_id is a private message; answer it with send_direct_message.")
     if place is None or row["channel_id"] != place.id:
         raise BadRequest("parent_message_id is a message of another channel; a reply goes where the message is.")
     return row
@@ -173,14 +147,14 @@ def append(
     parent: Row | None = None,
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
+    sent_with: int | None = None,
     vanish_after: int | None = None,
 ) -> tuple[Any, Place]:
-    """Take the next place in the channel. Every check was made before. `vanish_after` is in seconds; what the channel
-    says counts, too."""
+    """Take the next place in the channel. Every check was made before."""
     agent = call.agent
     channels.join(tx, agent.id, channel)
     place = tx.place(channel.id, chat=kind != "status")
-    times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds is not None]
+    times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds]
     vanishes_at = place.at + min(times) * 1_000_000 if times else None
     row: dict[str, Any] = {
         "public_id": new_id(place.at),
@@ -201,15 +175,15 @@ def append(
         recipient_id=recipient,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
-        depth=0,
-        sent_with=None,
+        depth=loops.depth_of(call, kind, parent),
+        sent_with=sent_with,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    agents.see(tx, agent.id)
+    presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
         audience_id=recipient, payload=content if vanishes_at is None else "",
@@ -224,23 +198,7 @@ def append(
     return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
 
 
-def _notify(
-    tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int, urgent: bool,
-    expires_in: int | None, vanishes: bool = False,
-) -> None:  # fmt: skip
-    public_id = new_id(place.at)
-    tx.later(
-        "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
-        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000, scope="",
-        vanishing=int(vanishes),
-    )  # fmt: skip
-    tx.event(
-        call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
-        audience_id=agent_id,
-    )  # fmt: skip
-
-
-def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
+def sent_before(tx: Writing, row: Row) -> types.SentMessage:
     """The answer of a repeated call, told again from what was stored; of what has vanished, that was the answer."""
     if row["answer"] is not None:
         return msgspec.json.decode(row["answer"], type=types.SentMessage)
@@ -254,18 +212,18 @@ def _names(content: str) -> list[str]:
     return list(dict.fromkeys(names))[:_MOST_NAMES]
 
 
-def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[str]]:
+def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[agents.Known], list[str]]:
     """Who is to be told of a message, and which names are nobody's."""
-    told: list[int] = []
+    told: list[agents.Known] = []
     unmatched: list[str] = []
     for name in _names(content):
         agent = agents.known(tx, call.agent.space_id, name)
         if name == call.agent.name:
             continue
-        if agent is None or not agent.active or len(told) == _MOST_NOTIFIED:
+        if agent is None or agent.is_group or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
             unmatched.append(name)
         else:
-            told.append(agent.id)
+            told.append(agent)
     return told, unmatched
 
 

@@ -85,7 +85,7 @@ def _vanish(tx: Writing, id: int) -> None:
     if row["key"] is not None:
         _keep_answer(tx, row, {"message": _emptied(row), "unmatched_mentions": []})
     tx.run("delete_pin", message_id=id)
-    tx.run("delete_fan_out", id=id)
+    tx.run("delete_fan_out", message_id=id)
     tx.run("turn_over", id=id, now=tx.now, kind="chat" if is_counted else "status")
     tx.run("count_purged", purged=1, id=row["channel_id"])
     if is_counted or is_private:

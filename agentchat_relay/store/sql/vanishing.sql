@@ -29,9 +29,6 @@ UPDATE messages SET content = '', metadata = NULL, unmatched = NULL, key = NULL,
     vanishes_at = -:now
 WHERE id = :id
 
--- delete_fan_out: nobody else gets it
-DELETE FROM fan_outs WHERE message_id = :id
-
 -- items_left: what still waits for somebody, or could be made to wait again
 SELECT id, public_id, agent_id FROM inbox WHERE message_id = :id AND (done_at IS NULL OR outcome = 'dead')
 
@@ -60,10 +57,13 @@ WHERE channel_id = -:channel_id AND (kind = 'status') = FALSE AND created_at < :
 
 -- find_vanished: one that is gone and that this agent could see
 SELECT m.id, m.public_id, c.id AS channel_id, -m.author_id AS author_id, -m.root_id AS root_id, m.created_at,
-    -m.recipient_id AS recipient_id, 0 AS characters
-FROM messages m JOIN channels c ON c.id = -m.channel_id
+    -m.recipient_id AS recipient_id, 'chat' AS kind, m.depth, 0 AS characters, r.is_group
+FROM messages m JOIN channels c ON c.id = -m.channel_id LEFT JOIN agents r ON r.id = -m.recipient_id
 WHERE m.public_id = :public_id AND c.space_id = :space_id
-AND (m.recipient_id IS NULL OR m.recipient_id = -:agent_id OR m.author_id = -:agent_id)
+AND (
+    m.recipient_id IS NULL OR m.recipient_id = -:agent_id OR m.author_id = -:agent_id
+    OR EXISTS (SELECT 1 FROM inbox i WHERE i.agent_id = :agent_id AND i.message_id = m.id)
+)
 
 -- traces_due: what is left of messages that vanished long ago, unless one that is still to vanish may lie beside it
 SELECT m.id FROM messages m WHERE m.vanishes_at < 0 AND m.vanishes_at > -:before AND NOT EXISTS (

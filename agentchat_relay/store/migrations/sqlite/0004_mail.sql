@@ -8,6 +8,7 @@ ALTER TABLE messages ADD COLUMN sent_with INTEGER; -- the first of the messages 
 ALTER TABLE messages ADD COLUMN vanishes_at INTEGER; -- at the latest; null: never. Of what has vanished (service/vanishing.py), when, negative
 ALTER TABLE inbox ADD COLUMN scope TEXT NOT NULL DEFAULT ''; -- what a session must present; '': nothing
 ALTER TABLE inbox ADD COLUMN vanishing INTEGER NOT NULL DEFAULT 0; -- 1: its message does, once everybody is done with it
+ALTER TABLE inbox ADD COLUMN reason TEXT; -- of what is dead: retired; null: given out too often
 
 CREATE TABLE group_members (
     group_id INTEGER NOT NULL REFERENCES agents,
@@ -36,6 +37,7 @@ CREATE TABLE turns (
     PRIMARY KEY (low_id, high_id)
 ) WITHOUT ROWID;
 
+CREATE INDEX agents_retired ON agents (id) WHERE retired_at IS NOT NULL;
 CREATE INDEX messages_sent_with ON messages (sent_with) WHERE sent_with IS NOT NULL;
 CREATE INDEX messages_vanishing ON messages (vanishes_at) WHERE vanishes_at IS NOT NULL;
 CREATE INDEX channels_vanishing ON channels (id) WHERE vanish_after IS NOT NULL;
