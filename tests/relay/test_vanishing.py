@@ -258,6 +258,20 @@ def test_a_post_waits_for_everybody_it_notified(place: Place):
     assert not is_gone(ann, silent)
 
 
+def test_mail_to_a_group_waits_for_all_of_it(place: Place):
+    ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
+    for member in (bob, eve):
+        member.join_group("crew")
+    id = sent(ann.send_direct_message("crew", "all of you", ephemeral=True))
+    bob.claim_items(acknowledge=True)
+    until(lambda: not place.relay.ask(vanishing.due).is_acknowledged)  # that was looked at
+    assert contents(eve.read_messages("direct-messages")) == ["@crew all of you"]
+    eve.claim_items(acknowledge=True)
+    until(lambda: is_gone(ann, id))
+    assert is_gone(bob, id)
+    assert [row["state"] for row in ann.get_receipts(id)["receipts"]] == ["acknowledged"] * 2
+
+
 # What a channel says, and what it refuses
 
 
