@@ -82,6 +82,7 @@ class MessagePage(TypedDict):
 
 class SentMessage(TypedDict):
     message: Message
+    pending: NotRequired[bool]
     unmatched_mentions: NotRequired[list[str]]
 
 
@@ -158,6 +159,7 @@ class WaitingItem(TypedDict):
     timestamp: str
     expires_at: str | None
     claimed_until: NotRequired[str]
+    scope: NotRequired[str]
     undelivered_to: NotRequired[list[str]]
 
 
@@ -176,9 +178,12 @@ class Inbox(TypedDict):
 
 
 class InboxPage(TypedDict):
+    """`scopes` are those in which something waits that a session must present them for."""
+
     items: list[InboxItem]
     next_cursor: str | None
     has_more: bool
+    scopes: NotRequired[list[str]]
 
 
 class ClaimChange(TypedDict):
@@ -218,12 +223,57 @@ class Receipt(TypedDict):
     stored_at: str
     claimed_at: str | None
     ended_at: str | None
+    scope: NotRequired[str]
     reason: NotRequired[str]
 
 
 class Receipts(TypedDict):
     message_id: str
     receipts: list[Receipt]
+
+
+class SentToMany(TypedDict):
+    """A message for each recipient, agents first. `pending` while members of a large group are still being told."""
+
+    messages: list[Message]
+    pending: NotRequired[bool]
+
+
+class SentRow(TypedDict):
+    """A private message of yours. `states` counts what became of it: stored, claimed, acknowledged, expired, dead."""
+
+    message_id: str
+    to: str
+    is_group: bool
+    content: str
+    created_at: str
+    states: dict[str, int]
+    pending: bool
+
+
+class SentPage(TypedDict):
+    messages: list[SentRow]
+    next_cursor: str | None
+    has_more: bool
+
+
+class Group(TypedDict):
+    name: str
+    members: int
+    joined: bool
+    agents: NotRequired[list[str]]
+
+
+class GroupList(TypedDict):
+    groups: list[Group]
+    has_more: bool
+
+
+class GroupChange(TypedDict):
+    group: str
+    joined: bool
+    members: int
+    idempotent: bool
 
 
 class Event(TypedDict):
@@ -331,11 +381,12 @@ class AgentList(TypedDict):
 
 
 class Waiting(TypedDict):
-    """How much waits in an inbox; each number stops at 100."""
+    """How much waits for this session; of more than a hundred, about a hundred are counted."""
 
     urgent: int
     mentions: int
     direct: int
+    groups: NotRequired[int]
     returned: NotRequired[int]
     oldest_at: str | None
 

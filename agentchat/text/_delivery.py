@@ -12,6 +12,7 @@ from ._messages import agent_row
 _ONE_SCREEN = 8_000
 _MOST_ROLES = 10
 _MOST_MEMBERS = 20
+_MOST_SCOPES = 10
 _MOST_NAMED = 2
 _LONGEST_SUBJECT = 500  # a file's path
 
@@ -37,6 +38,8 @@ def _state(row: Any) -> str:
     deliveries = get(row, "deliveries")
     if type(deliveries) is int and deliveries > 1:
         state += f" (given out {_times(deliveries)})"
+    if (scope := get(row, "scope")) is not None:
+        state += f" (for {word(scope, 200)})"
     if (until := get(row, "claimed_until")) is not None:
         state += f" (claimed until {shown_time(until)})"
     if (expires := get(row, "expires_at")) is not None:
@@ -72,8 +75,10 @@ def _checked(data: Any, cut: Cut) -> str:
 
 def _peeked(data: Any, cut: Cut) -> str:
     rows = [_item(row) for row in rows_of(data, "items")]
+    elsewhere = ", ".join(word(scope, 200) for scope in rows_of(data, "scopes")[:_MOST_SCOPES])
+    other = f" More waits for sessions that present {elsewhere}." if elsewhere else ""
     if not rows:
-        return "Nothing waits for you."
+        return f"Nothing waits for you{' here' if other else ''}.{other}"
 
     def note(left_out: int) -> str:
         if left_out:
@@ -81,7 +86,7 @@ def _peeked(data: Any, cut: Cut) -> str:
         following = None if get(data, "has_more") is False else get(data, "next_cursor")
         return f"(more: cursor={word(following, 512)})" if following else ""
 
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.", rows, cut, note=note)
+    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{other}", rows, cut, note=note)
 
 
 def _claimed(data: Any, cut: Cut) -> str:
@@ -233,7 +238,7 @@ def _has_fence(body: str) -> bool:
 
 
 def _waiting(data: Any, cut: Cut) -> str:
-    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "returned")}
+    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "returned")}
     if not any(numbers.values()):
         return "Nothing waits for you."
     counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items() if number is not None)

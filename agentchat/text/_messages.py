@@ -101,6 +101,8 @@ def _mentions(data: Any, cut: Cut) -> str:
 def _sent(data: Any, cut: Cut) -> str:
     message = get(data, "message")
     text = f"Sent as message {word(get(message, 'id'))}."
+    if get(data, "pending") is True:
+        text += " The members of a large group are still being told."
     if unmatched := [word(name) for name in rows_of(data, "unmatched_mentions")[:20]]:
         names = ", ".join("@" + name for name in unmatched)
         text += f" Not notified: {names}; no active agent has that name, or too many were named."

@@ -17,7 +17,7 @@ from agentchat import __version__, errors, settings
 from .. import log
 from ..directory import Directory
 from ..process import listen, new_runner, notify, settle, url_of
-from ..settings import MIB, Settings
+from ..settings import MIB, Loops, Settings
 from . import config
 from .options import Values, add_to, seconds
 
@@ -206,5 +206,6 @@ def _settings(chosen: Values, url: str) -> Settings:
         files=chosen["files"],
         most_file_bytes=int(chosen["max-file-mib"] * MIB),
         most_agents=chosen["max-agents"],
+        loops=Loops(chosen["loop-depth"], chosen["loop-turns"], chosen["loop-pause"] * 60),
         **{name.replace("-", "_"): chosen[name] for name in same},
     )

@@ -92,6 +92,8 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
             key_hash=key_hash, created_at=tx.now,
         )  # fmt: skip
         tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
+    elif row["is_group"]:
+        raise Conflict(f"{name} is a group of agents; choose another name.")
     elif not row["active"]:
         where = "" if space == upkeep.MAIN else f" --space {space}"
         raise Conflict(f"{name} is deactivated; first: agentchat admin agent update {name} --active{where}")
@@ -134,10 +136,10 @@ def agent_update(
 
 
 def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
-    row = _agent(tx, space, name)
+    row = _agent(tx, space, name, or_group=True)
     grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
     tx.run("bury_agent", id=row["id"], name=grave)
-    for statement in ("delete_inbox", "delete_memberships", "delete_answers"):
+    for statement in ("delete_inbox", "delete_memberships", "delete_memberships_in_groups", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
@@ -262,13 +264,15 @@ def _space_id(tx: Reading, name: str) -> int:
     return int(row["id"])
 
 
-def _agent(tx: Reading, space: str, name: str) -> Row:
+def _agent(tx: Reading, space: str, name: str, *, or_group: bool = False) -> Row:
     if name.startswith(agents.GRAVE):
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
-    if row is None or row["is_group"]:
+    if row is None:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
+    if row["is_group"] and not or_group:
+        raise Conflict(f"{name} is a group of agents, not an agent.")
     return row
 
 

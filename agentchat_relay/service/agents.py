@@ -27,11 +27,13 @@ _MOST_TAGS = 20
 
 
 class Known(NamedTuple):
-    """An agent by its name."""
+    """An agent, or a group of them, by its name."""
 
     id: int
     public_id: str
     active: bool
+    is_person: bool
+    is_group: bool
     retired_at: int | None
 
     @property
@@ -49,7 +51,8 @@ def known(tx: Writing, space_id: int, name: str) -> Known | None:
 
 
 def _known(row: Row) -> Known:
-    return Known(row["id"], row["public_id"], bool(row["active"]), row["retired_at"])
+    is_person, is_group = row["kind"] == "person", bool(row["is_group"])
+    return Known(row["id"], row["public_id"], bool(row["active"]), is_person, is_group, row["retired_at"])
 
 
 def check_takes_mail(agent: Known, name: str) -> None:
@@ -76,7 +79,7 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
     row = tx.one("agent_by_key", key_hash=key_hash)
     if row is None:
         return None
-    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"])
+    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"], row["kind"] == "person")
     return agent, tx.now - (row["last_seen_at"] or 0)
 
 

@@ -133,6 +133,11 @@ def _agent(tx: Reading, event: Row) -> Any:
     return {"agent": row["name"], "card": None if row["card"] is None else msgspec.Raw(row["card"].encode())}
 
 
+def _group(tx: Reading, event: Row) -> Any:
+    row = tx.one("group_of", public_id=event["subject"])
+    return None if row is None else {"group": row["name"]}
+
+
 def _retired(tx: Reading, event: Row) -> Any:
     row = tx.one("agent_of", public_id=event["subject"])
     if row is None:
@@ -146,6 +151,8 @@ _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "inbox.added": _item,
     "agent.joined": _agent,
     "agent.card": _agent,
+    "group.joined": _group,
+    "group.left": _group,
     "agent.retired": _retired,
     "agent.returned": _agent,
 }

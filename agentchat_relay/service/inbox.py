@@ -18,6 +18,7 @@ from agentchat.errors import Conflict, Forbidden, NotFound
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import Cursor, iso, new_id, read_cursor
+from . import scopes
 from .call import Call
 
 MOST_DELIVERIES = 5  # without an acknowledgement, then it is a dead letter
@@ -37,14 +38,16 @@ def peek_inbox(tx: Reading, call: Call, *, limit: int = 20, cursor: str | None =
     place = f"inbox {call.agent.id}"
     begin = Cursor(place, 0, True) if cursor is None else read_cursor(cursor, place)
     rows = tx.all(
-        "peek_items", agent_id=call.agent.id, is_urgent=int(begin.newer), after=begin.at, now=tx.now, limit=limit + 1
-    )
+        "peek_items", agent_id=call.agent.id, lanes=scopes.lanes(call), is_urgent=int(begin.newer), after=begin.at,
+        now=tx.now, limit=limit + 1,
+    )  # fmt: skip
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return {
         "items": [travelling(tx, row, tx.now) for row in rows[:limit]],
         "next_cursor": None if last is None else str(Cursor(place, last["id"], bool(last["urgent"]))),
         "has_more": more,
+        "scopes": scopes.waiting_elsewhere(tx, call),
     }
 
 
@@ -65,6 +68,8 @@ def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem
         "timestamp": iso(row["created_at"]),
         "expires_at": iso(row["expires_at"]) if row["expires_at"] else None,
     }
+    if row["scope"]:
+        item["scope"] = row["scope"]
     if now is not None and (row["lease_until"] or 0) > now:
         item["claimed_until"] = iso(row["lease_until"])
     if row["kind"] == "returned":
@@ -99,6 +104,8 @@ def _receipt(row: Row, now: int) -> types.Receipt:
         "claimed_at": iso(row["claimed_at"]) if row["claimed_at"] else None,
         "ended_at": iso(row["done_at"]) if row["done_at"] else None,
     }
+    if row["scope"]:
+        receipt["scope"] = row["scope"]
     if state == "dead":
         receipt["reason"] = _reason(row)
     return receipt
@@ -149,7 +156,7 @@ def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None,
     until = tx.now + lease * _SECOND
     claimed = tx.run(
         "claim_items", claim_id=claim_id, now=tx.now, lease_until=until, session=session, agent_id=agent.id,
-        longest=LONGEST_LEASE, limit=limit, characters=characters,
+        lanes=scopes.lanes(call), longest=LONGEST_LEASE, limit=limit, characters=characters,
     )  # fmt: skip
     if not claimed:
         return {"items": [], "claim_id": None, "lease_until": None, "has_more": False, "acknowledged": 0}
@@ -161,7 +168,7 @@ def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None,
 
 
 def _claimed(tx: Reading, call: Call, claim_id: str) -> tuple[list[types.InboxItem], bool]:
-    rows = tx.all("claimed_items", agent_id=call.agent.id, claim_id=claim_id, now=tx.now)
+    rows = tx.all("claimed_items", agent_id=call.agent.id, claim_id=claim_id, lanes=scopes.lanes(call), now=tx.now)
     return [travelling(tx, row) for row in rows], bool(rows and rows[0]["has_more"])
 
 

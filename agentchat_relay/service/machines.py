@@ -108,6 +108,8 @@ def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types
         return LimitReached(f"{sent.machine_name} has {rules.most_agents} agents, which is the limit.")
     if found is not None and not own and (found["machine_id"] is not None or found["key_hash"] is not None):
         return Conflict(f"The name {name} belongs to somebody else; choose another.")
+    if found is not None and found["is_group"]:
+        return Conflict(f"{name} is a group of agents; choose another name.")
     if found is not None and not found["active"]:
         return Forbidden(
             f"{name} was deactivated; the relay's operator can mend that: admin agent update {name} --active"

@@ -1,4 +1,5 @@
-"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`."""
+"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`, what goes to agents alone in
+`mail.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, presence, repeats
+from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
@@ -42,61 +43,38 @@ def send_message(
     kind: str = "chat",
     urgent: bool = False,
     expires_in: int | None = None,
+    scope: str | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
-    stored = _encoded(metadata)
+    stored = encoded(metadata)
     if channel.startswith(tuple(SHORT_CHANNELS)):
         _check_short(channel, content, stored)
-    content = _trimmed(content)
+    content = trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
+        return sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
     parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
     if place is None:
         channels.check_may_create(tx, call)
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
+    turns = loops.check(tx, call, kind, parent, named)
     message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
-    for agent_id in named:
-        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in)
+    loops.count(tx, call, turns)
+    posted, terms = notices.posted_by(call, at.id, at.at, place.id), notices.terms(tx, urgent, expires_in, scope)
+    for agent in named:
+        notices.put(tx, posted, agent.id, "mention", terms)
     return {"message": message, "unmatched_mentions": unmatched}
 
 
-def send_direct_message(
-    tx: Writing,
-    call: Call,
-    *,
-    target_agent: str,
-    content: str,
-    metadata: dict[str, Any] | None = None,
-    urgent: bool = False,
-    expires_in: int | None = None,
-) -> types.SentMessage:
-    content = _trimmed(content)
-    if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
-    target = agents.known(tx, call.agent.space_id, target_agent)
-    if target is None:
-        raise agents.unknown(tx, call, target_agent)
-    agents.check_takes_mail(target, target_agent)
-    place = channels.find(tx, call, channels.DIRECT)
-    stored = _encoded(metadata)
-    text = f"@{target_agent} {content}"
-    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
-    if target.id != call.agent.id:
-        channels.join(tx, target.id, place)
-        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in)
-    return {"message": message, "unmatched_mentions": []}
-
-
-def _trimmed(content: str) -> str:
+def trimmed(content: str) -> str:
     """As it is stored. Unicode knows more blanks than the contract's check."""
     if not (text := content.strip()):
         raise BadRequest("content must be text that is not blank.")
     return text
 
 
-def _encoded(metadata: dict[str, Any] | None) -> str | None:
+def encoded(metadata: dict[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     text = _encode(metadata).decode()
@@ -134,7 +112,7 @@ def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: 
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is not None:
-        raise BadRequest("parent_message_id is a direct message; answer it with send_direct_message.")
+        raise BadRequest("parent_message_id is a private message; answer it with send_direct_message.")
     if place is None or row["channel_id"] != place.id:
         raise BadRequest("parent_message_id is a message of another channel; a reply goes where the message is.")
     return row
@@ -151,6 +129,7 @@ def append(
     parent: Row | None = None,
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
+    sent_with: int | None = None,
 ) -> tuple[Any, Place]:
     """Take the next place in the channel. Every check was made before."""
     agent = call.agent
@@ -174,8 +153,8 @@ def append(
         recipient_id=recipient,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
-        depth=0,
-        sent_with=None,
+        depth=loops.depth_of(call, kind, parent),
+        sent_with=sent_with,
         vanishes_at=None,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
@@ -198,22 +177,7 @@ def append(
     return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
 
 
-def _notify(
-    tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int, urgent: bool,
-    expires_in: int | None,
-) -> None:  # fmt: skip
-    public_id = new_id(place.at)
-    tx.later(
-        "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
-        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000, scope="",
-    )  # fmt: skip
-    tx.event(
-        call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
-        audience_id=agent_id,
-    )  # fmt: skip
-
-
-def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
+def sent_before(tx: Writing, row: Row) -> types.SentMessage:
     """The answer of a repeated call, told again from what was stored."""
     unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
     return {"message": whole(tx, row["id"], False), "unmatched_mentions": unmatched.split() if unmatched else []}
@@ -225,18 +189,18 @@ def _names(content: str) -> list[str]:
     return list(dict.fromkeys(names))[:_MOST_NAMES]
 
 
-def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[str]]:
+def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[agents.Known], list[str]]:
     """Who is to be told of a message, and which names are nobody's."""
-    told: list[int] = []
+    told: list[agents.Known] = []
     unmatched: list[str] = []
     for name in _names(content):
         agent = agents.known(tx, call.agent.space_id, name)
         if name == call.agent.name:
             continue
-        if agent is None or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
+        if agent is None or agent.is_group or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
             unmatched.append(name)
         else:
-            told.append(agent.id)
+            told.append(agent)
     return told, unmatched
 
 

@@ -99,11 +99,11 @@ def read_thread(
 ) -> types.MessagePage:
     found = _find(tx, call, message_id)
     root_id = found["root_id"] or found["id"]
-    root = tx.one("root_of", id=root_id)
+    root = tx.one("root_of", id=root_id, agent_id=call.agent.id)
     list_id = _GONE if root is None else root["public_id"]  # the first message may have had its time
     after = 0 if cursor is None else read_cursor(cursor, list_id, any_place=root is None).at
     rows = [root] if root is not None and after < root["created_at"] else []
-    rows += tx.all("thread_after", root_id=root_id, at=after, limit=limit + 1 - len(rows))
+    rows += tx.all("thread_after", agent_id=call.agent.id, root_id=root_id, at=after, limit=limit + 1 - len(rows))
     pins = _pins(tx, found["channel_id"])
     last = rows[:limit][-1]["created_at"] if rows else after
     return {

@@ -113,6 +113,11 @@ class Writing(Reading, Protocol):
         """Facts that hold until `forget`, or until another process writes: ids of names, who is a member of what."""
         ...
 
+    @property
+    def tallies(self) -> MutableMapping[Any, Any]:
+        """Rows that this process has read or is about to write, until another one writes."""
+        ...
+
     def run(self, statement: str, /, **values: Any) -> int:
         """Run it now; the number of rows it changed, or the id of the row it inserted."""
         ...

@@ -1,6 +1,7 @@
 """SQL by name. `sql/*.sql` holds blocks that start with `-- name: words that say what it does`.
 
-Both engines run the same text. What only one of them needs stands in a folder with its name.
+Both engines run the same text. What only one of them needs stands in a folder with its name; what each writes in a way
+of its own has a word of ours, in capitals.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ _HERE = files("agentchat_relay.store")
 _HEAD = re.compile(r"^-- ([a-z_]+):.*$", re.MULTILINE)
 _GIVES_ID = " RETURNING id"
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
+# `TEXTS(:list) AS each` gives the texts of a JSON list as rows with a `value`. `id PICKED (SELECT … LIMIT …) PICKED`
+# are the rows that a subquery names; it is asked anew, by an index, for each row of the table before.
+_WORDS = {
+    "sqlite": ((r"TEXTS\((:\w+)\)", r"json_each(\1)"), (r"PICKED \(", "IN ("), (r"\) PICKED", ")")),
+    "postgres": (
+        (r"TEXTS\((:\w+)\)", r"json_array_elements_text(CAST(\1 AS JSON))"),
+        (r"PICKED \(", "= ANY (ARRAY("),
+        (r"\) PICKED", "))"),
+    ),
+}
 
 
 class Statement(NamedTuple):
@@ -30,6 +41,8 @@ class Statement(NamedTuple):
 
 def _statement(name: str, text: str, engine: str) -> Statement:
     text = " ".join(re.sub("--.*", "", text).split())
+    for ours, theirs in _WORDS[engine]:
+        text = re.sub(ours, theirs, text)
     if gives_id := text.endswith(_GIVES_ID) and engine == "sqlite":  # which tells the id without being asked
         text = text.removesuffix(_GIVES_ID)
     names = tuple(_PARAMETER.findall(text))

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentchat.errors import AgentChatError
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.http import parts
-from agentchat_relay.service import inbox, mentions, messages
+from agentchat_relay.service import inbox, mail, mentions, messages
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.store.postgres import transaction as pg_transaction
@@ -193,7 +193,7 @@ class Delivery(RuleBasedStateMachine):
         more = {"urgent": urgent, "expires_in": lives}
         to = {"target_agent": self.reader.name, "content": f"text {number}"}
         said = {"channel": "general", "content": f"@{self.reader.name} text {number}"}
-        call, service = Call(self.sender), messages.send_direct_message if direct else messages.send_message
+        call, service = Call(self.sender), mail.send_direct_message if direct else messages.send_message
         sent = self.store.ask(Lane.WRITE, lambda tx: service(tx, call, **(to if direct else said), **more))
         assert sent["unmatched_mentions"] == []
         newest = self.store.ask(

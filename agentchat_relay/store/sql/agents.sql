@@ -1,5 +1,5 @@
 -- agent_by_key: who holds a key, if it is in use
-SELECT id, public_id, name, space_id, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
+SELECT id, public_id, name, space_id, kind, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
 
 -- holder_of_key: who has or had it
 SELECT id FROM agents WHERE key_hash = :key_hash

@@ -95,6 +95,8 @@ class WriteTransaction(ReadTransaction, Buffered):
             self._version = version
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
+        if len(self.tallies) > LARGEST_MEMO:
+            self.tallies.clear()
 
     def commit(self) -> bool:
         """Returns whether something was to be forgotten."""

@@ -29,7 +29,17 @@ def post(store: Postgres, text: str) -> None:
     def call(tx: Any) -> None:
         at = tx.place(1, chat=True)
         values = dict.fromkeys(
-            ("recipient_id", "metadata", "parent_id", "root_id", "sent_with", "vanishes_at", "unmatched", "key", "digest")
+            (
+                "recipient_id",
+                "metadata",
+                "parent_id",
+                "root_id",
+                "sent_with",
+                "vanishes_at",
+                "unmatched",
+                "key",
+                "digest",
+            )
         )
         tx.later(
             "insert_message", **values, id=at.id, public_id=f"message-{at.id}", channel_id=1, number=at.number,

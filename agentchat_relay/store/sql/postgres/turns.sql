@@ -66,6 +66,16 @@ WITH messages_ AS (
         GROUP BY agent_id, channel_id
     ) AS own
     WHERE memberships.agent_id = own.agent_id AND memberships.channel_id = own.channel_id
+), turns_ AS (
+    INSERT INTO turns (low_id, high_id, author_id, turns, at)
+    SELECT DISTINCT ON (low_id, high_id) low_id, high_id, author_id, turns, at
+    FROM (
+        SELECT row_number() OVER () AS number, r.* FROM json_to_recordset(CAST(:set_turn AS JSON)) AS r(
+            low_id BIGINT, high_id BIGINT, author_id BIGINT, turns BIGINT, at BIGINT
+        )
+    ) AS words ORDER BY low_id, high_id, number DESC
+    ON CONFLICT (low_id, high_id)
+    DO UPDATE SET author_id = excluded.author_id, turns = excluded.turns, at = excluded.at
 ), agents_ AS (
     UPDATE agents SET last_seen_at = seen.now
     FROM json_to_recordset(CAST(:see_agent AS JSON)) AS seen(now BIGINT, id BIGINT) WHERE agents.id = seen.id
