@@ -16,10 +16,11 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	$(addprefix tests/relay/keeping/test_,move.py postgres.py backup.py) $(addprefix tests/relay/test_,access.py \
 	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
+MATRIX := vendors operation oldest oldest-agents newest
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
-.PHONY: help install check test test-matrix faults definitions demo serve bench clean
+.PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults definitions demo serve bench clean
 
 help:
 	@echo "make demo | test | check | test-matrix | faults ROUNDS=n SEED=s | bench | definitions | serve | install | clean"
@@ -46,14 +47,22 @@ check: .venv/ready
 	$(BIN)/python scripts/reference.py --check
 	$(BIN)/python scripts/rest.py --check
 
-test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/ready .venv-oldest-agents/ready \
-		.venv-newest/ready
+# What waits for networks and processors goes on side by side.
+environments:
+	@$(MAKE) --no-print-directory --jobs 4 $(addsuffix /ready,.venv $(addprefix .venv-,$(MATRIX)))
+
+test-matrix: environments
+	@$(MAKE) --no-print-directory --jobs 2 matrix-parallel matrix-single
+
+matrix-parallel:
 	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
-	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
-	.venv-operation/bin/python -m pytest -m operation tests/operation
 	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
 	.venv-newest/bin/python $(SUITE) tests/langchain_agentchat  # differs from .venv in LangChain only
+
+matrix-single:
+	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
+	.venv-operation/bin/python -m pytest -m operation tests/operation
 	$(BIN)/python -m pytest -m packaging
 
 faults: .venv/ready
