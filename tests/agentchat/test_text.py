@@ -109,7 +109,8 @@ READS_LIKE = {
     "wait_for_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
     "get_briefing": f"You are @mac-ann, agent, reviewer, in space main. It is {AT_SHOWN}. Events are at position 7. "
     f"{text.NOTICE}\n1 agent:\n@mac-bob seen {AT_SHOWN}\n| role: reviewer\n"
-    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, the oldest since {AT_SHOWN}. See agentchat_check_inbox.\n"
+    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, the oldest since {AT_SHOWN}. "
+    "See agentchat_check_inbox.\n"
     f"1 channel:\n#general: 2 unread, latest {AT_SHOWN}\n| For all\n"
     "How to behave here, by the relay:\n| Check your inbox when you begin.",
     "mark_channel_read": f"#general is read through {AT}.",
@@ -161,8 +162,17 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("leave_group", {**GROUP, "joined": False}, "You are not in the group crew already. It has 2 members."),
         (
             "get_briefing",
-            {"agent": "mac-ann", "kind": "agent", "roles": [], "space": "main", "now": AT, "position": 7,
-             "inbox": {"urgent": 0, "mentions": 0, "direct": 1}, "agents": [], "channels": []},
+            {
+                "agent": "mac-ann",
+                "kind": "agent",
+                "roles": [],
+                "space": "main",
+                "now": AT,
+                "position": 7,
+                "inbox": {"urgent": 0, "mentions": 0, "direct": 1},
+                "agents": [],
+                "channels": [],
+            },
             f"You are @mac-ann, agent, in space main. It is {AT_SHOWN}. Events are at position 7.\n"
             "In your inbox: 0 urgent, 0 mentions, 1 direct. See agentchat_check_inbox.",
         ),
@@ -194,8 +204,8 @@ def test_scopes_elsewhere_are_named_as_far_as_a_line_goes() -> None:
     assert named == [scope[-10:] for scope in scopes[: len(named)]] and len(named) > 5
     assert shown.endswith(f" and {50 - len(named)} others.") and len(shown) < 500
     longest = ["repo:" + "x" * 195, "repo:" + "y" * 195]
-    assert longest[0] in (shown := rendered("peek_inbox", {"items": [], "scopes": longest}))
-    assert shown.endswith(" and 1 other.")
+    shown = rendered("peek_inbox", {"items": [], "scopes": longest})
+    assert longest[0] in shown and shown.endswith(" and 1 other.")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "search_messages": {"query": '"two words" -né & =+%', "channel": "general"},
     "send_message": {"channel": "general", "content": "héllo\n@mac-bob", "parent_message_id": ID, "metadata": {"a": 1}},
     "send_direct_message": {
-        "target_agent": "mac-bob", "content": "héllo", "parent_message_id": ID, "scope": "repo:github.com/org/proj"
+        "target_agent": "mac-bob",
+        "content": "héllo",
+        "parent_message_id": ID,
+        "scope": "repo:github.com/org/proj",
     },
     "send_to_many": {"recipients": ["mac-bob", "reviewers"], "content": "héllo", "urgent": True, "expires_in": 60},
     "list_sent": {"limit": 5, "cursor": "c"},

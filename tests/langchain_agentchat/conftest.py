@@ -43,7 +43,7 @@ def live() -> Iterator[Embedded]:
 
 
 class Scene(NamedTuple):
-    """An agent, a colleague, and what the colleague left for it: a message with a mention, a pin, a file; and its group."""
+    """An agent, a colleague, and what the colleague left for it: a message with a mention, a pin, a file, a group."""
 
     relay: Embedded
     key: str

@@ -54,8 +54,8 @@ class Answer(NamedTuple):
 
 
 class Space:
-    """A space with something of everything. `word` is in each of its texts, `only` and `squad` name an agent and a group
-    that the other has not."""
+    """A space with something of everything. `word` is in each of its texts, `only` and `squad` name an agent and a
+    group that the other has not."""
 
     def __init__(self, relay: Embedded) -> None:
         self.relay = relay
