@@ -278,7 +278,7 @@ def _agent(tx: Reading, space: str, name: str, *, or_group: bool = False) -> Row
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
-    if row is None or row["is_group"]:
+    if row is None:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
     if row["is_group"] and not or_group:
         raise Conflict(f"{name} is a group of agents, not an agent.")

@@ -14,7 +14,7 @@ from ..store.seam import Reading
 from ..wire import iso
 from . import agents, events, presence
 
-_MOST = 5000  # agents of a space that are not offline; of more, those seen longest ago are left out
+_MOST = 5000  # agents of a space that are not offline; while there are more, nobody is told of any
 Attending = Mapping[int, types.Presence]  # who is not offline
 
 
@@ -26,7 +26,7 @@ class Change(NamedTuple):
 
 
 class Looked(NamedTuple):
-    attending: Attending
+    attending: Attending | None
     changes: list[Change]
 
 
@@ -34,8 +34,10 @@ def look(tx: Reading, space_id: int, before: Attending | None) -> Looked:
     """Who is here, and what is new since; without a before, nothing is."""
     rows = tx.all(
         "agents_seen", space_id=space_id, since=tx.now - presence.PRESENT + 1, until=tx.now + presence.AHEAD,
-        limit=_MOST,
+        limit=_MOST + 1,
     )  # fmt: skip
+    if len(rows) > _MOST:
+        return Looked(before, [])
     attending: Attending = {row["id"]: presence.of(row["last_seen_at"], tx.now) for row in rows}
     if before is None:
         return Looked(attending, [])

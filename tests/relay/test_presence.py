@@ -14,7 +14,7 @@ from agentchat import Client
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.push.feed import Pace
 from agentchat_relay.push.push import Push
-from agentchat_relay.service import administration, presence
+from agentchat_relay.service import administration, attendance, presence
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, Clock, raw, until
 from tests.relay.streams import Block, Stream
@@ -206,7 +206,7 @@ def test_a_stream_that_is_over_keeps_nobody(quick: Place, clock: Clock):
     quick.agent("bob")
     with quick.stream("bob"):
         clock.ahead = 2 * PRESENT
-        until(lambda: quick.seen("bob") > quick.seen("ann"))
+        until(lambda: quick.seen("bob") - quick.seen("ann") > PRESENT * 1e6)
     until(lambda: not quick.push._open)
     last = quick.seen("bob")
     clock.ahead = 4 * PRESENT
@@ -397,6 +397,29 @@ def test_while_nobody_asks_nobody_looks(place: Place, clock: Clock):
     with place.roll():
         assert len(place.push._attendance._rolls) == 1
     until(lambda: place.push._attendance._rolls == {})
+
+
+def test_in_a_crowd_nothing_is_told(place: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    """Rather than what would be wrong of those who were left out."""
+    bob, cid = place.agent("bob"), place.agent("cid")
+    clock.ahead = 2 * PRESENT
+    stream = place.roll()
+    monkeypatch.setattr(attendance, "_MOST", 1)
+    looked: list[object] = []
+    look = attendance.look
+
+    def noted(*about: Any) -> attendance.Looked:
+        looked.append(about)
+        return look(*about)
+
+    monkeypatch.setattr(attendance, "look", noted)
+    bob.check_board()
+    place.glance()
+    until(lambda: len(looked) == 1)
+    monkeypatch.setattr(attendance, "_MOST", 3)
+    cid.check_board()
+    place.glance()
+    assert {told(stream), told(stream)} == {("bob", "online"), ("cid", "online")}
 
 
 def test_a_deleted_agent_is_not_told_of(place: Place, clock: Clock):

@@ -1,10 +1,10 @@
 -- see_agent: it was just here
 UPDATE agents SET last_seen_at = :now WHERE id = :id
 
--- agents_seen: those of a space that were seen lately, the last seen first
+-- agents_seen: those of a space that were seen lately
 SELECT id, last_seen_at FROM agents
 WHERE space_id = :space_id AND active = 1 AND is_group = 0 AND last_seen_at BETWEEN :since AND :until
-ORDER BY last_seen_at DESC LIMIT :limit
+LIMIT :limit
 
 -- seen_agent: what is told of one
 SELECT public_id, name, card, last_seen_at FROM agents WHERE id = :id

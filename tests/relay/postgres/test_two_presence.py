@@ -125,7 +125,7 @@ def test_both_at_once_retire_and_give_back_each_thing_once(
 
 
 def test_a_killed_relay_s_work_is_gone_on_with_by_another(clock: Clock, monkeypatch: pytest.MonkeyPatch):
-    """The first one is killed after one portion of each, as far as rows can tell; the chores of the second do the rest."""
+    """The first one is killed after one portion of each, as far as rows tell; the chores of the second do the rest."""
     monkeypatch.setattr(retirement, "_PORTION", 1)
     url = postgres.new_schema()
     with running(settings=UNLIMITED._replace(store=url)) as first, ExitStack() as stack:
