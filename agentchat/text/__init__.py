@@ -23,7 +23,7 @@ __all__ = ["FEWEST_CHARS", "MAX_CHARS", "NOTICE", "explain", "fenced", "fitting"
 # longest names and ids take in one row, with a few characters of its text.
 _HANDED_OUT = ("check_inbox", "claim_items")
 _ROOM_AROUND = 300
-_ROOM_OF_ONE = 700
+_ROOM_OF_ONE = 910
 
 
 def load() -> None:

@@ -12,7 +12,7 @@ from ._messages import agent_row
 _ONE_SCREEN = 8_000
 _MOST_ROLES = 10
 _MOST_MEMBERS = 20
-_MOST_SCOPES = 10
+_ROOM_OF_SCOPES = 300
 _MOST_NAMED = 2
 _LONGEST_SUBJECT = 500  # a file's path
 
@@ -75,10 +75,9 @@ def _checked(data: Any, cut: Cut) -> str:
 
 def _peeked(data: Any, cut: Cut) -> str:
     rows = [_item(row) for row in rows_of(data, "items")]
-    elsewhere = ", ".join(word(scope, 200) for scope in rows_of(data, "scopes")[:_MOST_SCOPES])
-    other = f" More waits for sessions that present {elsewhere}." if elsewhere else ""
+    elsewhere = _elsewhere(data)
     if not rows:
-        return f"Nothing waits for you{' here' if other else ''}.{other}"
+        return f"Nothing waits for you{' here' if elsewhere else ''}.{elsewhere}"
 
     def note(left_out: int) -> str:
         if left_out:
@@ -86,7 +85,17 @@ def _peeked(data: Any, cut: Cut) -> str:
         following = None if get(data, "has_more") is False else get(data, "next_cursor")
         return f"(more: cursor={word(following, 512)})" if following else ""
 
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{other}", rows, cut, note=note)
+    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=note)
+
+
+def _elsewhere(data: Any) -> str:
+    """Where a session would have to stand for the rest: the first ones, in one line."""
+    scopes = [word(scope, 200) for scope in rows_of(data, "scopes")]
+    if not scopes:
+        return ""
+    shown = [scope for end, scope in enumerate(scopes, 1) if end == 1 or len(", ".join(scopes[:end])) < _ROOM_OF_SCOPES]
+    others = f" and {count(scopes[len(shown) :], 'other')}" if len(shown) < len(scopes) else ""
+    return f" More waits for sessions that present {', '.join(shown)}{others}."
 
 
 def _claimed(data: Any, cut: Cut) -> str:

@@ -6,18 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._fence import word
-from ._layout import Cut, Row, count, fit, get, more, rows_of, shown_time, text_of
-
-_MOST_NAMES = 100
+from ._layout import Cut, Row, count, fit, get, more, pending, rows_of, shown_time, text_of
 
 
 def _to_many(data: Any, cut: Cut) -> str:
-    ids = ", ".join(word(get(row, "id")) for row in rows_of(data, "messages"))
-    return f"Sent as {ids}.{_pending(data)}"
-
-
-def _pending(data: Any) -> str:
-    return " A large group is still being told." if get(data, "pending") is True else ""
+    rows = [Row(f"message {word(get(row, 'id'))}") for row in rows_of(data, "messages")]
+    return fit(f"Sent as {count(rows, 'message')}.{pending(data)}", rows, cut)
 
 
 def _sent(data: Any, cut: Cut) -> str:
@@ -38,7 +32,7 @@ def _sent_row(row: Any) -> Row:
     message = word(get(row, "message_id"))
     group = "group " if get(row, "is_group") is True else ""
     ours = f"message {message} {shown_time(get(row, 'created_at'))} to {group}@{word(get(row, 'to'))}: {_states(row)}"
-    return Row(f"{ours}{_pending(row)}", text_of(row, "content"), message)
+    return Row(f"{ours}{'.' if pending(row) else ''}{pending(row)}", text_of(row, "content"), message)
 
 
 def _states(row: Any) -> str:
@@ -49,14 +43,17 @@ def _states(row: Any) -> str:
 
 
 def _groups(data: Any, cut: Cut) -> str:
-    rows = []
-    for row in rows_of(data, "groups"):
-        ours = f"{word(get(row, 'name'))}: {_members(row)}"
-        ours += ", you are in it" if get(row, "joined") is True else ""
-        if names := [f"@{word(name)}" for name in rows_of(row, "agents")[:_MOST_NAMES]]:
-            ours += f": {' '.join(names)}"
-        rows.append(Row(ours))
-    return fit(f"{count(rows, 'group')}{more(data)}.", rows, cut) if rows else "No groups."
+    """A list of groups, or who is in the one that was asked for."""
+    found = rows_of(data, "groups")
+    if not found:
+        return "No groups."
+    if len(found) == 1 and isinstance(get(found[0], "agents"), list):
+        return fit(f"{_group(found[0])}.", [Row(f"@{word(name)}") for name in rows_of(found[0], "agents")], cut)
+    return fit(f"{count(found, 'group')}{more(data)}.", [Row(_group(row)) for row in found], cut)
+
+
+def _group(row: Any) -> str:
+    return f"{word(get(row, 'name'))}: {_members(row)}{', you are in it' if get(row, 'joined') is True else ''}"
 
 
 def _members(row: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._fence import word
-from ._layout import Cut, Row, author_of, count, fit, get, message_row, more, rows_of, shown_time, text_of
+from ._layout import Cut, Row, author_of, count, fit, get, message_row, more, pending, rows_of, shown_time, text_of
 
 _LONGEST_PATH = 500
 _LONGEST_URL = 4_000
@@ -100,9 +100,7 @@ def _mentions(data: Any, cut: Cut) -> str:
 
 def _sent(data: Any, cut: Cut) -> str:
     message = get(data, "message")
-    text = f"Sent as message {word(get(message, 'id'))}."
-    if get(data, "pending") is True:
-        text += " The members of a large group are still being told."
+    text = f"Sent as message {word(get(message, 'id'))}.{pending(data)}"
     if unmatched := [word(name) for name in rows_of(data, "unmatched_mentions")[:20]]:
         names = ", ".join("@" + name for name in unmatched)
         text += f" Not notified: {names}; no active agent has that name, or too many were named."

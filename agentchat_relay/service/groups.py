@@ -115,8 +115,9 @@ def to_be_told(tx: Writing, call: Call, name: str, group: Known | None) -> tuple
     return group, members
 
 
-def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms) -> bool:
-    """Tell the members, or write down that they are to be told; whether it is done."""
+def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms, told: set[int]) -> bool:
+    """Tell the members, or write down that they are to be told; whether it is done. Who was told of this call's other
+    messages is left out, and added are those who are told now."""
     if len(members) > _AT_ONCE:
         tx.later(
             "insert_fan_out", message_id=posted.id, after_id=0, urgent=int(terms.urgent), expires_at=terms.expires_at,
@@ -124,7 +125,9 @@ def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms) -> bool:
         )  # fmt: skip
         return False
     for agent_id in members:
-        _put(tx, posted, agent_id, terms)
+        if agent_id not in told:
+            _put(tx, posted, agent_id, terms)
+    told.update(members)
     return True
 
 
@@ -136,8 +139,10 @@ def fan_out(tx: Writing) -> int:
     posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
     is_all = row["name"] == ALL
     members = _members(tx, posted, row["group_id"], is_all=is_all, after=row["after_id"], limit=_PORTION)
+    terms = Terms(bool(row["urgent"]), row["expires_at"], row["scope"])
     for agent_id in members:
-        _put(tx, posted, agent_id, Terms(bool(row["urgent"]), row["expires_at"], row["scope"]))
+        if not row["is_one_of_many"] or tx.one("told_with", id=row["first_id"], agent_id=agent_id) is None:
+            _put(tx, posted, agent_id, terms)
     if len(members) < _PORTION:
         tx.run("delete_fan_out", message_id=posted.id)
     else:

@@ -53,7 +53,8 @@ def send_direct_message(
 ) -> types.SentMessage:
     content = messages.trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return messages.sent_before(tx, row)
+        before = messages.sent_before(tx, row)
+        return {**before, "pending": True} if _is_pending(tx, row["id"]) else before
     target = _recipient(tx, call, target_agent)
     parent = None if parent_message_id is None else _parent(tx, call, target.known, parent_message_id)
     letter = Letter(content, messages.encoded(metadata), notices.terms(tx, urgent, expires_in, scope), parent)
@@ -77,7 +78,8 @@ def send_to_many(
     content = messages.trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
         ids = [row["id"], *(other["id"] for other in tx.all("sent_with", id=row["id"]))]
-        return {"messages": [messages.whole(tx, id, False) for id in ids]}
+        before: types.SentToMany = {"messages": [messages.whole(tx, id, False) for id in ids]}
+        return {**before, "pending": True} if any(_is_pending(tx, id) for id in ids) else before
     found = [_recipient(tx, call, name) for name in dict.fromkeys(recipients)]
     targets = sorted(found, key=lambda one: bool(one.members))  # whoever is named is told as such
     letter = Letter(content, messages.encoded(metadata), notices.terms(tx, urgent, expires_in, scope))
@@ -93,6 +95,10 @@ def send_to_many(
         first = first or id
     loops.count(tx, call, turns)
     return answer
+
+
+def _is_pending(tx: Reading, id: int) -> bool:
+    return tx.one("fan_out_of", message_id=id) is not None
 
 
 def _recipient(tx: Writing, call: Call, name: str) -> Recipient:
@@ -131,12 +137,12 @@ def _send(
     posted = notices.posted_by(call, at.id, at.at, place.id)
     told = set() if told is None else told
     if target.members:
-        if not groups.tell(tx, posted, [id for id in target.members if id not in told], letter.terms):
+        if not groups.tell(tx, posted, target.members, letter.terms, told):
             sent["pending"] = True
-    elif target.known.id != call.agent.id and target.known.id not in told:
+    elif target.known.id != call.agent.id:
         channels.join(tx, target.known.id, place)
         notices.put(tx, posted, target.known.id, "direct", letter.terms)
-    told.update(target.members or [target.known.id])
+        told.add(target.known.id)
     return sent, at.id
 
 

@@ -19,7 +19,7 @@ _USUAL_LENGTH = 250
 
 def search_messages(tx: Reading, call: Call, *, query: str, channel: str | None = None) -> types.SearchResults:
     wanted = read_query(query)
-    groups = [row["group_id"] for row in tx.all("groups_of", agent_id=call.agent.id)]
+    groups = [row["group_id"] for row in tx.all("groups_of", space_id=call.agent.space_id, agent_id=call.agent.id)]
     places = _places(tx, call, channel, groups)
     limit = _NEWEST if channel is None else _NEWEST_OF_CHANNEL
     rows, is_complete = tx.search(wanted, places=places, limit=limit) if wanted and places else ([], True)

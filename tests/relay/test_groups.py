@@ -9,7 +9,8 @@ import pytest
 from agentchat import Client
 from agentchat.errors import AgentChatError, BadRequest, Conflict, Forbidden, LimitReached, NotFound
 from agentchat_relay.embedded import Embedded, running
-from agentchat_relay.service import groups, upkeep
+from agentchat_relay.service import administration, groups, retention, upkeep
+from tests.relay import database
 from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, until
 
 
@@ -76,8 +77,6 @@ def test_groups_are_bounded(agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_operator_deletes_a_group(agent: MakeAgent, live: Embedded) -> None:
-    from agentchat_relay.service import administration
-
     ann, group = agent(), fresh("group")
     ann.join_group(group)
     for call in (
@@ -152,9 +151,10 @@ def test_all_is_everybody_in_the_space(agent: MakeAgent, live: Embedded) -> None
     ann, bob, cleo = (agent(fresh(), space=space) for _ in range(3))
     sent = ann.send_direct_message("all", "hear")["message"]
     assert texts(bob.check_inbox()) == texts(cleo.check_inbox()) == ["hear"]
+    assert [hit["id"] for hit in bob.search_messages("hear")["results"]] == [sent["id"]]
     assert stranger.check_inbox()["items"] == []
     late = agent(fresh(), space=space)
-    assert late.check_inbox()["items"] == []
+    assert late.check_inbox()["items"] == late.search_messages("hear")["results"] == []
     assert late.list_groups()["groups"] == []
     with pytest.raises(NotFound):
         late.get_message(sent["id"])
@@ -272,6 +272,64 @@ def test_several_recipients_get_one_each_or_none(agent: MakeAgent) -> None:
         keyed.send_to_many(names, "other")
     assert mismatch.value.code == "idempotency_mismatch"
     assert len(ann.list_sent()["messages"]) == 3
+
+
+def test_of_several_groups_everybody_is_told_once_however_large_they_are(
+    agent: MakeAgent, live: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large groups as well, which are told after the answer; until then a repeat says so, too."""
+    monkeypatch.setattr(groups, "_AT_ONCE", 2)
+    monkeypatch.setattr(groups, "_PORTION", 2)
+    fan_out = groups.fan_out
+    monkeypatch.setattr(groups, "fan_out", lambda tx: 0)
+    ann, large, other, small = agent(), fresh("group"), fresh("group"), fresh("group")
+    named, *crowd = members(agent, large, 6)
+    others = [*crowd[3:], *members(agent, other, 2)]
+    for one in crowd[3:]:
+        one.join_group(other)
+    crowd[4].join_group(small)
+    keyed, names = ann.with_options(idempotency_key=fresh("key")), [small, large, other, named.agent or ""]
+    sent = keyed.send_to_many(names, "hello")
+    assert sent["pending"] is True
+    assert keyed.send_to_many(names, "hello") == sent
+    assert [row["pending"] for row in ann.list_sent()["messages"]] == [True, True, False, False]
+    while live.ask(fan_out):
+        pass
+    assert [(one.agent, texts(one.peek_inbox())) for one in {*crowd, *others, named}] == [
+        (one.agent, ["hello"]) for one in {*crowd, *others, named}
+    ]
+    assert [item["kind"] for item in named.peek_inbox()["items"]] == ["direct"]
+    assert "pending" not in keyed.send_to_many(names, "hello")
+    alone = ann.with_options(idempotency_key=fresh("key"))
+    assert alone.send_direct_message(large, "again") == alone.send_direct_message(large, "again")
+    assert alone.send_direct_message(large, "again")["pending"] is True
+    while live.ask(fan_out):
+        pass
+    assert "pending" not in alone.send_direct_message(large, "again")
+    assert texts(named.peek_inbox()) == ["hello", "again"]
+
+
+def test_what_a_large_group_was_not_told_before_it_had_its_time_is_told_to_nobody(
+    agent: MakeAgent, live: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_AT_ONCE", 1)
+    fan_out = groups.fan_out
+    monkeypatch.setattr(groups, "fan_out", lambda tx: 0)
+    live.space(space := fresh("space"))
+    live.ask(lambda tx: administration.space_update(tx, name=space, retention=1))
+    ann, *others = (agent(fresh(), space=space) for _ in range(3))
+    ann.send_direct_message("all", "hello")
+
+    def purge(tx: Any) -> int:
+        at = tx.now + 2 * retention.DAY
+        space_id = tx.the("space_by_name", name=space)["id"]
+        channel_id = tx.the("channel_by_name", space_id=space_id, name="direct-messages")["id"]
+        return retention.purge(tx, channel_id, at)
+
+    assert live.ask(purge) == 1
+    assert database.ask(live, "SELECT * FROM fan_outs") == []
+    assert live.ask(fan_out) == 0
+    assert [one.peek_inbox()["items"] for one in others] == [[], []]
 
 
 def test_the_sent_mailbox(agent: MakeAgent) -> None:

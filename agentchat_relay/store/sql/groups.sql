@@ -23,8 +23,9 @@ SELECT count(*) AS members FROM group_members WHERE group_id = :group_id
 -- count_groups_of: how many an agent is in
 SELECT count(*) AS groups FROM group_members WHERE agent_id = :agent_id
 
--- groups_of: which an agent is in
+-- groups_of: which an agent is in, with that of everybody in its space
 SELECT group_id FROM group_members WHERE agent_id = :agent_id
+UNION ALL SELECT id FROM agents WHERE space_id = :space_id AND name = 'all' AND is_group = 1
 
 -- list_groups: of a space, or the one of a name
 SELECT g.id, g.name, (SELECT count(*) FROM group_members m WHERE m.group_id = g.id) AS members, mine.joined_at AS joined
@@ -53,9 +54,17 @@ VALUES (:message_id, :after_id, :urgent, :expires_at, :scope)
 
 -- next_fan_out: the oldest that is not done
 SELECT f.message_id, f.after_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id,
-    m.recipient_id AS group_id, g.space_id, g.name
+    m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id,
+    m.sent_with IS NOT NULL OR EXISTS (SELECT 1 FROM messages o WHERE o.sent_with = m.id) AS is_one_of_many
 FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents g ON g.id = m.recipient_id
 ORDER BY f.message_id LIMIT 1
+
+-- fan_out_of: whether a message's group is still being told
+SELECT message_id FROM fan_outs WHERE message_id = :message_id
+
+-- told_with: whether an agent was told of a message of this call already, by its first one
+SELECT i.id FROM messages o JOIN inbox i ON i.message_id = o.id AND i.agent_id = :agent_id
+WHERE o.id = :id OR o.sent_with = :id LIMIT 1
 
 -- move_fan_out: members up to this one were told
 UPDATE fan_outs SET after_id = :after_id WHERE message_id = :message_id

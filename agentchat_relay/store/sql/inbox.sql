@@ -7,8 +7,8 @@ SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata,
     a.name AS author
 FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
     SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-    AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-    AND (x.expires_at IS NULL OR x.expires_at > :now) AND x.kind <> 'returned' ORDER BY x.id DESC LIMIT :limit
+    AND x IN LANE AND x.kind <> 'returned' AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent DESC, x.scope DESC, x.id DESC LIMIT :limit
 ) PICKED
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.id DESC LIMIT :limit
@@ -32,9 +32,9 @@ SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
     SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-    AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-    AND x.id > CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END
-    AND x.urgent <= :is_urgent AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT :limit
+    AND x IN LANE AFTER (CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END) LANE
+    AND x.urgent <= :is_urgent AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent, x.scope, x.id LIMIT :limit
 ) PICKED
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.urgent DESC, i.id LIMIT :limit
@@ -62,12 +62,12 @@ WHERE done_at IS NULL AND id IN (
             SELECT i.id, i.urgent, length(m.content) AS size
             FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
                 SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-                AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
+                AND x IN LANE
                 AND (
                     x.lease_until IS NULL OR x.lease_until <= :now OR x.lease_until > :now + :longest
                     OR x.session = :session
                 )
-                AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT :limit
+                AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT :limit
             ) PICKED
             JOIN messages m ON m.id = i.message_id ORDER BY i.urgent DESC, i.id LIMIT :limit
         ) AS wanted
@@ -155,7 +155,7 @@ SELECT count(CASE WHEN urgent = 1 THEN 1 END) AS urgent, count(CASE WHEN kind = 
 FROM (
     SELECT i.urgent, i.kind, i.created_at FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
         SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-        AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-        AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT 100
+        AND x IN LANE
+        AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT 100
     ) PICKED
 ) AS waiting

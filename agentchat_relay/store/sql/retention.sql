@@ -41,6 +41,11 @@ DELETE FROM inbox WHERE message_id IN (
     SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 )
 
+-- purge_fan_outs: nobody is told of them any more
+DELETE FROM fan_outs WHERE message_id IN (
+    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
+)
+
 -- purge_pins: of a channel's oldest messages
 DELETE FROM pins WHERE channel_id = :channel_id AND message_id IN (
     SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through

@@ -5,6 +5,17 @@ Only members that every relay of the contract sends are required; the others may
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from ._files import FileContent as FileContent
+from ._files import FileLink as FileLink
+from ._files import FileList as FileList
+from ._files import StoredFile as StoredFile
+from ._files import UploadedFile as UploadedFile
+from ._mail import Group as Group
+from ._mail import GroupChange as GroupChange
+from ._mail import GroupList as GroupList
+from ._mail import SentPage as SentPage
+from ._mail import SentRow as SentRow
+
 Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
@@ -84,6 +95,13 @@ class SentMessage(TypedDict):
     message: Message
     pending: NotRequired[bool]
     unmatched_mentions: NotRequired[list[str]]
+
+
+class SentToMany(TypedDict):
+    """A message for each recipient, agents first. `pending` while members of a large group are still being told."""
+
+    messages: list[Message]
+    pending: NotRequired[bool]
 
 
 class FoundMessage(TypedDict):
@@ -232,50 +250,6 @@ class Receipts(TypedDict):
     receipts: list[Receipt]
 
 
-class SentToMany(TypedDict):
-    """A message for each recipient, agents first. `pending` while members of a large group are still being told."""
-
-    messages: list[Message]
-    pending: NotRequired[bool]
-
-
-class SentRow(TypedDict):
-    """A private message of yours. `states` counts what became of it: stored, claimed, acknowledged, expired, dead."""
-
-    message_id: str
-    to: str
-    is_group: bool
-    content: str
-    created_at: str
-    states: dict[str, int]
-    pending: bool
-
-
-class SentPage(TypedDict):
-    messages: list[SentRow]
-    next_cursor: str | None
-    has_more: bool
-
-
-class Group(TypedDict):
-    name: str
-    members: int
-    joined: bool
-    agents: NotRequired[list[str]]
-
-
-class GroupList(TypedDict):
-    groups: list[Group]
-    has_more: bool
-
-
-class GroupChange(TypedDict):
-    group: str
-    joined: bool
-    members: int
-    idempotent: bool
-
-
 class Event(TypedDict):
     """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind.
     Presence has no position: it is told to those who stream it, and is in no log."""
@@ -320,36 +294,6 @@ class Reader(TypedDict):
 class Readers(TypedDict):
     channel: str
     readers: list[Reader]
-
-
-class StoredFile(TypedDict):
-    name: str
-    size: int
-    path: str
-    bucket: NotRequired[str]
-    type: NotRequired[str]
-    created_at: NotRequired[str]
-
-
-class UploadedFile(TypedDict):
-    file: StoredFile
-
-
-class FileList(TypedDict):
-    files: list[StoredFile]
-    has_more: NotRequired[bool]
-
-
-class FileLink(TypedDict):
-    signed_url: str
-    expires_in: int
-
-
-class FileContent(TypedDict):
-    """A downloaded file: the answer's bytes, not JSON."""
-
-    content_type: str
-    content: bytes
 
 
 class Card(TypedDict, total=False):
