@@ -39,6 +39,7 @@ class AgentRow(TypedDict):
     has_key: bool
     created_at: str
     last_seen_at: str | None
+    retired_at: str | None
 
 
 class AgentRows(TypedDict):
@@ -84,7 +85,7 @@ class ChannelRows(TypedDict):
 
 
 class LetterRow(TypedDict):
-    """A dead letter, without its text."""
+    """A dead letter, without its text. `reason`: deliveries (given out too often) or retired."""
 
     item_id: str
     kind: str
@@ -93,6 +94,7 @@ class LetterRow(TypedDict):
     deliveries: int
     created_at: str
     ended_at: str
+    reason: str
 
 
 class LetterRows(TypedDict):

@@ -1,4 +1,5 @@
-"""What a running relay does by itself: sweep, purge what had its time, remove contents that no file names any more.
+"""What a running relay does by itself: sweep, retire agents that are gone, purge what had its time, remove contents
+that no file names any more.
 
 All of it goes by the clock, which may jump: set by hand, or by a time server minutes after the start. A relay that took
 a jump into next year at its word would delete everything it was told to keep for a month. So a clock that jumped is
@@ -17,7 +18,7 @@ from functools import partial
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, upkeep
+from .service import limits, retention, retirement, upkeep
 from .service.retention import Blob
 from .store.seam import Lane, Reading
 
@@ -60,6 +61,7 @@ class Chores:
         self._ask = parts.ask
         self._store = parts.store
         self._blobs = parts.blobs
+        self._retire_after = parts.settings.retire_after
         self._clock = DoubtedClock()
         self._task: asyncio.Task[None] | None = None
         self._purged = self._failed = 0
@@ -80,7 +82,7 @@ class Chores:
 
     async def _run(self) -> None:
         while True:
-            for chore in (self._sweep, self._purge, self._tidy):
+            for chore in (self._sweep, self._retire, self._purge, self._tidy):
                 await self._try(chore)
             await asyncio.sleep(_BETWEEN)
 
@@ -97,6 +99,14 @@ class Chores:
         if self._store.is_shared:
             await self._ask(Lane.ASIDE, limits.sweep)
 
+    async def _retire(self) -> None:
+        """What waits for the retired is given back even if nobody is retired any more: it may be half done."""
+        if self._retire_after:
+            while retired := await self._portion(partial(retirement.retire, days=self._retire_after)):
+                _log.info("Retired %d agents, not seen for %d days.", retired, self._retire_after)
+        while await self._portion(retirement.give_back):
+            pass
+
     async def _purge(self) -> None:
         if (at := await self._believed()) is None:
             return
@@ -110,14 +120,14 @@ class Chores:
                 await self._ask(Lane.WRITE, retention.finish)
 
     async def _portion(self, call: Callable[..., int]) -> int:
-        """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
+        """Have a portion done, then leave the writer to the others for a while. A pass may take minutes, so each
         portion goes by a time that was looked at for itself."""
         if (at := await self._believed()) is None:
             return 0
         began = time.monotonic()
-        deleted: int = await self._ask(Lane.WRITE, partial(call, at=at))
-        await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
-        return deleted
+        done: int = await self._ask(Lane.WRITE, partial(call, at=at))
+        await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if done else 0)
+        return done
 
     async def _believed(self) -> int | None:
         """The time of the store, which is one for all its relays."""

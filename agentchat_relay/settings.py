@@ -29,5 +29,6 @@ class Settings(NamedTuple):
     most_file_bytes: int = 10 * MIB
     most_agents: int = 50  # active ones of one machine
     own_names: bool = False  # a machine registers only names that start with its own
+    retire_after: int = 0  # days without a sign of life, then an agent gets no mail until it is back; 0: never
     log_requests: bool = False
     loops: Loops = Loops()  # how long agents may go on answering each other

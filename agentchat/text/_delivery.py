@@ -13,6 +13,7 @@ _ONE_SCREEN = 8_000
 _MOST_ROLES = 10
 _MOST_MEMBERS = 20
 _ROOM_OF_SCOPES = 300
+_MOST_NAMED = 2
 _LONGEST_SUBJECT = 500  # a file's path
 
 
@@ -44,8 +45,20 @@ def _state(row: Any) -> str:
     if (expires := get(row, "expires_at")) is not None:
         state += f" (expires {shown_time(expires)})"
     if (ended := get(row, "ended_at")) is not None:
-        state += f" (dead since {shown_time(ended)})"
+        why = ": you were retired" if get(row, "reason") == "retired" else ""
+        state += f" (dead since {shown_time(ended)}{why})"
+    if get(row, "kind") == "returned":
+        state += f" ({_undelivered(rows_of(row, 'undelivered_to'))})"
     return state
+
+
+def _undelivered(names: list[Any]) -> str:
+    """What became of a message of one's own that came back."""
+    if not names:
+        return "it waits again for whom it did not reach"
+    who = ", ".join(f"@{word(name)}" for name in names[:_MOST_NAMED])
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"undelivered: {who}{rest} had been retired"
 
 
 def _times(number: object) -> str:
@@ -135,6 +148,8 @@ def _receipts(data: Any, cut: Cut) -> str:
     rows = []
     for row in rows_of(data, "receipts"):
         ours = f"@{word(get(row, 'agent_name'))} {word(get(row, 'kind'))}: {word(get(row, 'state'))}"
+        if get(row, "reason") == "retired":
+            ours += " (it was retired)"
         ours += f", given out {_times(get(row, 'deliveries'))}, stored {shown_time(get(row, 'stored_at'))}"
         for name in ("claimed", "ended"):
             if (at := get(row, f"{name}_at")) is not None:
@@ -232,11 +247,10 @@ def _has_fence(body: str) -> bool:
 
 
 def _waiting(data: Any, cut: Cut) -> str:
-    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups")}
-    numbers = {name: number for name, number in numbers.items() if number is not None}
+    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "returned")}
     if not any(numbers.values()):
         return "Nothing waits for you."
-    counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items())
+    counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items() if number is not None)
     oldest = get(data, "inbox", "oldest_at")
     since = "" if oldest is None else f", the oldest since {shown_time(oldest)}"
     tool = cut.tool("check_inbox", "check_mentions")

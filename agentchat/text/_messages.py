@@ -175,7 +175,10 @@ def agent_row(row: Any) -> Row:
     entries = [text_of(row, "description")]
     if isinstance(card, dict):
         entries += [f"{name}: {entry}" for name, value in card.items() if (entry := _entry(value))]
-    ours = f"@{word(get(row, 'name'))} {'seen ' + shown_time(seen) if seen else 'never seen'}"
+    here = "" if (presence := get(row, "presence")) is None else f"{word(presence)}, "
+    ours = f"@{word(get(row, 'name'))} {here}{'seen ' + shown_time(seen) if seen else 'never seen'}"
+    if (retired := get(row, "retired_at")) is not None:
+        ours += f", retired {shown_time(retired)}: gets no mail until it is back"
     return Row(ours, "\n".join(filter(None, entries)))
 
 

@@ -16,6 +16,7 @@ from ._mail import GroupList as GroupList
 from ._mail import SentPage as SentPage
 from ._mail import SentRow as SentRow
 
+Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
 
@@ -162,7 +163,8 @@ class MarkedRead(TypedDict):
 
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
-    somebody holds it."""
+    somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
+    and did not get it."""
 
     item_id: str
     kind: str
@@ -176,6 +178,7 @@ class WaitingItem(TypedDict):
     expires_at: str | None
     claimed_until: NotRequired[str]
     scope: NotRequired[str]
+    undelivered_to: NotRequired[list[str]]
 
 
 class InboxItem(WaitingItem, _From):
@@ -212,7 +215,10 @@ class ClaimChange(TypedDict):
 
 
 class DeadLetter(InboxItem):
+    """`reason` is `deliveries`, given out too often, or `retired`: you were, and are back."""
+
     ended_at: str
+    reason: str
 
 
 class DeadLetters(TypedDict):
@@ -225,7 +231,8 @@ class Requeued(TypedDict):
 
 
 class Receipt(TypedDict):
-    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead."""
+    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead; `reason` why
+    it is dead, `deliveries` or `retired`."""
 
     agent_name: str
     kind: str
@@ -235,6 +242,7 @@ class Receipt(TypedDict):
     claimed_at: str | None
     ended_at: str | None
     scope: NotRequired[str]
+    reason: NotRequired[str]
 
 
 class Receipts(TypedDict):
@@ -243,9 +251,10 @@ class Receipts(TypedDict):
 
 
 class Event(TypedDict):
-    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind."""
+    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind.
+    Presence has no position: it is told to those who stream it, and is in no log."""
 
-    position: int
+    position: int | None
     kind: str
     at: str
     actor: str | None
@@ -298,9 +307,13 @@ class Card(TypedDict, total=False):
 
 
 class Agent(TypedDict):
+    """`presence` says whether it is here; mail waits for it in any case, unless it was retired."""
+
     name: str
     active: bool
     last_seen_at: str | None
+    presence: NotRequired[Presence]
+    retired_at: NotRequired[str]
     description: NotRequired[str | None]
     machine: NotRequired[str | None]
     card: NotRequired[Card | None]
@@ -318,6 +331,7 @@ class Waiting(TypedDict):
     mentions: int
     direct: int
     groups: NotRequired[int]
+    returned: NotRequired[int]
     oldest_at: str | None
 
 

@@ -147,6 +147,13 @@ GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
             ),
             _whole("max-agents", _DEFAULTS.most_agents, "active agents of one machine", "NUMBER"),
             Option("own-names", False, "machines register only names starting with their own"),
+            Option(
+                "retire-after",
+                _DEFAULTS.retire_after,
+                "days until an agent that is not seen gets no mail until it is back, 0 for never",
+                "DAYS",
+                _number(lambda days: 0 <= days <= 36_500, "from 0 to 36500"),
+            ),
         ),
     ),
     "loop guard": (

@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(chosen: Values, url: str) -> Settings:
-    same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "log-requests")
+    same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "retire-after", "log-requests")
     return Settings(
         store=chosen["store"],
         public_url=chosen["public-url"] or url,

@@ -11,6 +11,11 @@ def event(happened: Happened) -> bytes:
     return _chunk(b"id: %d\ndata: %b\n\n" % (happened.position, happened.body))
 
 
+def live(body: bytes) -> bytes:
+    """An event that is in no log: a reader's place stays where it is."""
+    return _chunk(b"data: %b\n\n" % body)
+
+
 def place(position: int) -> bytes:
     """No event: how far the log is looked through."""
     return _chunk(opening(position))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from agentchat.errors import AgentChatError, PositionExpired, Unauthorized
 
-from ..service import agents, events
+from ..service import agents, events, presence
 from ..service.call import Agent
 from ..service.events import Happened, Page, Wants
 from ..store.seam import Lane, Reading
@@ -34,6 +34,8 @@ class Pace(NamedTuple):
 
     heartbeat: float = 15.0
     patience: float = 90.0  # with a reader that takes nothing
+    note: float = presence.SEEN_EVERY / 1e6  # who reads is here
+    glance: float = 10.0  # who came, who went
     goodbye: float = 5.0  # for a reader to take the end of its stream
     most_events: int = 4096  # in a window
     most_bytes: int = 8 << 20
@@ -60,9 +62,10 @@ class Counts:
 class Waiter:
     """Somebody who waits once for an event that could be theirs. `epoch` is the one they were confirmed in."""
 
-    __slots__ = ("_could_be", "_position", "epoch", "woken")
+    __slots__ = ("_could_be", "_position", "agent_id", "epoch", "woken")
 
-    def __init__(self, position: int, epoch: int, could_be: Wants) -> None:
+    def __init__(self, agent_id: int, position: int, epoch: int, could_be: Wants) -> None:
+        self.agent_id = agent_id
         self._position, self._could_be = position, could_be
         self.epoch = epoch
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

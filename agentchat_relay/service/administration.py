@@ -214,6 +214,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
                 "deliveries": item["deliveries"],
                 "created_at": item["timestamp"],
                 "ended_at": item["ended_at"],
+                "reason": item["reason"],
             }
             for item in found["items"]
         ]
@@ -297,4 +298,5 @@ def _row(row: Any) -> AgentRow:
         "has_key": bool(row["has_key"]),
         "created_at": iso(row["created_at"]),
         "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
+        "retired_at": iso(row["retired_at"]) if row["retired_at"] else None,
     }

@@ -85,7 +85,7 @@ def _insert(tx: Writing, call: Call, name: str) -> Known:
     public_id = new_id(tx.now)
     id = tx.run("insert_group", public_id=public_id, space_id=call.agent.space_id, name=name, created_at=tx.now)
     tx.forget()
-    return Known(id, public_id, True, False, True)
+    return Known(id, public_id, True, False, True, None)
 
 
 def _tell(tx: Writing, call: Call, kind: str, group: Known) -> None:

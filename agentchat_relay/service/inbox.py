@@ -44,14 +44,14 @@ def peek_inbox(tx: Reading, call: Call, *, limit: int = 20, cursor: str | None =
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return {
-        "items": [travelling(row, tx.now) for row in rows[:limit]],
+        "items": [travelling(tx, row, tx.now) for row in rows[:limit]],
         "next_cursor": None if last is None else str(Cursor(place, last["id"], bool(last["urgent"]))),
         "has_more": more,
         "scopes": scopes.waiting_elsewhere(tx, call),
     }
 
 
-def travelling(row: Row, now: int | None = None) -> types.InboxItem:
+def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem:
     """An item as it travels. `now` is for whoever wants to know whether somebody holds it."""
     metadata = msgspec.json.decode(row["metadata"]) if row["metadata"] else {}
     project = metadata.get("project")
@@ -72,6 +72,9 @@ def travelling(row: Row, now: int | None = None) -> types.InboxItem:
         item["scope"] = row["scope"]
     if now is not None and (row["lease_until"] or 0) > now:
         item["claimed_until"] = iso(row["lease_until"])
+    if row["kind"] == "returned":
+        retired = tx.all("undelivered_to", message_id=row["message_id"], limit=_MOST_RECEIPTS)
+        item["undelivered_to"] = [agent["name"] for agent in retired]
     return item
 
 
@@ -103,7 +106,14 @@ def _receipt(row: Row, now: int) -> types.Receipt:
     }
     if row["scope"]:
         receipt["scope"] = row["scope"]
+    if state == "dead":
+        receipt["reason"] = _reason(row)
     return receipt
+
+
+def _reason(row: Row) -> str:
+    """Why an item is dead."""
+    return row["reason"] or "deliveries"
 
 
 def list_dead_letters(tx: Reading, call: Call, *, limit: int = 20) -> types.DeadLetters:
@@ -112,7 +122,9 @@ def list_dead_letters(tx: Reading, call: Call, *, limit: int = 20) -> types.Dead
 
 def dead_letters(tx: Reading, agent_id: int, limit: int) -> types.DeadLetters:
     rows = tx.all("dead_items", agent_id=agent_id, limit=limit + 1)
-    items: list[types.DeadLetter] = [{**travelling(row), "ended_at": iso(row["done_at"])} for row in rows[:limit]]
+    items: list[types.DeadLetter] = [
+        {**travelling(tx, row), "ended_at": iso(row["done_at"]), "reason": _reason(row)} for row in rows[:limit]
+    ]
     return {"items": items, "has_more": len(rows) > limit}
 
 
@@ -139,7 +151,7 @@ def claim_items(
 def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None, characters: int) -> types.Inbox:
     agent = call.agent
     for tired in tx.all("tired_items", agent_id=agent.id, now=tx.now, most=MOST_DELIVERIES):
-        _end(tx, tired, "dead", agent.space_id, agent.id, None)
+        end(tx, tired, "dead", agent.space_id, agent.id, None)
     claim_id = new_id(tx.now)
     until = tx.now + lease * _SECOND
     claimed = tx.run(
@@ -157,7 +169,7 @@ def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None,
 
 def _claimed(tx: Reading, call: Call, claim_id: str) -> tuple[list[types.InboxItem], bool]:
     rows = tx.all("claimed_items", agent_id=call.agent.id, claim_id=claim_id, lanes=scopes.lanes(call), now=tx.now)
-    return [travelling(row) for row in rows], bool(rows and rows[0]["has_more"])
+    return [travelling(tx, row) for row in rows], bool(rows and rows[0]["has_more"])
 
 
 def kept(claimed: types.Inbox) -> dict[str, Any]:
@@ -193,7 +205,7 @@ def return_items(
     held = _open(tx, call, claim_id, item_ids)
     dead = [row for row in held if row["deliveries"] >= MOST_DELIVERIES]
     for row in dead:
-        _end(tx, row, "dead", call.agent.space_id, call.agent.id, None, by=call.agent.id)
+        end(tx, row, "dead", call.agent.space_id, call.agent.id, None, by=call.agent.id)
     until = tx.now + delay * _SECOND if delay else None
     for row in held:
         if row not in dead:
@@ -282,15 +294,16 @@ def sweep(tx: Writing, at: int) -> int:
     ended = 0
     for outcome, statement in (("expired", "expired_items"), ("dead", "all_tired_items")):
         for row in tx.all(statement, now=at, most=MOST_DELIVERIES, limit=_PORTION):
-            _end(tx, row, outcome, row["space_id"], row["agent_id"], row["channel_id"])
+            end(tx, row, outcome, row["space_id"], row["agent_id"], row["channel_id"])
             ended += 1
     return ended
 
 
-def _end(
-    tx: Writing, row: Row, outcome: str, space_id: int, agent_id: int, channel_id: int | None, *, by: int | None = None
-) -> None:
-    if tx.run("end_item", id=row["id"], now=tx.now, outcome=outcome):
+def end(
+    tx: Writing, row: Row, outcome: str, space_id: int, agent_id: int, channel_id: int | None, *, by: int | None = None,
+    reason: str | None = None,
+) -> None:  # fmt: skip
+    if tx.run("end_item", id=row["id"], now=tx.now, outcome=outcome, reason=reason):
         tx.event(
             space_id, f"inbox.{outcome}", actor_id=by, subject=row["public_id"], channel_id=channel_id,
             audience_id=agent_id,

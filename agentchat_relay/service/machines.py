@@ -18,7 +18,7 @@ from agentchat.identity import signed_bytes
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import micros, new_id
-from . import agents
+from . import agents, retirement
 
 _SECOND = 1_000_000
 WINDOW = 60 * _SECOND  # a timestamp may be this far off, either way
@@ -127,6 +127,7 @@ def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types
     else:
         public_id, agent_id = found["public_id"], found["id"]
         tx.run("set_key", id=agent_id, key_hash=hash, machine_id=machine["id"])
+        retirement.arrive(tx, agent_id)
     if sent.card is not None:
         agents.store_card(tx, agent_id, sent.card)
     tx.forget()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agentchat import types
-from agentchat.errors import BadRequest, Conflict, NotFound
+from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import Cursor, iso, read_cursor
@@ -107,8 +107,7 @@ def _recipient(tx: Writing, call: Call, name: str) -> Recipient:
         return Recipient(name, *groups.to_be_told(tx, call, name, found))
     if found is None:
         raise agents.unknown(tx, call, name)
-    if not found.active:
-        raise Conflict(f"@{name} was deactivated and reads nothing any more.")
+    agents.check_takes_mail(found, name)
     return Recipient(name, found, [])
 
 

@@ -15,7 +15,7 @@ from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, loops, notices, repeats
+from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
@@ -162,7 +162,7 @@ def append(
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    agents.see(tx, agent.id)
+    presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
         audience_id=recipient, payload=content,
@@ -197,7 +197,7 @@ def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[agents.Known
         agent = agents.known(tx, call.agent.space_id, name)
         if name == call.agent.name:
             continue
-        if agent is None or agent.is_group or not agent.active or len(told) == _MOST_NOTIFIED:
+        if agent is None or agent.is_group or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
             unmatched.append(name)
         else:
             told.append(agent)

@@ -126,6 +126,7 @@ READS_LIKE = {
 
 
 GROUP = {"group": "crew", "members": 2, "idempotent": True}
+WAITS = {"kind": "returned", "from": "mac-ann", "timestamp": AT}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -180,6 +181,52 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("get_receipts", {"message_id": ID, "receipts": []}, f"{ID} notified nobody."),
         ("list_events", {"events": [], "position": 9}, "Nothing happened. Go on with since=9."),
         ("find_agents", {"agents": []}, "No such agents."),
+        (
+            "find_agents",
+            {"agents": [{"name": "mac-bob", "presence": "idle", "last_seen_at": AT}]},
+            f"1 agent, most recently seen first.\n@mac-bob idle, seen {AT_SHOWN}",
+        ),
+        (
+            "find_agents",
+            {"agents": [{"name": "mac-bob", "presence": "offline", "last_seen_at": AT, "retired_at": AT}]},
+            f"1 agent, most recently seen first.\n@mac-bob offline, seen {AT_SHOWN}, retired {AT_SHOWN}: gets no mail "
+            "until it is back",
+        ),
+        (
+            "check_inbox",
+            {"items": [{**WAITS, "undelivered_to": ["mac-bob", "mac-cid", "mac-dan", "mac-eve"]}]},
+            "1 item, urgent first. Your next check counts this as dealt with.\n"
+            f"returned {AT_SHOWN} @mac-ann (undelivered: @mac-bob, @mac-cid and 2 more had been retired)",
+        ),
+        (
+            "check_inbox",
+            {"items": [{**WAITS, "undelivered_to": []}]},
+            "1 item, urgent first. Your next check counts this as dealt with.\n"
+            f"returned {AT_SHOWN} @mac-ann (it waits again for whom it did not reach)",
+        ),
+        (
+            "get_receipts",
+            {
+                "message_id": ID,
+                "receipts": [
+                    {
+                        "agent_name": "mac-bob",
+                        "kind": "direct",
+                        "state": "dead",
+                        "reason": "retired",
+                        "deliveries": 1,
+                        "stored_at": AT,
+                    },
+                ],
+            },
+            f"1 receipt of message {ID}.\n@mac-bob direct: dead (it was retired), given out once, stored {AT_SHOWN}",
+        ),
+        (
+            "list_dead_letters",
+            {"items": [{**WAITS, "kind": "direct", "ended_at": AT, "reason": "retired"}]},
+            "1 dead letter, newest first. agentchat_requeue_items brings them back.\n"
+            f"direct unknown {AT_SHOWN} @mac-ann (dead since {AT_SHOWN}: you were retired)",
+        ),
         ("find_agents", {"agents": [{"name": "mac-bob"}]}, "1 agent, most recently seen first.\n@mac-bob never seen"),
     ],
 )
@@ -435,10 +482,14 @@ def test_of_what_is_handed_out_no_item_is_left_out(name: str, contents: list[str
     """As many as were asked for: with the longest names, whatever the texts."""
     max_chars = data.draw(st.integers(text.FEWEST_CHARS, 30_000))
     limit = text.fitting(OPERATIONS[name], {"limit": 50}, max_chars)["limit"]
-    items = [item(content, **LONGEST_ITEM, expires_at=AT) for content in contents[:limit]]
+    kind = data.draw(st.sampled_from(["mention", "returned"]))
+    retired = [letter * 100 for letter in "abcd"]
+    items = [
+        item(content, **LONGEST_ITEM, expires_at=AT, kind=kind, undelivered_to=retired) for content in contents[:limit]
+    ]
     shown = rendered(name, {**inbox(*items), "has_more": True}, max_chars)
     assert len(shown) <= max_chars
-    assert len([line for line in ours(shown) if line.startswith("mention ")]) == len(items)
+    assert len([line for line in ours(shown) if line.startswith(f"{kind} ")]) == len(items)
     assert "left out" not in shown
 
 

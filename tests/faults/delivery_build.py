@@ -52,7 +52,7 @@ EDITS = {
     "order": [
         ("claim_items", "ORDER BY urgent DESC, id", "ORDER BY id DESC"),
         ("claim_items", "ORDER BY i.urgent DESC, i.id", "ORDER BY i.id DESC"),
-        ("claim_items", "ORDER BY x.id", "ORDER BY x.id DESC"),
+        ("claim_items", "ORDER BY x.urgent, x.scope, x.id", "ORDER BY x.id DESC"),
     ],
     "shuffle": [("claimed_items", "ORDER BY i.urgent DESC, i.id", "ORDER BY i.urgent, i.id DESC")],
     "late": [("acknowledge_claimed", "AND claim_id = :claim_id", "")],

@@ -235,7 +235,7 @@ PLAIN: Arguments = {
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
     "scope": "repo:github.com/org/proj",
 }  # fmt: skip
-LEFT_OUT = {"type", "mine"}  # filters whose every value only narrows what is listed without them
+LEFT_OUT = {"type", "mine", "presence"}  # filters whose every value only narrows what is listed without them
 
 
 class NoRecipe(Exception):

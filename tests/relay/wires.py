@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import select
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,8 +39,7 @@ class Wire:
         named = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        sock = self.connection.sock
-        if sock is not None and select.select([sock], [], [], 0)[0]:  # hung up, because nothing was asked for long
+        if self.connection.sock is not None and _has_hung_up(self.connection.sock):  # nothing was asked for long
             self.connection.close()
         self.connection.request(method, target, body=body, headers=named)
         answer = Answer(self.connection.getresponse())
@@ -54,6 +54,12 @@ class Wire:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    poll = select.poll()  # which knows descriptors above 1023, too
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def check_headers(answer: Answer) -> None:

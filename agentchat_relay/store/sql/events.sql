@@ -11,4 +11,4 @@ SELECT position FROM events WHERE space_id = :space_id ORDER BY position LIMIT 1
 SELECT id FROM messages WHERE public_id = :public_id
 
 -- agent_of: by its public id
-SELECT name, card FROM agents WHERE public_id = :public_id
+SELECT name, card, last_seen_at, retired_at FROM agents WHERE public_id = :public_id

@@ -40,11 +40,12 @@ WHERE m.group_id = :group_id AND a.active = 1 ORDER BY a.name LIMIT :limit
 -- members: those but the author who were in a group at a time, by their ids
 SELECT m.agent_id FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND m.agent_id > :after AND m.joined_at <= :until AND a.active = 1
-AND m.agent_id <> :author_id ORDER BY m.agent_id LIMIT :limit
+AND a.retired_at IS NULL AND m.agent_id <> :author_id ORDER BY m.agent_id LIMIT :limit
 
 -- everybody: the same of a whole space
 SELECT a.id AS agent_id FROM agents a
-WHERE a.space_id = :space_id AND a.id > :after AND a.created_at <= :until AND a.active = 1 AND a.is_group = 0
+WHERE a.space_id = :space_id AND a.id > :after AND a.created_at <= :until AND a.active = 1
+AND a.retired_at IS NULL AND a.is_group = 0
 AND a.id <> :author_id ORDER BY a.id LIMIT :limit
 
 -- insert_fan_out: a large group is to be told

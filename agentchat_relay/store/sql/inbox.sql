@@ -7,8 +7,8 @@ SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata,
     a.name AS author
 FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
     SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-    AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-    AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id DESC LIMIT :limit
+    AND x IN LANE AND x.kind <> 'returned' AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent DESC, x.scope DESC, x.id DESC LIMIT :limit
 ) PICKED
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.id DESC LIMIT :limit
@@ -18,7 +18,7 @@ SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata,
     a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
-WHERE i.agent_id = :agent_id ORDER BY i.message_id DESC LIMIT :limit
+WHERE i.agent_id = :agent_id AND i.kind <> 'returned' ORDER BY i.message_id DESC LIMIT :limit
 
 -- acknowledge_item: the agent's own only, whoever holds it
 UPDATE inbox SET done_at = :now, lease_until = NULL
@@ -32,24 +32,23 @@ SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
     SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-    AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-    AND x.id > CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END
-    AND x.urgent <= :is_urgent AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT :limit
+    AND x IN LANE AFTER (CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END) LANE
+    AND x.urgent <= :is_urgent AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent, x.scope, x.id LIMIT :limit
 ) PICKED
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.urgent DESC, i.id LIMIT :limit
 
--- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index
+-- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index. Urgency and scope
+-- compared as one row would be a look at everything that is as urgent, in SQLite
 WITH RECURSIVE found (urgent, scope, number) AS (
-    SELECT * FROM (
-        SELECT urgent, scope, 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL ORDER BY urgent, scope LIMIT 1
-    ) AS first
+    VALUES (0, '', 1), (1, '', 1)
     UNION ALL
-    SELECT n.urgent, n.scope, found.number + 1 FROM found JOIN inbox n ON n.id PICKED (
-        SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-        AND (x.urgent, x.scope) > (found.urgent, found.scope) ORDER BY x.urgent, x.scope LIMIT 1
-    ) PICKED
-    WHERE found.number < :limit
+    SELECT f.urgent, (
+        SELECT min(x.scope) FROM inbox x
+        WHERE x.agent_id = :agent_id AND x.done_at IS NULL AND x.urgent = f.urgent AND x.scope > f.scope
+    ), f.number + 1
+    FROM found f WHERE f.scope IS NOT NULL AND f.number <= :limit
 )
 SELECT DISTINCT scope FROM found WHERE scope <> '' ORDER BY scope
 
@@ -63,12 +62,12 @@ WHERE done_at IS NULL AND id IN (
             SELECT i.id, i.urgent, length(m.content) AS size
             FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
                 SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-                AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
+                AND x IN LANE
                 AND (
                     x.lease_until IS NULL OR x.lease_until <= :now OR x.lease_until > :now + :longest
                     OR x.session = :session
                 )
-                AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT :limit
+                AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT :limit
             ) PICKED
             JOIN messages m ON m.id = i.message_id ORDER BY i.urgent DESC, i.id LIMIT :limit
         ) AS wanted
@@ -122,7 +121,8 @@ LEFT JOIN messages m ON m.id = i.message_id
 WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most LIMIT :limit
 
 -- end_item: other than by an acknowledgement
-UPDATE inbox SET done_at = :now, outcome = :outcome, lease_until = NULL WHERE id = :id AND done_at IS NULL
+UPDATE inbox SET done_at = :now, outcome = :outcome, reason = :reason, lease_until = NULL
+WHERE id = :id AND done_at IS NULL
 
 -- expired_items: what had its time and is held by nobody, a portion
 SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
@@ -131,30 +131,31 @@ WHERE i.done_at IS NULL AND i.expires_at IS NOT NULL AND i.expires_at <= :now
 AND (i.lease_until IS NULL OR i.lease_until <= :now) ORDER BY i.expires_at LIMIT :limit
 
 -- dead_items: an agent's dead letters, the last ones first
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until, i.done_at,
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until, i.done_at, i.reason,
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit
 
 -- requeue_item: a dead letter waits again, as if it were new
-UPDATE inbox SET done_at = NULL, outcome = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
+UPDATE inbox SET done_at = NULL, outcome = NULL, reason = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
     expires_at = NULL
 WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
 
 -- receipts_of: what became of a message for each who was notified
-SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.claim_id, i.lease_until,
-    i.expires_at, i.scope
-FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
+SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.reason, i.claim_id,
+    i.lease_until, i.expires_at, i.scope
+FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id AND i.kind <> 'returned'
+ORDER BY i.id LIMIT :limit
 
--- count_waiting: how much waits for an agent in its lanes, up to a hundred of each kind
+-- count_waiting: how much waits for an agent in its lanes, of about a hundred
 SELECT count(CASE WHEN urgent = 1 THEN 1 END) AS urgent, count(CASE WHEN kind = 'direct' THEN 1 END) AS direct,
     count(CASE WHEN kind = 'mention' THEN 1 END) AS mentions, count(CASE WHEN kind = 'group' THEN 1 END) AS groups,
-    min(created_at) AS oldest
+    count(CASE WHEN kind = 'returned' THEN 1 END) AS returned, min(created_at) AS oldest
 FROM (
     SELECT i.urgent, i.kind, i.created_at FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
         SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
-        AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
-        AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.id LIMIT 100
+        AND x IN LANE
+        AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT 100
     ) PICKED
 ) AS waiting

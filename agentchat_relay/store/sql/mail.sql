@@ -14,7 +14,7 @@ SELECT state, count(*) AS items FROM (
         WHEN claim_id IS NOT NULL AND lease_until > :now THEN 'claimed'
         WHEN expires_at <= :now THEN 'expired'
         ELSE 'stored'
-    END AS state FROM inbox WHERE message_id = :message_id
+    END AS state FROM inbox WHERE message_id = :message_id AND kind <> 'returned'
 ) AS items GROUP BY state ORDER BY state
 
 -- turn_of: where two agents stand

@@ -137,7 +137,8 @@ def test_its_form(board: Board, admin: Admin):
     order = [kind for kind, _ in Counter(line["kind"] for line in exported).items()]
     assert order == ["space", "agent", "member", "channel", "membership", "message", "inbox", "file", "end"]
     assert {(m["author"], m["recipient"]) for m in of(exported, "message") if m["channel"] == "direct-messages"} == {
-        ("ann", "bob"), ("ann", "crew"),
+        ("ann", "bob"),
+        ("ann", "crew"),
     }
 
 

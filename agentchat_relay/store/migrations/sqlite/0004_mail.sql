@@ -7,6 +7,7 @@ ALTER TABLE messages ADD COLUMN depth INTEGER NOT NULL DEFAULT 0; -- answers by 
 ALTER TABLE messages ADD COLUMN sent_with INTEGER; -- the first of the messages of one call
 ALTER TABLE messages ADD COLUMN vanishes_at INTEGER; -- physically, at the latest; null: never
 ALTER TABLE inbox ADD COLUMN scope TEXT NOT NULL DEFAULT ''; -- what a session must present; '': nothing
+ALTER TABLE inbox ADD COLUMN reason TEXT; -- of what is dead: retired; null: given out too often
 
 CREATE TABLE group_members (
     group_id INTEGER NOT NULL REFERENCES agents,
@@ -35,6 +36,7 @@ CREATE TABLE turns (
     PRIMARY KEY (low_id, high_id)
 ) WITHOUT ROWID;
 
+CREATE INDEX agents_retired ON agents (id) WHERE retired_at IS NOT NULL;
 CREATE INDEX messages_sent_with ON messages (sent_with) WHERE sent_with IS NOT NULL;
 CREATE INDEX messages_vanishing ON messages (vanishes_at) WHERE vanishes_at IS NOT NULL;
 CREATE INDEX inbox_lanes ON inbox (agent_id, urgent, scope, id) WHERE done_at IS NULL;
