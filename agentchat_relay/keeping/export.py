@@ -30,7 +30,8 @@ _BATCH = 500  # lines written at once
 Write = Callable[[bytes], object]
 
 _AGENTS = """
-SELECT a.public_id AS id, a.name, CASE WHEN a.is_group = 1 THEN 'group' ELSE a.kind END AS kind, a.roles, m.name AS machine, a.active, a.card, a.created_at, a.last_seen_at
+SELECT a.public_id AS id, a.name, CASE WHEN a.is_group = 1 THEN 'group' ELSE a.kind END AS kind, a.roles,
+    m.name AS machine, a.active, a.card, a.created_at, a.last_seen_at
 FROM agents a LEFT JOIN machines m ON m.id = a.machine_id WHERE a.space_id = ? ORDER BY a.id
 """
 _MEMBERS = """
