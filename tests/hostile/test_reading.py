@@ -416,7 +416,7 @@ def test_near_names_on_the_command_line(world: World) -> None:
 
 
 # What is posted as it is, which is no mistake.
-POSTED = {("send_message", "content"), ("send_direct_message", "content"), ("upload_file", "content")}
+POSTED = {(name, "content") for name in ("send_message", "send_direct_message", "send_to_many", "upload_file")}
 
 
 def copied(world: World, operation: str) -> Iterator[Arguments]:
