@@ -80,6 +80,7 @@ bench: .venv/ready
 	$(BIN)/python bench/push.py $(BENCH)
 	$(BIN)/python bench/postgres.py $(BENCH)
 	$(BIN)/python bench/scale.py $(BENCH)
+	$(BIN)/python bench/scale.py --engine postgres $(BENCH)
 	$(BIN)/python bench/tools.py $(BENCH)
 	$(BIN)/python bench/callback.py $(BENCH)
 

@@ -16,10 +16,12 @@ relay's own server.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import socket
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -111,13 +113,19 @@ class Stepping:
 
     def __init__(self, directory: str) -> None:
         self._readers: dict[int, Send] = {}
-        self._rows = sqlite3.connect(os.path.join(directory, "rows.db"), isolation_level=None)
+        self._writer = ThreadPoolExecutor(1)  # while it waits for the disk, others are served
+        self._rows = sqlite3.connect(
+            os.path.join(directory, "rows.db"), isolation_level=None, check_same_thread=False
+        )  # fmt: skip
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute("PRAGMA synchronous = FULL")
         self._rows.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, content TEXT)")
         # A log that was long once is written again from its beginning, as a relay's is: to grow would cost more.
         self._rows.execute("INSERT INTO rows (content) VALUES (randomblob(8000000))")
         self._rows.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def _append(self, text: str) -> None:
+        self._rows.execute("INSERT INTO rows (content) VALUES (?)", (text,))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = (await receive())["body"]
@@ -127,7 +135,7 @@ class Stepping:
                 for each in [*self._readers.values()]:
                     await each(block)
             elif scope["path"] == "/append":
-                self._rows.execute("INSERT INTO rows (content) VALUES (?)", (body.decode(),))
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._append, body.decode())
             await send(START)
             await send({"type": "http.response.body", "body": ANSWER})
             return
