@@ -14,7 +14,6 @@ from .chores import Chores
 from .directory import Directory
 from .http.app import App, Handler, routes
 from .http.parts import Parts
-from .http.server import run
 from .push.feed import Pace
 from .service import files, upkeep
 from .settings import Settings
@@ -83,6 +82,8 @@ async def serve(
     **more: Any,
 ) -> None:
     """Run a relay on a listening socket until a signal or `stop` ends it. `ready` is called once it can be reached."""
+    from .http.server import run  # nobody else needs a server
+
     relay = Relay(directory, settings, **more)
     try:
         await relay.open()

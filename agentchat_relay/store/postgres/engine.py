@@ -113,6 +113,9 @@ class Postgres:
     def watch(self, told: Callable[[News], None]) -> None:
         self._watcher = told
 
+    def listen(self, is_wanted: bool) -> None:
+        """The database tells by itself."""
+
     def measures(self) -> Measures:
         lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
