@@ -10,6 +10,7 @@
     relay.log                 what a relay in the background tells
     lock                      held while somebody has the directory open
     turn                      held by the one of several processes that writes
+    chores                    when one of several processes did them last, and what it knew of the clock
 
 The lock is the kernel's, so that it ends with its holder, however that ends. A relay has it alone; agents that do
 without one share it. Its text says who holds it.
@@ -35,7 +36,7 @@ from .durable import sync_directory
 from .wire import iso
 
 _log = logging.getLogger("agentchat.relay")
-_OURS = ("agentchat.db", "search.db", "blobs", "spool", "admin.key", "link.key", "relay.", "lock", "turn")
+_OURS = ("agentchat.db", "search.db", "blobs", "spool", "admin.key", "link.key", "relay.", "lock", "turn", "chores")
 RELAYS = ("a relay", "an embedded relay")
 AGENTS = "agents without a relay"
 _TEXT = 64  # bytes, in which each of many writes its name over that of another

@@ -16,9 +16,11 @@ import atexit
 import concurrent.futures
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +30,7 @@ from agentchat._exchange import Request, Response
 from agentchat._transport import MAX_RESPONSE_BYTES
 from agentchat.errors import AgentChatError, BadRequest, ConnectionFailed, ProtocolError, TimedOut, Unauthorized
 
+from .chores import Errands
 from .directory import Directory
 from .http.app import Handler, routes
 from .http.authentication import Agents, Caller
@@ -44,6 +47,7 @@ from .wire import now
 
 _PATIENCE = 5.0  # seconds, with whoever has the directory for a moment
 _FAREWELL = 5.0  # for calls that are under way when it is closed
+_LONGEST_END = 1.0  # of a thread
 _LONGEST_CLOSE = 30.0  # another process may stand still in its turn to write
 SETTINGS = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 
@@ -95,7 +99,8 @@ def _routes(parts: Parts) -> dict[tuple[str, str], Handler]:
 
 class LocalRelay(Relay):
     def __init__(self, directory: Directory) -> None:
-        super().__init__(directory, SETTINGS, make_routes=_routes, neighbours=True)
+        errands = partial(Errands, directory=directory.path)
+        super().__init__(directory, SETTINGS, make_routes=_routes, make_chores=errands, neighbours=True)
         self.parts.agents = ByName(self.store, self.parts.ask, now)
         self.parts.credentials = NoCredentials()
 
@@ -274,8 +279,20 @@ def _close_all() -> None:
 
 
 def _before_fork() -> None:
+    """A thread that was joined still runs for a moment, in which it may have locks of C libraries: a child would find
+    them taken for ever."""
     _guard.acquire()
+    if not _hosts:
+        return
+    before = _threads()
     _close_all()
+    ended, deadline = before - _threads(), time.monotonic() + _LONGEST_END
+    while any(os.path.exists(f"/proc/self/task/{thread}") for thread in ended) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _threads() -> set[int | None]:
+    return {thread.native_id for thread in threading.enumerate()}
 
 
 atexit.register(_close_all)

@@ -34,6 +34,7 @@ class Relay:
         settings: Settings,
         *,
         make_routes: MakeRoutes = routes,
+        make_chores: Callable[[Parts], Chores] = Chores,
         pace: Pace | None = None,
         **store: Any,
     ) -> None:
@@ -51,7 +52,7 @@ class Relay:
             raise
         self.parts = Parts(self.store, blobs, settings, directory, pace)
         self.app = App(make_routes(self.parts), self.parts)
-        self._chores = Chores(self.parts)
+        self._chores = make_chores(self.parts)
         self.is_new = False
 
     async def open(self) -> None:
