@@ -123,7 +123,7 @@ class Host:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.users: set[object] = set()
         self.is_over = False
         self._gate = threading.Lock()  # between the last calls and the end
         self._directory = Directory(path)
@@ -161,12 +161,17 @@ class Host:
                 self.is_over = True
                 self._loop.call_soon_threadsafe(self._stop.set)
 
-    def look_for_users(self) -> None:
-        """One was dropped without being closed, in the middle of anything: here nothing can be waited for."""
+    def was_dropped(self, user: object) -> None:
+        """Without being closed, in the middle of anything: here nothing can be waited for."""
         with suppress(RuntimeError):  # it is over
-            self._loop.call_soon_threadsafe(lambda: None if self.users else self.end())
+            self._loop.call_soon_threadsafe(self._go_without, user)
 
     # On the thread
+
+    def _go_without(self, user: object) -> None:
+        self.users.discard(user)
+        if not self.users:
+            self.end()
 
     def _run(self) -> None:
         try:
@@ -309,18 +314,19 @@ class _Way:
         self._path = client_settings.directory_of(url)
         self._most = max_response_bytes
         self._host: Host | None = None
+        self._me = object()
 
     def _opened(self) -> Host:
         host = self._host
         if host is None or host.is_over:
-            host = self._host = _host_of(self._path, self)
-            weakref.finalize(self, host.look_for_users).atexit = False
+            host = self._host = _host_of(self._path, self._me)
+            weakref.finalize(self, host.was_dropped, self._me).atexit = False
         return host
 
     def _close(self) -> None:
         host, self._host = self._host, None
         if host is not None:
-            _let_go(host, self)
+            _let_go(host, self._me)
 
     @contextmanager
     def _in_words(self, request: Request) -> Iterator[None]:
