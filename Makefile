@@ -69,6 +69,7 @@ bench: .venv/ready
 	$(BIN)/python bench/client.py $(BENCH)
 	$(BIN)/python bench/relay.py $(BENCH)
 	$(BIN)/python bench/push.py $(BENCH)
+	$(BIN)/python bench/local.py $(BENCH)
 	$(BIN)/python bench/postgres.py $(BENCH)
 	$(BIN)/python bench/scale.py $(BENCH)
 	$(BIN)/python bench/tools.py $(BENCH)
