@@ -16,6 +16,8 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	$(addprefix tests/relay/keeping/test_,move.py postgres.py backup.py) $(addprefix tests/relay/test_,access.py \
 	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
+# What clients see of a relay, and see the same of where there is none.
+WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
@@ -49,6 +51,7 @@ check: .venv/ready
 test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/ready .venv-oldest-agents/ready \
 		.venv-newest/ready
 	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
+	$(BIN)/python $(SUITE) --mode local $(addprefix tests/relay/test_,$(addsuffix .py,$(WITHOUT_RELAY)))
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
 	.venv-operation/bin/python -m pytest -m operation tests/operation
 	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)

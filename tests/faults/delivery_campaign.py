@@ -194,7 +194,7 @@ class Crew:
             process.stdin.close()
         for process in self._processes.values():
             try:
-                process.wait(LONGEST_START)
+                process.wait(2 * LONGEST_START)
             except subprocess.TimeoutExpired:
                 self._end(process)
         ended = {process.returncode for process in self._processes.values()}
@@ -521,7 +521,7 @@ def campaign(
                 free.put(server)
             return played._replace(violations=[f"{engine}: {complaint}" for complaint in played.violations])
 
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
+        with ThreadPoolExecutor(1 if engine == "local" else AT_A_TIME) as pool:
             yield from rounds.told(seed, numbers, pool.map(play, numbers))
 
 

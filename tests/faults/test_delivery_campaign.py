@@ -57,7 +57,7 @@ CONTROLS = {
         ": given out once more: ",
         SHORT._replace(sends=30, longest_drain=8, habits={"forget": 30, "take": 0, "check": 0}),
     ),
-    "blind": (" was refused with internal_error", SHORT),
+    "blind": ("UNIQUE constraint failed", SHORT),
     "reaper": (": expired in somebody's hand", SHORT._replace(sends=15, expiries=(1, 2), habits={"be_late": 10})),
 }
 
