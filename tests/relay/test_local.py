@@ -439,3 +439,21 @@ def test_contents_of_files_are_everybodys(url: str) -> None:
         other = DirectoryBlobs(str(Path(url.removeprefix("local:"), "blobs")))
         other.close()
         assert ann.download_file(path)["content"] == b"hello"
+
+
+def test_commands_in_a_project_find_each_other(tmp_path: Path) -> None:
+    (tmp_path / ".agentchat").mkdir()
+    (tmp_path / "src").mkdir()
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "MACHINE_NAME": "mac"}
+
+    def say(where: Path, *words: str) -> str:
+        command = [sys.executable, "-W", "error", "-m", "agentchat", *words]
+        done = subprocess.run(command, cwd=where, env=environ, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stderr == ""
+        return done.stdout
+
+    say(tmp_path, "check-board", "--agent", "mac-reader")
+    say(tmp_path / "src", "send-direct-message", "mac-reader", "the build is green")
+    assert "@mac-src" in (told := say(tmp_path, "check-inbox", "--agent", "mac-reader"))
+    assert "the build is green" in told
+    assert {"agentchat.db", "lock"} <= {*os.listdir(tmp_path / ".agentchat")}
