@@ -17,6 +17,8 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
 MATRIX := vendors operation oldest oldest-agents newest
+# What clients see of a relay, and see the same of where there is none.
+WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting groups scopes
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
@@ -56,6 +58,7 @@ test-matrix: environments
 
 matrix-parallel:
 	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
+	$(BIN)/python $(SUITE) --mode local $(addprefix tests/relay/test_,$(addsuffix .py,$(WITHOUT_RELAY)))
 	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
 	.venv-newest/bin/python $(SUITE) tests/langchain_agentchat  # differs from .venv in LangChain only
@@ -78,6 +81,7 @@ bench: .venv/ready
 	$(BIN)/python bench/client.py $(BENCH)
 	$(BIN)/python bench/relay.py $(BENCH)
 	$(BIN)/python bench/push.py $(BENCH)
+	$(BIN)/python bench/local.py $(BENCH)
 	$(BIN)/python bench/postgres.py $(BENCH)
 	$(BIN)/python bench/scale.py $(BENCH)
 	$(BIN)/python bench/scale.py --engine postgres $(BENCH)

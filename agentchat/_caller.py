@@ -79,6 +79,8 @@ class Caller:
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}")
         self.url = settings.checked_url(url)
+        if settings.is_local(self.url):
+            key = settings.name_as_key(agent)
         if not key:
             raise NotConfigured(f"No key. {settings.GET_A_KEY}")
         self.credential: settings.Credential = settings.FixedKey(key) if isinstance(key, str) else key

@@ -11,7 +11,7 @@ from ._operation import Operation, SyncCaller
 from ._transport import StdlibTransport, Transport
 from .contract import Contract
 from .errors import NetworkError
-from .settings import Credential
+from .settings import Credential, is_local
 
 if TYPE_CHECKING:
     from ._following import Events
@@ -45,7 +45,12 @@ class Client(Caller, SyncCaller, Contract):
         self._transport: Transport = transport or self._connect(self.url, self._connection)
 
     @staticmethod
-    def _connect(url: str, connection: Connection) -> StdlibTransport:
+    def _connect(url: str, connection: Connection) -> Transport:
+        if is_local(url):
+            from ._local import door
+
+            local: Transport = door().LocalTransport(url, **connection._asdict())
+            return local
         return StdlibTransport(url, **connection._asdict())
 
     def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:

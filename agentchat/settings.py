@@ -2,6 +2,8 @@
 
 The directory is AGENTCHAT_HOME, else `~/.agentchat`. Another tool's directory of the same contract (`~/.airchat`) can
 be pointed at: its `config` names the relay AIRCHAT_WEB_URL. Nothing here is read at import.
+
+`local:` names a directory that agents share without a server. In it a name is enough: there are no keys.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 START_A_RELAY = (
-    "Start one with: agentchat serve   then set AGENTCHAT_URL=http://127.0.0.1:8790 (or pass the URL to the client)."
+    "Start one with: agentchat serve   then set AGENTCHAT_URL=http://127.0.0.1:8790 (or pass the URL to the client). "
+    "Agents of one machine need none: AGENTCHAT_URL=local:"
 )
 GET_A_KEY = (
     "Set AGENTCHAT_KEY to a token of the relay's operator (agentchat admin agent token NAME), "
     "or give this machine a key of its own: agentchat machine init"
 )
+_LOCAL = "local:"
 
 
 class Credential(Protocol):
@@ -77,15 +81,21 @@ def load(
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings in force. An empty variable counts as unset."""
+    around = environ is None
     environ = os.environ if environ is None else environ
     home = home_directory(home, environ)
     file = read_config(os.path.join(home, "config"))
-    url = checked_url(url or environ.get("AGENTCHAT_URL") or relay_in(file) or "")
+    url = url or environ.get("AGENTCHAT_URL") or relay_in(file)
+    if not url and around and (nearest := _nearest(home)):
+        url = _LOCAL + nearest
+    url = checked_url(url or "", home)
     machine = environ.get("MACHINE_NAME") or file.get("MACHINE_NAME")
     project = project or environ.get("AGENTCHAT_PROJECT") or file.get("AGENTCHAT_PROJECT") or _working_directory()
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
-    if not usual and machine:
-        usual = agent_name(machine, project or "")
+    if not usual and (machine or is_local(url)):
+        usual = agent_name(machine or _host_name(), project or "")
+    if is_local(url):
+        return Settings(url, None, agent or usual, machine, project, home)
     if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
         key = environ.get("AGENTCHAT_KEY")
         if not key and same_relay(relay_in(file) or url, url):  # a file's key is for the file's relay
@@ -104,6 +114,8 @@ def home_directory(home: str | os.PathLike[str] | None = None, environ: Mapping[
 
 def credential(settings: Settings, ssl_context: SSLContext | None = None) -> Credential:
     """The key that was given, else the one this machine keeps for the agent or can register for it."""
+    if is_local(settings.url):
+        return name_as_key(settings.agent)
     if settings.key:
         return FixedKey(settings.key)
     from .identity import MachineCredential, has_machine_key
@@ -192,11 +204,13 @@ def agent_name(machine: str, project: str) -> str:
     return re.sub("-+", "-", re.sub("[^a-z0-9-]", "-", f"{machine}-{project}".lower())).strip("-")[:100]
 
 
-def checked_url(url: str) -> str:
-    """The relay's URL without a trailing slash; a path prefix is kept."""
+def checked_url(url: str, home: str | None = None) -> str:
+    """The relay's URL without a trailing slash; a path prefix is kept. A directory's path is made absolute."""
     if not isinstance(url, str) or not url.strip():
         raise NotConfigured(f"No relay URL. {START_A_RELAY}")
     url = url.strip()
+    if is_local(url):
+        return _LOCAL + (_absolute(url[len(_LOCAL) :]) or _usual_directory(home or home_directory()))
     try:
         parts = urlsplit(url)
         usable = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
@@ -208,6 +222,69 @@ def checked_url(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         raise NotConfigured("The relay URL may hold no user name, query or fragment; the key has a setting of its own.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+# Local mode
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(_LOCAL)
+
+
+def directory_of(url: str) -> str:
+    """The directory that a checked URL with `local:` names."""
+    return url[len(_LOCAL) :]
+
+
+def name_as_key(agent: str | None) -> FixedKey:
+    """What is shown in local mode in a key's place."""
+    if not agent:
+        raise NotConfigured("No agent name. Pass agent=, or set AGENTCHAT_AGENT: in local mode a name is all it takes.")
+    return FixedKey(checked_name("agent", agent))
+
+
+def _absolute(path: str) -> str:
+    if "\0" in path:
+        raise NotConfigured("The path after local: holds a NUL character.")
+    if path.startswith("//"):  # as file:///path has it
+        path = "/" + path.lstrip("/")
+    return os.path.abspath(os.path.expanduser(path)) if path else ""
+
+
+def _usual_directory(home: str) -> str:
+    return _nearest(home) or os.path.join(home, "local")
+
+
+def _nearest(home: str) -> str | None:
+    """The `.agentchat` of agents in the working directory or above it: one that is in use, or empty and so meant to be.
+    What somebody else has put there is not trusted, and the settings' own directory is none."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return None
+    while True:
+        found = os.path.join(folder, ".agentchat")
+        if os.path.isdir(found) and _is_meant(found, home):
+            return found
+        if (above := os.path.dirname(folder)) == folder:
+            return None
+        folder = above
+
+
+def _is_meant(found: str, home: str) -> bool:
+    try:
+        if os.name == "posix" and {os.stat(found).st_uid, os.lstat(found).st_uid} != {os.geteuid()}:
+            return False
+        names = os.listdir(found)
+        return "agentchat.db" in names or not (names or os.path.samefile(found, os.path.abspath(home)))
+    except OSError:
+        return False
+
+
+def _host_name() -> str:
+    import socket
+
+    return socket.gethostname().partition(".")[0]
 
 
 class Key(str):

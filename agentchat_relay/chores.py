@@ -10,12 +10,14 @@ which a machine that has just started may still learn the time.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentchat.errors import AgentChatError
 
@@ -35,13 +37,30 @@ _log = logging.getLogger("agentchat.relay")
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+class Known(NamedTuple):
+    """What one process has learnt of the clock, for the next one: how far a steady one is behind it, until when of that
+    it is in doubt, and when that was."""
+
+    difference: float
+    until: float
+    at: float
+
+
 class DoubtedClock:
     """Readings of a clock. They are not believed while they differ by more than an hour from what a steady one says."""
 
-    def __init__(self, steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY)) -> None:
+    def __init__(
+        self, steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY), known: Known | None = None
+    ) -> None:
         self._steady = steady
         self._difference: float | None = None
         self._until = steady() + _AT_FIRST
+        if known is not None:
+            self._difference, self._until = known.difference, min(known.until, self._until)
+
+    @property
+    def known(self) -> Known:
+        return Known(self._difference or 0.0, self._until, self._steady())
 
     def believed(self, reading: int) -> int | None:
         """A reading in microseconds, or None while it is in doubt."""
@@ -97,9 +116,12 @@ class Chores:
 
     async def _run(self) -> None:
         while True:
-            for chore in (self._sweep, self._retire, self._purge, self._tidy):
-                await self._try(chore)
+            await self._all()
             await asyncio.sleep(_BETWEEN)
+
+    async def _all(self) -> None:
+        for chore in (self._sweep, self._retire, self._purge, self._tidy):
+            await self._try(chore)
 
     async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -224,6 +246,44 @@ class Chores:
             return retention.is_named(tx, blob)
 
         return self._store.ask(Lane.READ, look)
+
+
+class Errands(Chores):
+    """The same where processes come and go, none of which may last for ten minutes: done by whoever is there when
+    nobody has done them for a minute. `DIR/chores` says when that was, and what is known of the clock. Two that do them
+    at once do no harm."""
+
+    def __init__(self, parts: Parts, directory: str) -> None:
+        super().__init__(parts)
+        self._path = os.path.join(directory, "chores")
+        self._clock = DoubtedClock(known=self._found())
+
+    async def _run(self) -> None:
+        while True:
+            before, clock = self._found(), self._clock.known
+            if (
+                before is None or not 0 <= clock.at - before.at < _BETWEEN
+            ):  # the steady one begins anew with the machine
+                await self._try(self._look_at_the_clock)
+                await self._all()
+            await asyncio.sleep(_BETWEEN)
+
+    async def _look_at_the_clock(self) -> None:
+        await self._believed()
+        self._tell()
+
+    def _tell(self) -> None:
+        part = f"{self._path}.{os.getpid()}"
+        with open(part, "w", encoding="ascii") as file:
+            json.dump(self._clock.known, file)
+        os.replace(part, self._path)
+
+    def _found(self) -> Known | None:
+        try:
+            with open(self._path, encoding="ascii") as file:
+                return Known(*map(float, json.load(file)))
+        except (OSError, ValueError, TypeError):
+            return None
 
 
 def _settle(future: asyncio.Future[bool], outcome: bool) -> None:

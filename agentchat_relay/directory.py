@@ -9,8 +9,11 @@
     relay.toml                its settings, where the operator wrote some
     relay.log                 what a relay in the background tells
     lock                      held while somebody has the directory open
+    turn                      held by the one of several processes that writes
+    chores                    when one of several processes did them last, and what it knew of the clock
 
-The lock is the kernel's, so that it ends with its holder, however that ends. Its text says who holds it.
+The lock is the kernel's, so that it ends with its holder, however that ends. A relay has it alone; agents that do
+without one share it. Its text says who holds it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -32,7 +36,10 @@ from .durable import sync_directory
 from .wire import iso
 
 _log = logging.getLogger("agentchat.relay")
-_OURS = ("agentchat.db", "search.db", "blobs", "spool", "admin.key", "link.key", "relay.", "lock")
+_OURS = ("agentchat.db", "search.db", "blobs", "spool", "admin.key", "link.key", "relay.", "lock", "turn", "chores")
+RELAYS = ("a relay", "an embedded relay")
+AGENTS = "agents without a relay"
+_TEXT = 64  # bytes, in which each of many writes its name over that of another
 _GLANCE = 0.1  # seconds for which `holder` may be in the way of `hold`, or the text of the lock behind the lock
 
 
@@ -42,9 +49,15 @@ class Holder(NamedTuple):
     purpose: str
     pid: int
     is_proven: bool  # by the kernel. Else the process is in a container or another user's, and its number is hearsay
+    others: int = 0  # processes that share it
+
+    @property
+    def is_relay(self) -> bool:
+        return self.purpose in RELAYS
 
     def __str__(self) -> str:
-        return f"{self.purpose} (process {self.pid})" if self.pid else self.purpose
+        more = f" and {self.others} more" if self.others else ""
+        return f"{self.purpose} (process {self.pid}{more})" if self.pid else self.purpose
 
 
 class Announced(NamedTuple):
@@ -56,11 +69,12 @@ class Announced(NamedTuple):
 
 
 class Directory:
-    """A data directory. `hold` opens it for this process alone."""
+    """A data directory. `hold` opens it for this process alone, `share` together with others."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._lock: int | None = None
+        self._is_shared = False
 
     def is_there(self) -> bool:
         """Whether a relay was ever started here."""
@@ -68,26 +82,38 @@ class Directory:
 
     def hold(self, purpose: str, *, patience: float = 0.0) -> None:
         """Take the directory, made if it is new, or say who has it. For somebody with the same purpose it waits."""
+        self._take(fcntl.LOCK_EX, purpose, lambda holder: patience if holder.purpose.startswith(purpose) else 0.0)
+
+    def share(self, *, patience: float = 0.0) -> None:
+        """Take the directory together with others who do without a relay, or say who has it. It waits for whoever is
+        no relay, and so has it for a while only."""
+        try:
+            self._take(fcntl.LOCK_SH, AGENTS, lambda holder: 0.0 if holder.is_relay else patience)
+        except Conflict as error:
+            if url := self.served_at():
+                raise Conflict(f"{error.message} Set AGENTCHAT_URL={url}") from None
+            raise
+
+    def _take(self, how: int, purpose: str, patience_with: Callable[[Holder], float]) -> None:
         started = time.monotonic()
         self.make()
         try:
             lock = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
-        while not _locked(lock):
+        while not _locked(lock, how):
             holder = _told(lock)
-            longest = max(patience, _GLANCE) if holder and holder.purpose.startswith(purpose) else _GLANCE
-            if time.monotonic() - started >= longest:
+            if time.monotonic() - started >= max(_GLANCE, patience_with(holder) if holder else 0.0):
+                holder = _sharing(lock, holder)
                 os.close(lock)
                 raise self.in_use(holder)
             time.sleep(0.02)
         try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{purpose} (process {os.getpid()})".encode(), 0)
+            _write_name(lock, f"{purpose} (process {os.getpid()})", is_shared=how == fcntl.LOCK_SH)
         except OSError as error:
             os.close(lock)
             raise self._unusable(error) from error
-        self._lock = lock
+        self._lock, self._is_shared = lock, how == fcntl.LOCK_SH
         self.retract()  # what a killed relay left
 
     def make(self) -> None:
@@ -110,8 +136,9 @@ class Directory:
 
     def release(self) -> None:
         if self._lock is not None:
-            with suppress(OSError):  # then a stale name stays in it
-                os.ftruncate(self._lock, 0)
+            if not self._is_shared:
+                with suppress(OSError):  # then a stale name stays in it
+                    os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
 
@@ -131,7 +158,7 @@ class Directory:
         deadline = time.monotonic() + _GLANCE
         try:
             while True:
-                told = _told(lock)
+                told = _sharing(lock, _told(lock))
                 if told and _holds(told.pid, lock):
                     return told._replace(is_proven=True)
                 if _is_free(lock):
@@ -241,8 +268,10 @@ def _locked(lock: int, how: int = fcntl.LOCK_EX) -> bool:
 
 
 def _is_free(lock: int) -> bool:
-    """Whether nobody holds the lock. Two who ask at once do not see each other; `hold` looks twice."""
-    if not _locked(lock, fcntl.LOCK_SH):
+    """Whether nobody holds the lock. Two who ask at once do not see each other, as long as no agents were there last;
+    `hold` looks twice."""
+    told = _told(lock)
+    if not _locked(lock, fcntl.LOCK_EX if told and told.purpose == AGENTS else fcntl.LOCK_SH):
         return False
     fcntl.flock(lock, fcntl.LOCK_UN)
     return True
@@ -253,6 +282,22 @@ def _told(lock: int) -> Holder | None:
     text = os.pread(lock, 1000, 0).decode("utf-8", "replace")
     found = re.fullmatch(r"(.+) \(process ([0-9]{1,10})\)\s*", text)
     return Holder(found[1], int(found[2]), False) if found else None
+
+
+def _write_name(lock: int, name: str, *, is_shared: bool) -> None:
+    if not is_shared:
+        os.ftruncate(lock, 0)
+    os.pwrite(lock, name.ljust(_TEXT if is_shared else 0).encode(), 0)
+    if is_shared:
+        os.ftruncate(lock, _TEXT)
+
+
+def _sharing(lock: int, told: Holder | None) -> Holder | None:
+    """Of many who wrote their names over each other, one that is still there. The kernel knows them all."""
+    if told is None or told.purpose != AGENTS or not os.path.isdir("/proc/self/fdinfo"):
+        return told
+    pids = sorted(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _holds(pid, lock))
+    return Holder(AGENTS, pids[0], True, len(pids) - 1) if pids else told
 
 
 def _holds(pid: int, lock: int) -> bool:

@@ -14,7 +14,6 @@ from .chores import Chores
 from .directory import Directory
 from .http.app import App, Handler, routes
 from .http.parts import Parts
-from .http.server import run
 from .push.feed import Pace
 from .service import files, upkeep
 from .settings import Settings
@@ -35,6 +34,7 @@ class Relay:
         settings: Settings,
         *,
         make_routes: MakeRoutes = routes,
+        make_chores: Callable[[Parts], Chores] = Chores,
         pace: Pace | None = None,
         **store: Any,
     ) -> None:
@@ -52,7 +52,7 @@ class Relay:
             raise
         self.parts = Parts(self.store, blobs, settings, directory, pace)
         self.app = App(make_routes(self.parts), self.parts)
-        self._chores = Chores(self.parts)
+        self._chores = make_chores(self.parts)
         self.is_new = False
 
     async def open(self) -> None:
@@ -83,6 +83,8 @@ async def serve(
     **more: Any,
 ) -> None:
     """Run a relay on a listening socket until a signal or `stop` ends it. `ready` is called once it can be reached."""
+    from .http.server import run  # nobody else needs a server
+
     relay = Relay(directory, settings, **more)
     try:
         await relay.open()

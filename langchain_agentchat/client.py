@@ -11,12 +11,13 @@ import httpx
 from agentchat import _waiting as _waiting  # which is else loaded with the first wait, and here that is on a loop
 from agentchat._caller import Caller, ClientOptions, Connection
 from agentchat._exchange import Pause, Request, Response, Steps
+from agentchat._local import door
 from agentchat._operation import AsyncCaller, Operation
 from agentchat._proxy import proxy_for
 from agentchat._transport import MAX_RESPONSE_BYTES
 from agentchat.contract import Contract
 from agentchat.errors import AgentChatError, ConnectionFailed, NetworkError, NotConfigured, ProtocolError, TimedOut
-from agentchat.settings import Credential
+from agentchat.settings import Credential, is_local
 
 from .events import AsyncEvents
 
@@ -55,7 +56,10 @@ class AsyncClient(Caller, AsyncCaller, Contract):
         self._transport: AsyncTransport = transport or self._connect(self.url, self._connection)
 
     @staticmethod
-    def _connect(url: str, connection: Connection) -> HttpxTransport:
+    def _connect(url: str, connection: Connection) -> AsyncTransport:
+        if is_local(url):
+            local: AsyncTransport = door().AsyncLocalTransport(url, **connection._asdict())
+            return local
         return HttpxTransport(url, **connection._asdict())
 
     async def _invoke(self, operation: Operation[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:

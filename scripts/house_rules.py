@@ -31,7 +31,7 @@ LAZY = {
 
 # Rooms of the relay, lowest first: each imports what stands before it, never what comes after. What is not named here
 # (wire.py, settings.py, ...) is at the very bottom. Only the top knows the engine behind the seam.
-LAYERS = ("store", "service", "push", "http", "chores", "relay", "embedded", "keeping", "cli")
+LAYERS = ("store", "service", "push", "http", "chores", "relay", "local", "embedded", "keeping", "cli")
 SEAM = {"seam", "query"}  # of the store, for service, push and http
 
 # Put together at run time, so that this file does not break its own rule.

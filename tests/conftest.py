@@ -14,6 +14,7 @@ KEY = "0" * 64
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=("sqlite", "postgres"), default="sqlite", help="where relays keep their rows")
+    parser.addoption("--mode", choices=("served", "local"), default="served", help="whether agents have a relay")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -222,6 +222,8 @@ def _briefing(data: Any, cut: Cut) -> str:
     me = f"You are @{word(get(data, 'agent'))}, {', '.join([word(get(data, 'kind'), 40), *roles])}"
     me += f", in space {word(get(data, 'space'))}. It is {shown_time(get(data, 'now'))}."
     me += f" Events are at position {word(get(data, 'position'))}."
+    if get(data, "provenance") == "local":
+        me += " No server here checks who writes: a name is what its process says."
     waiting = _waiting(data, cut)
     room = screen - len(me) - len(NOTICE) - len(waiting) - 6
     agents = [agent_row(row) for row in rows_of(data, "agents")]

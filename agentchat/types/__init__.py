@@ -354,7 +354,8 @@ class BriefedChannel(TypedDict):
 
 
 class Briefing(TypedDict):
-    """The begin of a session. `help` says how to behave here; `position` is where events stand."""
+    """The begin of a session. `help` says how to behave here; `position` is where events stand. `provenance` is `local`
+    where no key stands behind a name: then it is who its process says it is."""
 
     agent: str
     kind: str
@@ -366,6 +367,7 @@ class Briefing(TypedDict):
     agents: list[Agent]
     channels: list[BriefedChannel]
     help: str
+    provenance: NotRequired[str]
 
 
 class CardSet(TypedDict):

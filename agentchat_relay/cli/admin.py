@@ -132,7 +132,9 @@ def _administration(directory: Directory, store: str) -> Iterator[Administration
     except errors.Conflict:
         url = directory.served_at()
         if url is None:
-            raise
+            with _shared(directory) as perform:
+                yield _Client(perform)
+            return
         transport = StdlibTransport(url)
         try:
             yield _Client(lambda operation, given: _ask_relay(transport, directory, operation, given))
@@ -142,6 +144,17 @@ def _administration(directory: Directory, store: str) -> Iterator[Administration
     try:
         with _store(directory, "") as perform:
             yield _Client(perform)
+    finally:
+        directory.release()
+
+
+@contextmanager
+def _shared(directory: Directory) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
+    """Beside agents that do without a relay."""
+    directory.share()
+    try:
+        with _store(directory, "", neighbours=True) as perform:
+            yield perform
     finally:
         directory.release()
 
@@ -162,8 +175,10 @@ def _ask_relay(
 
 
 @contextmanager
-def _store(directory: Directory, url: str) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
-    with _opened(url, directory) as store:
+def _store(
+    directory: Directory, url: str, **options: Any
+) -> Iterator[Callable[[Operation[..., Any], dict[str, Any]], Any]]:
+    with _opened(url, directory, **options) as store:
 
         def perform(operation: Operation[..., Any], given: dict[str, Any]) -> Any:
             _, lane, service = ADMIN_SERVICES[operation.name]
@@ -173,8 +188,8 @@ def _store(directory: Directory, url: str) -> Iterator[Callable[[Operation[..., 
 
 
 @contextmanager
-def _opened(url: str, directory: Directory) -> Iterator[Store]:
-    store = open_store(url, directory.path)
+def _opened(url: str, directory: Directory, **options: Any) -> Iterator[Store]:
+    store = open_store(url, directory.path, **options)
     try:
         store.ask(Lane.WRITE, upkeep.seed)
         yield store

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..directory import Directory, Holder
+from ..directory import RELAYS, Directory, Holder
 from .options import directory as named
 from .options import seconds
 
-_RELAY = "a relay"
-_RELAYS = (_RELAY, "an embedded relay")
+_RELAY = RELAYS[0]
 _LONG = 1.0  # seconds of silence
 _ANSWER, _STOP = 5.0, 60.0  # the longest waits, by default
 _NOT_RUNNING = 3  # as systemd has it
@@ -64,7 +63,7 @@ class Status(NamedTuple):
 def look(directory: Directory, wait: float) -> Status:
     """How the relay of a directory is."""
     holder = directory.holder()
-    if holder is None or (holder.is_proven and holder.purpose not in _RELAYS):
+    if holder is None or (holder.is_proven and not holder.is_relay):
         return Status("stopped", holder)
     told = directory.announced()
     if told is None or (holder.is_proven and told.pid != holder.pid):
@@ -140,7 +139,7 @@ def _who(found: Status) -> str:
 
 def stop(directory: Directory, wait: float) -> int:
     holder = directory.holder()
-    if holder is None or (holder.is_proven and holder.purpose not in _RELAYS):
+    if holder is None or (holder.is_proven and not holder.is_relay):
         print(_told(directory, Status("stopped", holder), wait), file=sys.stderr)
         return _NOT_RUNNING
     if problem := _terminate(holder):

@@ -62,7 +62,7 @@ class Agents:
         hash = hashlib.sha256(key).digest()
         found = self._cache.get(hash)
         if found is None:
-            found = await self._look_up(hash)
+            found = await self._look_up(hash, key)
         caller, seen_at = found
         unseen = (now := self._clock()) - seen_at
         if 0 <= unseen < presence.SEEN_EVERY:  # a clock may have been set back
@@ -87,19 +87,20 @@ class Agents:
             return False
         return True
 
-    async def _look_up(self, hash: bytes) -> tuple[Caller, int]:
-        def look(tx: Reading) -> tuple[Caller, int]:
-            found = agents.with_key(tx, hash.hex())
-            if found is None:
-                raise Unauthorized(_UNKNOWN)
-            agent, unseen = found
-            return Caller(agent, hash.hex(), tx.epoch), unseen
-
-        caller, unseen = await self._ask(Lane.READ, look)
+    async def _look_up(self, hash: bytes, key: bytes) -> tuple[Caller, int]:
+        caller, unseen = await self._ask(Lane.READ, partial(self._known, hash=hash, key=key))
         found = caller, self._clock() - unseen
         if caller.epoch == self._store.epoch == self._epoch:
             self._cache[hash] = found
         return found
+
+    def _known(self, tx: Reading, *, hash: bytes, key: bytes) -> tuple[Caller, int]:
+        """Whose key it is, and for how long that one was not seen."""
+        found = agents.with_key(tx, hash.hex())
+        if found is None:
+            raise Unauthorized(_UNKNOWN)
+        agent, unseen = found
+        return Caller(agent, hash.hex(), tx.epoch), unseen
 
 
 class Operators:

@@ -159,6 +159,7 @@ class Push:
         feed = self._feeds.get(space_id)
         if feed is None or feed.is_broken:
             feed = self._feeds[space_id] = Feed(space_id, head, epoch, self._store, self._ask, self._pace, self._counts)
+            self._store.listen(True)
             feed.look()
         return feed
 
@@ -168,6 +169,7 @@ class Push:
             for space_id, found in [*self._feeds.items()]:
                 if found is feed:
                     del self._feeds[space_id]
+            self._store.listen(bool(self._feeds))
 
     # Signs of life
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Any
+from typing import Any, cast
 
 from agentchat import __version__
-from agentchat.errors import BadRequest, Conflict, NotFound
+from agentchat.errors import BadRequest, Conflict, NotFound, Unauthorized
 
 from ..administration import (
     AgentRow,
@@ -25,9 +25,10 @@ from ..administration import (
     Stats,
     Token,
 )
-from ..store.seam import Reading, Row, Writing
+from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import iso, new_id
 from . import agents, channels, inbox, upkeep, vanishing
+from .call import Agent
 from .guess import near
 
 _MOST_LETTERS = 500
@@ -86,12 +87,7 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
     if row is None:
-        public_id = new_id(tx.now)
-        agent_id = tx.run(
-            "insert_agent", public_id=public_id, space_id=space_id, name=name, machine_id=None, kind=kind or "agent",
-            key_hash=key_hash, created_at=tx.now,
-        )  # fmt: skip
-        tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
+        _join(tx, space_id, name, kind or "agent", key_hash)
     elif row["is_group"]:
         raise Conflict(f"{name} is a group of agents; choose another name.")
     elif not row["active"]:
@@ -103,6 +99,36 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
             tx.run("update_agent", id=row["id"], kind=kind, active=1)
     tx.forget()
     return {"name": name, "space": space, "key": key, "replaced": row is not None and row["key_hash"] is not None}
+
+
+def _join(tx: Writing, space_id: int, name: str, kind: str, key_hash: str | None) -> None:
+    public_id = new_id(tx.now)
+    agent_id = tx.run(
+        "insert_agent", public_id=public_id, space_id=space_id, name=name, machine_id=None, kind=kind,
+        key_hash=key_hash, created_at=tx.now,
+    )  # fmt: skip
+    tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
+
+
+def named(tx: Reading, name: str) -> tuple[Agent, int]:
+    """The agent of a name in the first space, made if there is none, and for how long it was not seen: who it is where
+    nobody has a key."""
+    if agents.is_reserved(name):
+        raise BadRequest(f"The name {name} is reserved.")
+    space_id = _space_id(tx, upkeep.MAIN)
+    row = tx.one("agent_by_name", space_id=space_id, name=name)
+    if row is None:
+        if not tx.writes:
+            raise NeedsWrite
+        _join(cast("Writing", tx), space_id, name, "agent", None)
+        cast("Writing", tx).forget()
+        row = tx.the("agent_by_name", space_id=space_id, name=name)
+    if row["is_group"]:
+        raise Unauthorized(f"{name} is a group of agents; an agent needs a name of its own.")
+    if not row["active"]:
+        raise Unauthorized(f"{name} is deactivated.")
+    agent = Agent(row["id"], row["public_id"], name, space_id, row["kind"] == "person")
+    return agent, tx.now - (row["last_seen_at"] or 0)
 
 
 def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:

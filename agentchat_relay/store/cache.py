@@ -29,11 +29,12 @@ class Shared:
     """The cache all threads of a store use. A thread takes `current` before its snapshot, so that what it read under
     an older state never enters a newer cache.
 
-    An epoch lasts until something was to be forgotten. Where several processes write, each transaction learns from the
-    database which one it is in, and takes the cache of that.
+    An epoch lasts until something was to be forgotten. Where several processes write, the database counts them: each
+    transaction learns from it which one it is in, and takes the cache of that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counted: bool = False) -> None:
+        self.is_counted = counted  # by a database that has to be asked for it
         self.epoch = 0
         self.current = Encoded()
         self._guard = threading.Lock()

@@ -184,7 +184,7 @@ class Store(Protocol):
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may serve the same rows."""
+        """Whether several relays may serve the same rows."""
         ...
 
     @property
@@ -204,6 +204,10 @@ class Store(Protocol):
     def watch(self, told: Callable[[News], None]) -> None:
         """Have `told` called soon after every commit, of other processes too, on a thread of the store's. It may be
         told something twice, and out of turn."""
+        ...
+
+    def listen(self, is_wanted: bool) -> None:
+        """Somebody waits for what `watch` tells, or nobody does: then a store need not look for it."""
         ...
 
     def scrub(self, done: Callable[[bool], object]) -> None:

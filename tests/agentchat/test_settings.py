@@ -408,3 +408,79 @@ def test_a_project_of_odd_bytes_does_not_spoil_a_message() -> None:
     assert client.project is not None
     assert len(client.project) == 100
     client.project.encode()
+
+
+# Local mode
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory some way below the top."""
+    deep = tmp_path / "project" / "src" / "deep"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("local:/var/lib/x", "/var/lib/x"),
+        ("local:///var/lib/x", "/var/lib/x"),
+        ("local:~/x", "{home}/x"),
+        ("local:below", "{here}/below"),
+        ("local:", "{settings}/local"),
+    ],
+)
+def test_a_directory_is_named_by_its_path(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    named = path.format(home=tmp_path, here=project / "src" / "deep", settings=os.environ["AGENTCHAT_HOME"])
+    assert settings.checked_url(url) == f"local:{named}"
+    assert settings.checked_url(settings.checked_url(url)) == f"local:{named}"
+    assert settings.directory_of(settings.checked_url(url)) == named
+
+
+@pytest.mark.parametrize("kind", ["empty", "in use"])
+def test_a_directory_above_is_found_where_nothing_else_is_set(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    found = project / ".agentchat"
+    found.mkdir()
+    if kind == "in use":
+        (found / "agentchat.db").touch()
+    assert settings.load().url == settings.checked_url("local:") == f"local:{found}"
+    nearer = project / "src" / ".agentchat"
+    nearer.mkdir()
+    assert settings.load().url == f"local:{nearer}"
+    monkeypatch.setenv("AGENTCHAT_URL", "http://127.0.0.1:1")
+    assert settings.load().url == "http://127.0.0.1:1"
+    assert settings.load(url="local:/x").url == "local:/x"
+
+
+@pytest.mark.parametrize("kind", ["other things", "a file", "somebody else's", "the settings"])
+def test_what_is_no_directory_of_agents_is_passed_by(project: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    found = project / ".agentchat"
+    if kind == "a file":
+        found.touch()
+    else:
+        found.mkdir()
+    if kind == "other things":
+        (found / "config").write_text("")
+    if kind == "somebody else's":
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    home = str(found) if kind == "the settings" else None
+    with pytest.raises(NotConfigured, match="AGENTCHAT_URL=local:"):
+        settings.load(home=home)
+
+
+def test_a_name_is_made_of_the_machines_and_the_projects(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "My_Laptop.local.example")
+    found = settings.load(url="local:/x")
+    assert (found.agent, found.key) == ("my-laptop-deep", None)
+    assert settings.credential(found).held == "my-laptop-deep"
+    monkeypatch.setenv("MACHINE_NAME", "mac")
+    monkeypatch.setenv("AGENTCHAT_KEY", "of-some-relay")
+    assert (settings.load(url="local:/x").agent, settings.load(url="local:/x").key) == ("mac-deep", None)
+    assert settings.load(url="local:/x", agent="mac-other").agent == "mac-other"

@@ -3,6 +3,9 @@
 A process of its own, it works on an inbox until its standard input ends or it is killed:
 
     python -m tests.faults.delivery_actor '{"urls": [...], "key": ..., "who": ..., ...}'
+
+Where agents share a directory without a relay, each of these processes is one of those that do; `build` says what is
+broken in it, and `author` who it is when it sends something, as it does then.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, cast
 from agentchat import AgentChatError, Client, errors
 from tests.faults.journal import Attempt, Journal, micros
 
+RECEIVER = "mac-receiver"
 POISON = "poison"  # a word of texts that nobody acknowledges
 TIMEOUT = 1.5  # seconds for one attempt
 PATIENCE = 12.0  # for a call and its repeats
@@ -26,9 +30,14 @@ PATIENCE = 12.0  # for a call and its repeats
 HABITS = {
     "claim": 5, "take": 1, "check": 3,
     "finish": 5, "share_out": 3, "forget": 1, "be_late": 2, "renew_first": 2, "bring_back": 1,
-    "repeat": 1,
+    "repeat": 1, "write": 0,
 }  # fmt: skip
 Answer = Mapping[str, Any]
+
+
+def client_of(url: str, key: str, **options: Any) -> Client:
+    """Where there is no relay, a key is a name."""
+    return Client(url, key, agent=key if url.startswith("local:") else None, **options)
 
 
 class Actor:
@@ -36,9 +45,11 @@ class Actor:
 
     def __init__(
         self, urls: Sequence[str], key: str, who: str, session: str, journal: Path, luck: random.Random,
-        over: threading.Event,
+        over: threading.Event, author: str | None = None,
     ) -> None:  # fmt: skip
-        self._clients = [Client(url, key, retries=0, timeout=TIMEOUT, session=session) for url in urls]
+        options = {"retries": 0, "timeout": TIMEOUT, "session": session}
+        self._clients = [client_of(url, key, **options) for url in urls]
+        self._authors = [client_of(url, author, **options) for url in urls] if author else self._clients
         self.who, self._session, self._luck, self._over = who, session, luck, over
         self._journal = Journal(journal)
         self._calls = 0
@@ -59,11 +70,11 @@ class Actor:
 
     def close(self) -> None:
         self._journal.close()
-        for client in self._clients:
+        for client in (*self._clients, *self._authors):
             client.close()
 
     def _attempt(self, call: str, key: str, arguments: dict[str, Any]) -> tuple[bool, Answer | None]:
-        client = self._luck.choice(self._clients)
+        client = self._luck.choice(self._authors if call.startswith("send_") else self._clients)
         # Named anew, the session remembers no claim: what is acknowledged stands in the journal.
         client = client.with_options(idempotency_key=key, session=self._session)
         self._journal.begun(Attempt(self.who, self._session, call, key, arguments, time.monotonic(), micros()))
@@ -92,7 +103,7 @@ class Worker(Actor):
             answer = self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"])
             self._deal(answer)
         while not self._over.is_set():
-            self._one_of("claim", "take", "check")()
+            self._one_of("claim", "take", "check", "write")()
             self._over.wait(0.1 * self._luck.random())
 
     def _one_of(self, *acts: str) -> Callable[..., None]:
@@ -106,6 +117,10 @@ class Worker(Actor):
         if 10 * self._luck.random() < self._habits["repeat"]:
             claimed = self.ask("claim_items", key=key, **arguments)
         self._deal(claimed)
+
+    def _write(self) -> None:
+        key = self.new_key()
+        self.ask("send_direct_message", key=key, target_agent=RECEIVER, content=f"written by {key}")
 
     def _take(self) -> None:
         """Dealt with at once, with whatever of it is poison."""
@@ -125,7 +140,7 @@ class Worker(Actor):
         return 0.0 if self._luck.random() < 0.3 else PATIENCE
 
     def _deal(self, claimed: Answer | None) -> None:
-        if claimed is None or not isinstance(claimed["items"], list) or claimed["lease_until"] is None:
+        if claimed is None or not isinstance(claimed.get("items"), list) or claimed["lease_until"] is None:
             return  # refused, or no claim at all, or dealt with already
         claim, items = claimed["claim_id"], claimed["items"]
         good = [item["item_id"] for item in items if POISON not in item["content"]]
@@ -174,6 +189,10 @@ class Worker(Actor):
 
 def main(told: str) -> None:
     options = json.loads(told)
+    if options["build"]:
+        from tests.faults import delivery_build
+
+        delivery_build.make(options["build"])
     over = threading.Event()
 
     def watch() -> None:
@@ -183,7 +202,7 @@ def main(told: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
     worker = Worker(
         options["urls"], options["key"], options["who"], options["session"], Path(options["journal"]),
-        random.Random(options["seed"]), over,
+        random.Random(options["seed"]), over, options["author"],
     )  # fmt: skip
     worker.run(options["habits"], options["interrupted"])
     worker.close()

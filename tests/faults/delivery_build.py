@@ -18,6 +18,8 @@ Several names have commas between them.
     tireless  dead letters are given out three times more
     reaper    what expires in somebody's hand is ended, in a hurry
 
+    blind     what a process remembers counts, whatever others have written since; of processes without a relay
+
     hurried   breaks nothing, but sweeps ten times a second, from the start
     wire      breaks nothing, but one in fifty round trips to Postgres loses the connection, before or after
 """
@@ -34,6 +36,7 @@ from agentchat.errors import Conflict
 from agentchat_relay import chores, relay
 from agentchat_relay.service import inbox
 from agentchat_relay.store.postgres import transaction
+from agentchat_relay.store.sqlite.transaction import WriteTransaction
 from agentchat_relay.store.statements import _HEAD, _HERE, _statement, statements
 from tests.faults.postgres_build import over_a_bad_wire
 from tests.faults.relay_build import routes_without_keys
@@ -102,7 +105,8 @@ def believe_old_claims() -> None:
     inbox._claimed, inbox._held = remembering, still_held
 
 
-def main(broken: str, arguments: Sequence[str]) -> int:
+def make(broken: str) -> None:
+    """Break what is in this process."""
     for name in broken.split(","):
         for statement, old, new in EDITS.get(name, []):
             edit(statement, old, new)
@@ -117,6 +121,12 @@ def main(broken: str, arguments: Sequence[str]) -> int:
                 chores._BETWEEN, chores._AT_FIRST = 0.1, 0.0
             case "wire":
                 transaction.control = over_a_bad_wire(0.02)
+            case "blind":
+                WriteTransaction._look_again = lambda tx: None  # type: ignore[method-assign]
+
+
+def main(broken: str, arguments: Sequence[str]) -> int:
+    make(broken)
     return cli.main(["serve", *arguments])
 
 

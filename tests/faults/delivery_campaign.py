@@ -1,15 +1,16 @@
 """Does every message in an inbox come to one end, when whoever claims it and the relays are killed again and again?
 
-    python -m tests.faults.delivery_campaign --rounds 20 --seed 1 [--engine sqlite|postgres|both] [--json]
+    python -m tests.faults.delivery_campaign --rounds 20 --seed 1 [--engine sqlite|postgres|local|all] [--json]
     python -m tests.faults.delivery_campaign --seed 1 --engine sqlite --round 17    # that one again
     python -m tests.faults.delivery_campaign --rounds 5 --broken lease              # a control: rounds must fail
 
-In each round three senders fill the inbox of one agent, on a relay with SQLite or on three that share a Postgres. Four
-to six processes, each a session of that agent, claim, check, acknowledge, return, renew, forget and come too late
-(`delivery_actor.py`), and write down what they do before they do it. Processes are killed and followed by others, which
-in half of the cases make the call again that was cut off; relays and Postgres are struck. At the end everything is
-started again, one last session empties the inbox, and the checker (`delivery_checker.py`) compares what everybody was
-told with what the relay tells. Choices and strikes follow from seed and round; what they hit is up to the machine.
+In each round three senders fill the inbox of one agent, on a relay with SQLite, on three that share a Postgres, or in a
+directory that all share without a relay. Four to six processes (twenty where there is no relay, which send as well),
+each a session of that agent, claim, check, acknowledge, return, renew, forget and come too late (`delivery_actor.py`),
+and write down what they do before they do it. Processes are killed and followed by others, which in half of the cases
+make the call again that was cut off; relays and Postgres are struck. At the end everything is started again, one last
+session empties the inbox, and the checker (`delivery_checker.py`) compares what everybody was told with what the relay
+tells. Choices and strikes follow from seed and round; what they hit is up to the machine.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ from tests.faults import postgres_campaign, rounds
 from tests.faults.collecting import whole
 from tests.faults.database import Database
 from tests.faults.delivered import Histories, micros
-from tests.faults.delivery_actor import PATIENCE, POISON, Actor
+from tests.faults.delivery_actor import PATIENCE, POISON, RECEIVER, Actor, client_of
 from tests.faults.delivery_checker import End, violations
 from tests.faults.fleet import Fleet, SharingRelay
 from tests.faults.histories import DIRECT
 from tests.faults.journal import Attempt, read
 from tests.faults.relay_process import LONGEST_START, ROOT, token
 
-ENGINES = ("sqlite", "postgres")
+ENGINES = ("sqlite", "postgres", "local")
 CONTROLS = (
     "lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute", "brief", "hasty", "tireless",
-    "reaper",
+    "reaper", "blind",
 )  # fmt: skip
-RECEIVER, SENDERS = "mac-receiver", ("mac-ann", "mac-bob", "mac-cleo")
+SENDERS = ("mac-ann", "mac-bob", "mac-cleo")
 MOST_STEPS = 300  # calls that empty the inbox
 AT_A_TIME = 2
 
@@ -86,43 +87,96 @@ class TestedRelay(SharingRelay):
 
 class TestedFleet(Fleet):
     kind = TestedRelay
+    crew = 4, 6
+    habits: Mapping[str, int] = {}
+    author: str | None = None
+    worker_build = ""
+
+    def new_key(self, name: str) -> str:
+        """Asked for until it is given: the wire to Postgres may be a bad one."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return token(self.url, self.relays[0].data, name)
+            except httpx.HTTPError as error:
+                if time.monotonic() >= deadline:
+                    raise RuntimeError(f"no key for {name}: {error}") from error
+
+
+class NoFleet(TestedFleet):
+    """A directory that everybody shares, without a relay: those who work on the inbox are what is broken and struck."""
+
+    crew = 20, 20
+    habits: Mapping[str, int] = {"write": 1}
+    author = SENDERS[-1]
+
+    def __init__(self, place: Path, build: str | None) -> None:
+        self.relays = []
+        self.worker_build = build or ""
+        self._place = place
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"local:{self._place / 'shared'}"]
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+    def start(self, relays: object = None) -> None:
+        """There is nothing to start."""
+
+    def new_key(self, name: str) -> str:
+        return name
+
+    def complaints(self) -> Iterator[str]:
+        log = self._place / "workers.log"
+        told = log.read_text() if log.exists() else ""
+        if "Traceback" in told:
+            yield f"the log of the workers: {told[told.index('Traceback') :][:1000]}"
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 # Who receives
-
-
-def new_key(fleet: Fleet, name: str) -> str:
-    """Asked for until it is given: the wire to Postgres may be a bad one."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return token(fleet.url, fleet.relays[0].data, name)
-        except httpx.HTTPError as error:
-            if time.monotonic() >= deadline:
-                raise RuntimeError(f"no key for {name}: {error}") from error
 
 
 class Crew:
     """Processes that work on one inbox. Each place has a session, and those who sat in it, one after the other."""
 
     def __init__(
-        self, urls: Sequence[str], key: str, home: Path, luck: random.Random, habits: Mapping[str, int]
+        self, fleet: TestedFleet, key: str, home: Path, luck: random.Random, habits: Mapping[str, int]
     ) -> None:
-        self._habits = habits
-        self._urls, self._key, self._home, self._luck = urls, key, home, luck
+        self._fleet, self._habits = fleet, {**fleet.habits, **habits}
+        self._urls, self._key, self._home, self._luck = fleet.urls, key, home, luck
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._sessions: dict[int, str] = {}
         self._journals: dict[int, Path] = {}
         self._started = 0
 
-    def start(self, count: int) -> None:
-        for place in range(count):
+    def start(self) -> None:
+        for place in range(self._luck.randint(*self._fleet.crew)):
             self._sit(place, f"session-{place}", None)
+        deadline = time.monotonic() + LONGEST_START
+        while not all(journal.stat().st_size for journal in self._journals.values()) and time.monotonic() < deadline:
+            time.sleep(0.05)  # twenty need a while
 
     def kill(self) -> None:
-        """One of them, and let another have its place: in the same session or in a new one."""
+        """One of them, and let another have its place."""
         place = self._luck.choice([*self._processes])
         self._end(self._processes[place])
+        self._follow(place)
+
+    def kill_all(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for place, process in [*self._processes.items()]:
+            self._end(process)
+            self._follow(place)
+
+    def _follow(self, place: int) -> None:
+        """In the same session or in a new one."""
         session, attempts = self._sessions[place], read([self._journals[place]])
         cut_off = attempts[-1] if attempts and attempts[-1].is_unknown else None
         fate = self._luck.choice(["repeat", "repeat", "same", "new"])
@@ -140,7 +194,7 @@ class Crew:
             process.stdin.close()
         for process in self._processes.values():
             try:
-                process.wait(30)
+                process.wait(2 * LONGEST_START)
             except subprocess.TimeoutExpired:
                 self._end(process)
         ended = {process.returncode for process in self._processes.values()}
@@ -158,6 +212,7 @@ class Crew:
         options = {
             "urls": self._urls, "key": self._key, "who": f"worker{self._started}", "session": session,
             "journal": str(journal), "seed": self._luck.random(), "habits": self._habits,
+            "build": self._fleet.worker_build, "author": self._fleet.author,
             "interrupted": cut_off and {"call": cut_off.call, "key": cut_off.key, "arguments": cut_off.arguments},
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.faults.delivery_actor", json.dumps(options)]
@@ -220,6 +275,13 @@ def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event, s
 # What is struck
 
 
+KINDS = {
+    "sqlite": {"kill a worker": 5, "kill": 2, "stop": 1},
+    "postgres": {"kill a worker": 5, "strike": 4},
+    "local": {"kill a worker": 15, "kill": 1},
+}
+
+
 class Blow(NamedTuple):
     """What happens when so many messages were sent."""
 
@@ -230,14 +292,15 @@ class Blow(NamedTuple):
 
 def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow]:
     total = len(SENDERS) * shape.sends
-    moments = sorted(luck.randrange(2, total) for _ in range(luck.randint(shape.least, shape.most)))
-    kinds = {"kill a worker": 5, "kill": 2, "stop": 1} if engine == "sqlite" else {"kill a worker": 5, "strike": 4}
+    times = luck.randint(shape.least, shape.most) * (3 if engine == "local" else 1)
+    moments = sorted(luck.randrange(2, total) for _ in range(times))
+    kinds = KINDS[engine]
     strikes = postgres_campaign.planned(random.Random(luck.random()))
     blows = [
         Blow(moment, luck.choices([*kinds], [*kinds.values()])[0], luck.choice(strikes)) for moment in moments
     ]  # fmt: skip
     first = blows[0]._replace(kind="kill a worker")
-    last = blows[-1]._replace(kind="kill" if engine == "sqlite" else "strike")
+    last = blows[-1]._replace(kind="strike" if engine == "postgres" else "kill")
     return [first, *blows[1:-1], last]
 
 
@@ -255,7 +318,7 @@ class Striker:
 
     @property
     def engine(self) -> str:
-        return "postgres" if self._shared else "sqlite"
+        return "postgres" if self._shared else "sqlite" if self._fleet.relays else "local"
 
     def strike(self, blow: Blow) -> None:
         if blow.kind == "kill a worker":
@@ -275,6 +338,10 @@ class Striker:
             self._done["kill"] += 1
 
     def relay(self, kind: str) -> None:
+        """Where there is none, all who do without it."""
+        if not self._fleet.relays:
+            self._crew.kill_all()
+            return
         (relay,) = self._fleet.relays
         {"kill": relay.kill, "stop": relay.stop}[kind]()
         relay.start()
@@ -341,7 +408,10 @@ def run_round(
     with tempfile.TemporaryDirectory(prefix="agentchat-round-") as place:
         database = Database(server) if server and engine == "postgres" else None
         build = ",".join(filter(None, builds)) or None
-        fleet = TestedFleet(database.url if database else None, Path(place), build)
+        fleet = (
+            NoFleet(Path(place), build) if engine == "local"
+            else TestedFleet(database.url if database else None, Path(place), build)
+        )  # fmt: skip
         try:
             played = _round(fleet, database, Path(place), luck, shape)
         finally:
@@ -351,13 +421,13 @@ def run_round(
         return played
 
 
-def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Random, shape: Shape) -> Round:
+def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: random.Random, shape: Shape) -> Round:
     over, found, end = threading.Event(), list[str](), End({}, {}, [], [])
     with ExitStack() as stack:
         fleet.start()
-        keys = {name: new_key(fleet, name) for name in (RECEIVER, *SENDERS)}
-        urls = [relay.url for relay in fleet.relays]
-        crew = Crew(urls, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
+        keys = {name: fleet.new_key(name) for name in (RECEIVER, *SENDERS)}
+        urls = fleet.urls
+        crew = Crew(fleet, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
         stack.callback(crew.close)
         striker = Striker(fleet, crew, database, over)
 
@@ -368,8 +438,9 @@ def _round(fleet: Fleet, database: Database | None, home: Path, luck: random.Ran
             return made
 
         senders = [actor(name, "only") for name in SENDERS]
-        clients = [stack.enter_context(Client(fleet.url, keys[name], retries=20)) for name in (RECEIVER, *SENDERS)]
-        clients[0].read_messages("general")
+        clients = [stack.enter_context(client_of(fleet.url, keys[name], retries=20)) for name in (RECEIVER, *SENDERS)]
+        for client in clients:
+            client.read_messages("general")
         try:
             _mid_flight(crew, senders, striker, luck, over, shape)
             sessions = sorted({attempt.session for attempt in read(crew.journals())})
@@ -394,7 +465,7 @@ def _mid_flight(
     crew: Crew, senders: Sequence[Actor], striker: Striker, luck: random.Random, over: threading.Event, shape: Shape
 ) -> None:
     plan, pace = planned(luck, striker.engine, shape), Pace(over)
-    crew.start(luck.randint(4, 6))
+    crew.start()
     with ThreadPoolExecutor(len(senders)) as pool:
         acting = [pool.submit(send, sender, random.Random(luck.random()), pace, over, shape) for sender in senders]
         try:
@@ -450,7 +521,7 @@ def campaign(
                 free.put(server)
             return played._replace(violations=[f"{engine}: {complaint}" for complaint in played.violations])
 
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
+        with ThreadPoolExecutor(1 if engine == "local" else AT_A_TIME) as pool:
             yield from rounds.told(seed, numbers, pool.map(play, numbers))
 
 
@@ -470,10 +541,10 @@ def summary_of(seed: int, numbers: Sequence[int], results: Sequence[tuple[str, R
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both", help="what the relays keep rows in")
+    parser.add_argument("--engine", choices=[*ENGINES, "all"], default="all", help="what the relays keep rows in")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the journals of failed rounds there")
     options = parser.parse_known_args(arguments)[0]
-    engines = ENGINES if options.engine == "both" else [options.engine]
+    engines = ENGINES if options.engine == "all" else [options.engine]
 
     def run(seed: int, numbers: Sequence[int], broken: str | None) -> dict[str, Any]:
         results = [(name, result) for name in engines for result in campaign(seed, numbers, name, broken, options.keep)]

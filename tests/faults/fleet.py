@@ -50,6 +50,10 @@ class Fleet:
         """Of one of them, for clients that ask for one."""
         return self.relays[0].url
 
+    @property
+    def urls(self) -> list[str]:
+        return [relay.url for relay in self.relays]
+
     def start(self, relays: Sequence[SharingRelay] | None = None) -> None:
         """All at once; the first of all before the others, who find the tables made."""
         relays = self.relays if relays is None else relays

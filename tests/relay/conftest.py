@@ -7,7 +7,8 @@ import json
 import select
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import closing
+from typing import Any, cast
 
 import pytest
 
@@ -25,6 +26,7 @@ from agentchat_relay.store.sqlite import engine as sqlite
 from agentchat_relay.store.sqlite import transaction as sqlite_tx
 from tests.clients import conftest as colours
 from tests.relay import database
+from tests.relay.sharing import Shared
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 _numbers = itertools.count(1)
@@ -44,8 +46,12 @@ def _engine(pytestconfig: pytest.Config) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Embedded]:
+def live(pytestconfig: pytest.Config) -> Iterator[Embedded]:
     """A relay without rate limits. Tests share it, so they use names of their own (`fresh`)."""
+    if pytestconfig.getoption("--mode") == "local":
+        with closing(Shared()) as shared:
+            yield cast("Embedded", shared)
+        return
     with running(settings=UNLIMITED) as relay:
         yield relay
 

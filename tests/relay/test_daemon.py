@@ -23,7 +23,7 @@ import pytest
 
 from agentchat import Client, __version__, cli
 from agentchat.errors import AgentChatError
-from agentchat_relay.directory import Directory
+from agentchat_relay.directory import Directory, Holder
 from agentchat_relay.embedded import running
 from tests.relay.test_serve import AGENTCHAT, PATIENCE, READY, admin, get, run, serving
 
@@ -514,7 +514,7 @@ def test_who_asks_is_never_in_the_way_of_who_starts(data: Path) -> None:
             leave(data, 2**22)
             directory = Directory(data)
             directory.hold("a relay")
-            assert directory.holder() == ("a relay", os.getpid(), True)
+            assert directory.holder() == Holder("a relay", os.getpid(), True)
             directory.release()
     finally:
         over.set()

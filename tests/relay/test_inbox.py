@@ -74,10 +74,13 @@ def test_a_lost_answer_is_given_again_to_its_session_only(agent: MakeAgent, live
     ann, bob = agent(), agent()
     fill(ann, bob.agent or "", "one", "two")
     key = live.token(bob.agent or "")
-    with Client(live.url, key, session="s") as lost, Client(live.url, key, session="s") as again:
+    with (
+        Client(live.url, key, agent=bob.agent, session="s") as lost,
+        Client(live.url, key, agent=bob.agent, session="s") as again,
+    ):
         first = lost.check_inbox()
         assert [item["deliveries"] for item in first["items"]] == [1, 1]
-        with Client(live.url, key, session="t") as other:
+        with Client(live.url, key, agent=bob.agent, session="t") as other:
             assert other.check_inbox()["items"] == []
         second = again.check_inbox()
         assert second["items"] == first["items"], "and that is no new delivery"
@@ -160,7 +163,7 @@ def test_a_replayed_check_remembers_no_claim_and_is_the_same_call(agent: MakeAge
     key = fresh("key")
     first = bob.with_options(idempotency_key=key).check_inbox(seen=before["claim_id"])
     assert (texts(first), first["acknowledged"]) == (["two"], 1)
-    with Client(live.url, live.token(bob.agent or "")) as replayed:
+    with Client(live.url, live.token(bob.agent or ""), agent=bob.agent) as replayed:
         assert replayed.with_options(idempotency_key=key).check_inbox() == first
 
 
@@ -193,7 +196,7 @@ def test_of_many_who_claim_at_once_each_item_has_one_winner(agent: MakeAgent, li
 
     def work(mine: list[str]) -> None:
         try:
-            with Client(live.url, key) as client:
+            with Client(live.url, key, agent=bob.agent) as client:
                 while items := (claim := client.claim_items(limit=3))["items"]:
                     mine += [item["content"].split()[-1] for item in items]
                     client.acknowledge_items(str(claim["claim_id"]))
@@ -278,7 +281,7 @@ def test_an_unknown_recipient_is_refused_and_an_absent_one_is_not(agent: MakeAge
         ann.send_direct_message(f"{name}r", "hello")
     assert name in caught.value.near
     assert ann.send_direct_message(name, "you were never here")["unmatched_mentions"] == []
-    with Client(live.url, live.token(name)) as late:
+    with Client(live.url, live.token(name), agent=name) as late:
         assert texts(late.check_inbox()) == ["you were never here"]
 
 

@@ -59,7 +59,8 @@ def test_a_project_is_a_text(agent: MakeAgent, metadata: dict[str, Any] | None):
 
 def test_the_client_names_its_project(live: Embedded, connect: colours.Connect, agent: MakeAgent):
     bob = agent()
-    ann = connect(live.url, live.token(fresh()), project="Atlas 2")
+    name = fresh()
+    ann = connect(live.url, live.token(name), agent=name, project="Atlas 2")
     ann("send_message", "general", f"@{bob.agent}")
     ann("send_direct_message", bob.agent, "hi")
     assert [row["from_project"] for row in bob.check_mentions()["mentions"]] == ["Atlas 2", "Atlas 2"]

@@ -32,7 +32,7 @@ LONGEST = 32_000
 @pytest.fixture(scope="module")
 def anywhere(live: Embedded) -> Iterator[Client]:
     """An agent for tests that run many examples."""
-    with Client(live.url, live.token("mac-anywhere"), retries=0) as client:
+    with Client(live.url, live.token("mac-anywhere"), agent="mac-anywhere", retries=0) as client:
         yield client
 
 

@@ -23,7 +23,7 @@ from tests.relay.conftest import MakeAgent, fresh, raw
 @pytest.fixture(scope="module")
 def anywhere(live: Embedded) -> Iterator[Client]:
     """An agent for tests that run many examples."""
-    with Client(live.url, live.token("mac-anywhere"), retries=0) as client:
+    with Client(live.url, live.token("mac-anywhere"), agent="mac-anywhere", retries=0) as client:
         client.send_message("anywhere", "x")
         yield client
 

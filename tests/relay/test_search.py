@@ -25,7 +25,7 @@ from tests.relay.conftest import UNLIMITED, MakeAgent, fresh
 @pytest.fixture(scope="module")
 def library(live: Embedded) -> Iterator[tuple[Client, str]]:
     """A client and a channel that holds the texts below."""
-    with Client(live.url, live.token("mac-library"), retries=0) as client:
+    with Client(live.url, live.token("mac-library"), agent="mac-library", retries=0) as client:
         for text in TEXTS.values():
             client.send_message("library", text)
         yield client, "library"

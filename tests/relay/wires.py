@@ -6,17 +6,17 @@ import http.client
 import json
 import select
 import socket
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+from agentchat._exchange import Request
 from agentchat.errors import CODES
+from agentchat_relay.local import LocalTransport
 
 
 class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.body = response.read()
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -32,6 +32,7 @@ class Wire:
 
     def __init__(self, url: str, **headers: str) -> None:
         parts = urlsplit(url)
+        self._local = LocalTransport(url) if parts.scheme == "local" else None  # with --mode local
         self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -39,10 +40,16 @@ class Wire:
         named = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
+        if self._local is not None:
+            told = self._local.send(Request(method, target, named, body, 60.0))
+            return Answer(told.status, dict(cast("dict[str, str]", told.headers)), told.body)
         if self.connection.sock is not None and _has_hung_up(self.connection.sock):  # nothing was asked for long
             self.connection.close()
         self.connection.request(method, target, body=body, headers=named)
-        answer = Answer(self.connection.getresponse())
+        response = self.connection.getresponse()
+        answer = Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        )
         check_headers(answer)
         return answer
 
@@ -53,6 +60,8 @@ class Wire:
         return answer.status, check_refusal(answer)
 
     def close(self) -> None:
+        if self._local is not None:
+            self._local.close()
         self.connection.close()
 
 

@@ -122,6 +122,9 @@ class Postgres:
 
         self._scrubber.submit(Waiting(Lane.ASIDE, vacuum, over))
 
+    def listen(self, is_wanted: bool) -> None:
+        """The database tells by itself."""
+
     def measures(self) -> Measures:
         lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(

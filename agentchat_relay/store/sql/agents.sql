@@ -5,7 +5,8 @@ SELECT id, public_id, name, space_id, kind, last_seen_at FROM agents WHERE key_h
 SELECT id FROM agents WHERE key_hash = :key_hash
 
 -- agent_by_name: one agent of a space
-SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card, is_group, retired_at
+SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card, is_group, retired_at,
+    last_seen_at
 FROM agents WHERE space_id = :space_id AND name = :name
 
 -- agent_names: names to guess a misspelt one from

@@ -2,6 +2,8 @@
 
 agentchat.db   WAL, synchronous=FULL. An outcome is delivered after the commit that holds it is on disk
 search.db      made from the former and can be made again; its thread answers searches too (`fulltext.py`)
+
+With `neighbours` several processes have the directory open at once (`neighbours.py`); else this one is alone.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from . import damage
 from .fulltext import SearchFile
 from .index import Index
 from .migrate import migrate
+from .neighbours import Lookout, Turn
 from .transaction import WriteTransaction, read_group
 
 T = TypeVar("T")
@@ -84,8 +87,12 @@ class Sqlite:
         connect: Connect = connect,
         index_pause: float = 0.02,
         give_up: Callable[[Exception], object] = give_up,
+        neighbours: bool = False,
     ) -> None:
         self.path = os.path.join(directory, "agentchat.db")
+        self._has_neighbours = neighbours
+        self._turn = Turn(str(directory)) if neighbours else nullcontext()
+        self._lookout = Lookout(self.path, connect, self._told) if neighbours else None
         self._deliver = deliver
         self._synchronous = synchronous
         self._connect = connect
@@ -95,11 +102,8 @@ class Sqlite:
         self._watcher: Callable[[News], None] = lambda news: None
         self._restart_at = 0.0
         self._scrubbing: list[Callable[[bool], object]] = []
-        with damage.disk_faults(str(directory)):
-            damage.check(self.path)
-            damage.make_files(str(directory))
-        self._shared = Shared()
-        self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget)
+        self._shared = Shared(counted=neighbours)
+        self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget, shared=neighbours)
         keeper = SearchFile(self._index, self._shared, self._again)
         self._fulltext = FullText(keeper, deliver, as_ours, index_pause)
         self._writer = LaneThread("writer", self._write, start=self._open_writer, stop=self._close_writer)
@@ -107,7 +111,10 @@ class Sqlite:
         self._lanes = (self._reader, self._fulltext.lane, self._writer, self._writer, self._writer)
         started: list[LaneThread] = []
         try:
-            with damage.disk_faults(str(directory)):
+            # Two that make a new directory at once would each find it half made.
+            with damage.disk_faults(str(directory)), self._turn:
+                damage.check(self.path)
+                damage.make_files(str(directory))
                 for lane in (self._writer, self._reader, self._fulltext.lane):
                     lane.start()
                     started.append(lane)
@@ -145,6 +152,10 @@ class Sqlite:
     def watch(self, told: Callable[[News], None]) -> None:
         self._watcher = told
 
+    def listen(self, is_wanted: bool) -> None:
+        if self._lookout is not None:
+            self._lookout.listen(is_wanted)
+
     def scrub(self, done: Callable[[bool], object]) -> None:
         self._scrubbing.append(done)
         self._writer.wake()
@@ -165,9 +176,16 @@ class Sqlite:
         )
 
     def close(self) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
         self._fulltext.lane.close()
         self._reader.close()
         self._writer.close()
+
+    def _told(self, news: News) -> None:
+        """What another process has committed."""
+        self._shared.moved(news.epoch)
+        self._watcher(news)
 
     def _again(self, waiting: Waiting) -> None:
         """A call that was taken for a read, and is none."""
@@ -202,7 +220,9 @@ class Sqlite:
             connection.execute(
                 "PRAGMA busy_timeout = 1000"
             )  # a backup may be reading, for much longer than anybody waits
-            self._bring_up_to_date("TRUNCATE")
+            self._bring_up_to_date(
+                "PASSIVE" if self._has_neighbours else "TRUNCATE"
+            )  # others have no time to wait for it
             connection.execute("PRAGMA busy_timeout = 30000")
             damage.check_end(self.path, connection)
             migrate(connection, "sqlite")
@@ -221,7 +241,12 @@ class Sqlite:
             self._scrub()
         if not group:
             return
-        self._deliver(self._groups.run([*group]))
+        with self._turn:
+            calls = [*group]
+            if self._has_neighbours:  # it may have waited for its turn
+                self._writer.take_along(calls)
+            outcomes = self._groups.run(calls)
+        self._deliver(outcomes)
         self._watcher(News(self._shared.epoch, self._transaction.committed()))
         self._fulltext.written()
         if monotonic() >= self._checkpoint_at or self._transaction.steps >= self._checkpoint_step:
@@ -231,7 +256,8 @@ class Sqlite:
         self._transaction.begin(now())
 
     def _move_on(self) -> None:
-        self._shared.epoch += 1
+        if not self._shared.is_counted:
+            self._shared.epoch += 1
 
     def _checkpoint(self) -> None:
         """Bring the log into the database. SQLite would do that by itself, and tell nobody what an fsync said.
@@ -240,7 +266,8 @@ class Sqlite:
         kernel takes all of it for written, and so does SQLite, which then begins the log anew: acknowledged messages
         would be nowhere on the disk. Only a new process reads the whole log again. So this one ends, at once: to close
         the database would be a checkpoint as well. (The log's own fsyncs are harmless: what was refused is written
-        again. Without a cut the whole part is written again.)
+        again. Without a cut the whole part is written again.) Where several processes write, any of them may have been
+        cut short.
         """
         self._checkpoint_at = monotonic() + _BETWEEN_CHECKPOINTS
         self._checkpoint_step = self._transaction.steps + _CHECKPOINT_STEPS
@@ -257,7 +284,8 @@ class Sqlite:
         is_clean = False
         self._connection.execute("PRAGMA busy_timeout = 250")
         try:
-            is_clean = not self._bring_up_to_date("TRUNCATE")[0]
+            with self._turn:
+                is_clean = not self._bring_up_to_date("TRUNCATE")[0]
         except sqlite3.Error as error:
             self._failed_to_keep(error)
         finally:
@@ -266,7 +294,8 @@ class Sqlite:
                 done(is_clean)
 
     def _failed_to_keep(self, error: sqlite3.Error) -> None:
-        if self._cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
+        is_cut_short = self._cut_short or self._has_neighbours
+        if is_cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
             self._give_up(error)
         _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
 
@@ -275,7 +304,8 @@ class Sqlite:
         a moment, and if that does not help (a backup reads), not again soon."""
         self._connection.execute("PRAGMA busy_timeout = 500")
         try:
-            in_the_way, _ = self._bring_up_to_date("RESTART")
+            with self._turn:
+                in_the_way, _ = self._bring_up_to_date("RESTART")
         finally:
             self._connection.execute("PRAGMA busy_timeout = 30000")
         if in_the_way:

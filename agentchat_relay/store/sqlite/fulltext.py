@@ -17,7 +17,7 @@ from ..lane import Waiting
 from ..query import Query
 from ..seam import Hits, Outcome
 from . import damage
-from .index import Index
+from .index import Broken, Index
 from .transaction import read_group
 
 _LONGEST_REPAIR = 2.0
@@ -37,6 +37,8 @@ class SearchFile:
     def open(self) -> None:
         try:
             self._index.open()
+        except Broken:
+            self._broken = True
         except sqlite3.Error as error:
             raise damage.unusable(self._index.path, error) from error
 
@@ -46,6 +48,8 @@ class SearchFile:
     def follow(self, seconds: float) -> int:
         """Catch up as far as the disk lets us."""
         if self._broken:
+            if self._index.is_shared and not seconds:
+                return 0
             self._begin_anew()
         try:
             behind = catch_up(self._index.step, seconds)
@@ -62,7 +66,7 @@ class SearchFile:
         return behind
 
     def rest(self) -> bool:
-        return not self._stuck and self._index.merge()
+        return not (self._stuck or self._broken) and self._index.merge()
 
     def answer(self, waiting: Waiting) -> list[Outcome]:
         outcomes = self._read(waiting)

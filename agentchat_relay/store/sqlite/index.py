@@ -6,6 +6,9 @@ messages, costs no more than one in all. One that is to vanish is not in it.
 A deleted message leaves its words in the table `unindexed` (a trigger's doing), since FTS5 needs them to take it out of
 the index. How far that has come is remembered in this file, in the same transaction: twice would break the index.
 
+Where several processes have it open, each brings it up to date when it has a reason to, and finds done what another
+did. A broken one is made again by whoever has the directory alone.
+
 FTS5 writes new words into pieces of their own, and a search asks every piece. Small pages make its leaps within a piece
 short; and once a quarter of the index is new, it is made one piece again, a slice at a time.
 """
@@ -14,11 +17,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from agentchat.errors import Unavailable
 
 from ..query import Query, Term
 from ..seam import Hits
@@ -28,6 +34,7 @@ _FORM = 2  # of the file; another one is made anew
 _CHUNK = 2000
 _SLICE = 100  # pages merged at a time: a few milliseconds
 _LEAST_MERGE = 20_000  # messages
+_BETWEEN_TRIES = 0.005
 _LONGEST_SEARCH = 0.25  # seconds; what was found by then is the answer
 _SCHEMA = """
 CREATE TABLE progress (
@@ -65,12 +72,24 @@ JOIN relay.agents a ON a.id = m.author_id
 _log = logging.getLogger("agentchat.relay")
 
 
+class Broken(Unavailable):
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            f"The search index in {directory} is broken. Once no agent has it open, this makes it again: "
+            f"agentchat admin doctor --repair --data {shlex.quote(directory)}"
+        )
+
+
 class Index:
     """The index at `path` of the messages in `main`, on one thread. `forget` is told how far the words of deleted
     messages are not needed any more."""
 
-    def __init__(self, path: str, main: str, connect: Callable[[str], Any], forget: Callable[[int], None]) -> None:
+    def __init__(
+        self, path: str, main: str, connect: Callable[[str], Any], forget: Callable[[int], None], *,
+        shared: bool = False,
+    ) -> None:  # fmt: skip
         self.path = path
+        self.is_shared = shared
         self.lag = 0  # messages not indexed yet, for whoever asks
         self._main = main
         self._connect = connect
@@ -87,13 +106,16 @@ class Index:
                 self.begin_anew()
             except sqlite3.Error as error_of_new:  # then it is not this file that is wrong
                 raise damage.unusable(self._main, error_of_new) from error
-        self._forget(self._one("SELECT taken_out FROM progress")[0])  # a crash may have come between
+        if taken_out := self._one("SELECT taken_out FROM progress")[0]:
+            self._forget(taken_out)  # a crash may have come between
 
     def close(self) -> None:
         self.connection.close()
 
     def begin_anew(self) -> None:
         """The file is no database, or a torn one. It holds nothing that is not in the other."""
+        if self.is_shared:
+            raise Broken(os.path.dirname(self.path))
         self.connection.close()
         for suffix in ("", "-wal", "-shm"):
             if os.path.exists(self.path + suffix):
@@ -142,6 +164,15 @@ class Index:
         """A chunk, of one snapshot; returns how many rows are left. What is gone comes first: what is indexed after it
         was there then, so that the index holds exactly the messages up to its place that are not in `unindexed` above
         the other one."""
+        try:
+            return self._step()
+        except sqlite3.OperationalError as error:
+            if not (self.is_shared and getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")):
+                raise
+            time.sleep(_BETWEEN_TRIES)  # another process is at it; there may be more
+            return 1
+
+    def _step(self) -> int:
         with self._transaction():
             done, taken_out = self._one("SELECT id, taken_out FROM progress")
             newest: int = self._one("SELECT coalesce(max(id), 0) FROM relay.messages")[0]

@@ -20,6 +20,8 @@ from ..statements import statements
 _NEWEST = """
 SELECT max(coalesce((SELECT max(id) FROM messages), 0), (SELECT value FROM marks WHERE name = 'purged_message'))
 """
+_EPOCH = "SELECT coalesce((SELECT value FROM marks WHERE name = 'epoch'), 0)"
+_NEXT_EPOCH = "INSERT INTO marks VALUES ('epoch', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1"
 
 
 class ReadTransaction(Named):
@@ -55,8 +57,8 @@ def _size(path: str) -> int:
 class WriteTransaction(ReadTransaction, Buffered):
     """The writer's one transaction, begun and committed again and again.
 
-    `memo` and the counters outlive a commit, since nobody else writes. That is checked: `PRAGMA data_version` moves
-    when another process did.
+    `memo` and the counters outlive a commit as long as nobody else writes: `PRAGMA data_version` moves when another
+    process did. What is encoded outlives that too, until somebody says `forget`.
     """
 
     writes = True
@@ -91,21 +93,34 @@ class WriteTransaction(ReadTransaction, Buffered):
         self.forgot = False
         version = self._execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
-            self._drop_caches()
             self._version = version
+            self._look_again()
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
         if len(self.tallies) > LARGEST_MEMO:
             self.tallies.clear()
 
+    def _look_again(self) -> None:
+        """Another process may have changed anything."""
+        if not self._shared.is_counted:
+            self._drop_caches()
+            return
+        self._drop_counters()
+        self.memo.clear()
+        self.epoch = epoch_of(self._execute)
+        self.encoded = self._shared.at(self.epoch)
+
     def commit(self) -> bool:
         """Returns whether something was to be forgotten."""
         self.flush()
+        if self.forgot and self._shared.is_counted:
+            self._execute(_NEXT_EPOCH, (self.epoch + 1,))
         self._execute("COMMIT")
         self.positions.update(self._reached)
         self._commit_positions()
         if self.forgot:
-            self.encoded = self._shared.renew()
+            shared = self._shared
+            self.encoded = shared.at(self.epoch + 1) if shared.is_counted else shared.renew()
         return self.forgot
 
     def roll_back(self) -> None:
@@ -120,6 +135,11 @@ class WriteTransaction(ReadTransaction, Buffered):
             self._drop_caches()
 
 
+def epoch_of(execute: Callable[[str], Any]) -> int:
+    """The one that a transaction is in, where the database counts them."""
+    return int(execute(_EPOCH).fetchone()[0])
+
+
 def read_group(
     connection: Any,
     encoded: Shared,
@@ -132,6 +152,9 @@ def read_group(
     try:
         epoch, current = encoded.epoch, encoded.current
         connection.execute("BEGIN")
+        if encoded.is_counted:
+            epoch = epoch_of(connection.execute)
+            current = encoded.at(epoch)
         transaction = ReadTransaction(connection, current, now(), epoch, search)
         for waiting in group:
             try:

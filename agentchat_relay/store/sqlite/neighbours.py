@@ -1,0 +1,91 @@
+"""Several processes on one directory, with no server between them: whose turn it is to write, and what others wrote.
+
+SQLite keeps them apart, and gives one that is quick every turn: whoever finds its lock taken sleeps for up to 100 ms
+and tries again. So they wait for `DIR/turn` first, a lock of the kernel's, which goes to whoever has waited longest and
+ends with its holder, however that ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ..seam import News
+from .transaction import epoch_of
+
+_EVERY = 0.01  # seconds between two looks while somebody waits for news
+_log = logging.getLogger("agentchat.relay")
+
+
+class Turn:
+    """`with` it, nobody else in the directory writes. The file is open for so long only: a child that is forked in
+    between would keep the turn from all others."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, "turn")
+        self._file = -1
+
+    def __enter__(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)
+
+
+class Lookout:
+    """Tells what other processes have committed, while somebody wants to know. Nobody else does: it looks at a number
+    that SQLite keeps in shared memory."""
+
+    def __init__(self, path: str, connect: Callable[[str], Any], tell: Callable[[News], object]) -> None:
+        self._path, self._connect, self._tell = path, connect, tell
+        self._wanted, self._closed = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def listen(self, is_wanted: bool) -> None:
+        if not is_wanted:
+            self._wanted.clear()
+            return
+        self._wanted.set()
+        if self._thread is None and not self._closed.is_set():
+            self._thread = threading.Thread(target=self._run, name="agentchat-lookout", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        connection, seen = None, -1
+        while not self._closed.wait(_EVERY):
+            self._wanted.wait()
+            try:
+                connection = connection or self._connect(self._path)
+                if (version := connection.execute("PRAGMA data_version").fetchone()[0]) != seen:
+                    self._tell(_news(connection))
+                    seen = version
+            except sqlite3.Error as error:  # it looks again; and a wait that is told nothing looks by itself
+                _log.warning("Cannot see what other processes write: %s", error)
+                self._closed.wait(1.0)
+        if connection is not None:
+            connection.close()
+
+
+def _news(connection: Any) -> News:
+    connection.execute("BEGIN")
+    try:
+        positions = dict(connection.execute("SELECT id, position FROM spaces").fetchall())
+        return News(epoch_of(connection.execute), positions)
+    finally:
+        connection.execute("ROLLBACK")

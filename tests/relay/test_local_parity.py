@@ -1,0 +1,185 @@
+"""One conversation, over every operation there is, on a relay and without one: the same answers, byte by byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agentchat import AgentChatError, Client
+from agentchat._exchange import Request, Response
+from agentchat.contract import OPERATIONS
+from agentchat_relay.embedded import running
+from tests.relay.conftest import UNLIMITED, raw
+
+pytestmark = pytest.mark.sqlite
+
+NOBODY = "01a22a7e-0000-7000-8000-000000000000"
+ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+TIME = re.compile(
+    rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00|(?<!\d)1\d{12}(?!\d)"
+)  # the second one in paths of files
+CURSOR = re.compile(rb'(cursor":"|cursor=)(?!junk)[^" ]+')
+Make = Callable[[str], Client]
+
+
+class Told(NamedTuple):
+    """What was asked, and the answer. Which ids and times those are is left out, and which are the same is not."""
+
+    asked: str
+    status: int
+    headers: str
+    body: bytes
+
+
+class Recording:
+    """A transport that remembers what came."""
+
+    def __init__(self, inner: Any, told: list[tuple[Request, Response]]) -> None:
+        self._inner, self._told = inner, told
+
+    def send(self, request: Request) -> Response:
+        answer: Response = self._inner.send(request)
+        self._told.append((request, answer))
+        return answer
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def converse(make: Make) -> set[str]:
+    """Three agents use whatever there is, also wrongly; the names of the operations."""
+    used = set[str]()
+
+    def ask(client: Client, operation: str, *args: Any, **given: Any) -> Any:
+        used.add(operation)
+        with suppress(AgentChatError):
+            return getattr(client, operation)(*args, **given)
+        return {}
+
+    def come(name: str) -> Client:
+        """Where there are no keys, an agent is there from its first call on."""
+        client = make(name)
+        ask(client, "check_board")
+        ask(client, "read_messages", "general")
+        return client
+
+    ann, bob, cleo = come("mac-ann"), come("mac-bob"), come("mac-cleo")
+    ask(ann, "set_card", role="reviewer", capabilities=["Python", "sql"], about="Reads code")
+    ask(ann, "find_agents", capability="python")
+    ask(ann, "find_agents", role="nobody")
+    first = ask(ann, "send_message", "general", "hello @mac-bob and @mac-nobody", metadata={"n": [1, "ü"]})["message"][
+        "id"
+    ]
+    reply = ask(bob, "send_message", "general", "hello back", parent_message_id=first)["message"]["id"]
+    ask(bob, "send_message", "project-x", "a new channel with needle")
+    ask(bob, "send_direct_message", "mac-cleo", "for you alone", urgent=True)
+    ask(bob, "send_direct_message", "mac-clea", "misspelt")
+    ask(bob, "send_message", "general", "again", parent_message_id=NOBODY)
+    keyed = ann.with_options(idempotency_key="one-key")
+    for text in ("once", "once", "another"):
+        ask(keyed, "send_message", "general", text)
+    ask(cleo, "list_channels")
+    ask(cleo, "check_board")
+    page = ask(cleo, "read_messages", "general", limit=2)
+    ask(cleo, "read_messages", "general", limit=2, cursor=page["previous_cursor"])
+    ask(cleo, "read_messages", "general", cursor="junk")
+    ask(cleo, "read_messages", "generl")
+    ask(cleo, "get_message", first)
+    ask(cleo, "get_message", NOBODY)
+    ask(cleo, "read_thread", first)
+    ask(cleo, "search_messages", "needle")
+    ask(cleo, "search_messages", "hello -back")
+    ask(ann, "pin_message", first)
+    ask(ann, "list_pinned_messages", "general")
+    ask(ann, "unpin_message", first)
+    mentions = ask(bob, "check_mentions")["mentions"]
+    ask(bob, "mark_mentions_read", [mentions[0]["mention_id"]])
+    ask(bob, "get_receipts", first)
+    ask(ann, "get_receipts", first)
+    ask(ann, "mark_channel_read", "general")
+    ask(ann, "list_readers", "general")
+    for number in range(3):
+        ask(ann, "send_direct_message", "mac-bob", f"task {number}")
+    ask(bob, "peek_inbox")
+    ask(bob, "check_inbox", limit=1)
+    ask(bob, "check_inbox", limit=1)
+    claim = ask(bob, "claim_items", limit=2, lease=300)
+    if claim.get("claim_id"):
+        ask(bob, "renew_claim", claim["claim_id"], lease=200)
+        ask(bob, "return_items", claim["claim_id"])
+        ask(bob, "acknowledge_items", claim["claim_id"])
+    ask(bob, "acknowledge_items", NOBODY)
+    ask(bob, "renew_claim", NOBODY)
+    ask(bob, "return_items", NOBODY)
+    ask(bob, "list_dead_letters")
+    ask(bob, "requeue_items", [NOBODY])
+    ask(cleo, "get_briefing")
+    position = ask(cleo, "list_events", since=0, limit=500)["position"]
+    ask(cleo, "list_events", since=position + 100)
+    ask(cleo, "list_events", since=3, mine=True, kind="inbox")
+    ask(ann, "wait_for_reply", first, wait=0)
+    ask(ann, "wait_for_message", channel="general", after=reply, wait=0)
+    ask(ann, "wait_for_message", from_agent="mac-nobody", wait=0)
+    path = ask(ann, "upload_file", "general", "notes ü.txt", "some text")["file"]["path"]
+    ask(ann, "upload_file", "direct-messages", "a.txt", "some text")
+    ask(bob, "list_files", "general")
+    ask(bob, "download_file", path)
+    ask(bob, "download_file", "general/1-nothing.txt")
+    for verb, way, body in (
+        ("GET", "/api/v2/nowhere", None), ("PUT", "/api/v2/board", b"{}"), ("POST", "/api/v2/messages", b"{"),
+        ("POST", "/api/v2/messages", {"channel": "No", "content": ""}), ("POST", "/api/v2/messages", b"[" * 5000),
+        ("GET", f"/api/v2/messages/{NOBODY}%2F..", None), ("GET", "/api/v2/search?query=%22", None),
+        ("GET", "/health", None), ("POST", "/api/v2/messages", {"channel": "general", "content": "x" * 2_000_000}),
+    ):  # fmt: skip
+        raw(ann, verb, way, body)
+    return used
+
+
+def played(make: Callable[[str, list[tuple[Request, Response]]], Client]) -> tuple[set[str], list[Told]]:
+    with ExitStack() as stack:
+        records: list[tuple[Request, Response]] = []
+        used = converse(lambda name: stack.enter_context(make(name, records)))
+    names: dict[bytes, bytes] = {}
+
+    def plain(text: bytes) -> bytes:
+        text = ID.sub(lambda found: names.setdefault(found[0], b"<id %d>" % len(names)), text)
+        return CURSOR.sub(rb"\1<cursor>", TIME.sub(b"<time>", text))
+
+    told = []
+    for request, answer in records:
+        asked = f"{request.method} {request.path} {(request.body or b'')[:300].decode()}"
+        kept = " ".join(
+            str(answer.headers.get(name)) for name in ("content-type", "content-disposition", "retry-after")
+        )
+        told.append(
+            Told(plain(asked.encode()).decode(), answer.status, plain(kept.encode()).decode(), plain(answer.body))
+        )
+    return used, told
+
+
+def test_the_same_conversation_is_the_same_without_a_relay(tmp_path: Path) -> None:
+    def recorded(client: Client, records: list[tuple[Request, Response]]) -> Client:
+        client._transport = Recording(client._transport, records)
+        return client
+
+    with running(str(tmp_path / "served"), settings=UNLIMITED) as relay:
+        used, served = played(
+            lambda name, records: recorded(
+                Client(relay.url, relay.token(name), agent=name, retries=0, session=name), records
+            )
+        )
+    url = f"local:{tmp_path / 'shared'}"
+    _, local = played(lambda name, records: recorded(Client(url, agent=name, retries=0, session=name), records))
+    assert used >= OPERATIONS.keys() - {"get_file_url"}, "every operation there is"
+    assert len(served) == len(local) > 70
+    for theirs, ours in zip(served, local, strict=True):
+        if "/api/v2/briefing" in ours.asked:
+            assert b',"provenance":"local"' in ours.body, "names are taken on trust here, and nowhere else"
+            ours = ours._replace(body=ours.body.replace(b',"provenance":"local"', b""))
+        assert ours == theirs
+    assert {told.status for told in local} >= {200, 400, 404, 405, 409, 410, 413}
