@@ -118,6 +118,23 @@ def converse(make: Make) -> set[str]:
     ask(bob, "return_items", NOBODY)
     ask(bob, "list_dead_letters")
     ask(bob, "requeue_items", [NOBODY])
+    for one in (bob, cleo):
+        ask(one, "join_group", "crew")
+    ask(cleo, "join_group", "mac-ann")
+    asked = ask(ann, "send_direct_message", "crew", "who is in?", urgent=True)["message"]["id"]
+    ask(bob, "send_direct_message", "mac-ann", "me", parent_message_id=asked)
+    ask(ann, "wait_for_reply", asked, wait=0)
+    ask(ann, "send_to_many", ["mac-cleo", "crew", "all"], "for all of you")
+    ask(ann, "send_to_many", ["mac-cleo", "mac-nobody"], "for none of you")
+    ask(ann, "send_direct_message", "mac-cleo", "for whoever is there", scope="repo:host/org/proj")
+    ask(ann, "list_sent", limit=2)
+    ask(cleo, "peek_inbox")
+    ask(cleo.with_options(scopes=["repo:host/org/proj/deep"]), "peek_inbox")
+    ask(cleo, "list_groups", group="crew")
+    ask(cleo, "leave_group", "crew")
+    ask(ann, "send_direct_message", "mac-cleo", "read and gone", ephemeral=True)
+    ask(ann, "send_message", "war-room", "also gone", vanish_after=3600)
+    ask(cleo, "find_agents", presence="online")
     ask(cleo, "get_briefing")
     position = ask(cleo, "list_events", since=0, limit=500)["position"]
     ask(cleo, "list_events", since=position + 100)
