@@ -76,6 +76,7 @@ class ChannelRow(TypedDict):
     messages: int
     retention: int
     own_retention: bool
+    vanish_after: int | None
     created_at: str
     last_at: str | None
 
@@ -249,9 +250,15 @@ class Administration:
         *,
         retention: Annotated[int | None, "Days that messages and files are kept; 0: for ever.", _DAYS] = None,
         as_space: Annotated[bool, "Keep them as long as the space does."] = False,
+        vanish_after: Annotated[
+            int | None,
+            "Seconds after which its posts are gone at the latest; 0: they are kept. While it is empty.",
+            Limit(0, 2_592_000),
+        ] = None,
         space: Space = "main",
     ) -> ChannelRow:
-        """Change how long a channel keeps its messages and files. What is older is deleted within minutes."""
+        """Change how long a channel keeps its messages and files, or make it an ephemeral one. What is older is deleted
+        within minutes."""
         raise NotImplementedError
 
     # Dead letters

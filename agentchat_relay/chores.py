@@ -13,17 +13,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, retirement, upkeep
+from .service import limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
 _AT_FIRST = 600.0  # nothing is purged
+_PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
+_BETWEEN_VACUUMS = 60.0  # of tables that several relays share
 _AT_MOST = 0.25  # of the writer's time
 _HOUR = 3600.0
 _log = logging.getLogger("agentchat.relay")
@@ -63,8 +67,16 @@ class Chores:
         self._blobs = parts.blobs
         self._retire_after = parts.settings.retire_after
         self._clock = DoubtedClock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._purged = self._failed = 0
+        self._tidying = asyncio.Lock()
+        self._stirred = asyncio.Event()
+        self._is_stirred = False
+        # What vanished may still be in the store's files. Where tables are vacuumed, once is not enough: somebody may
+        # have been reading what was there before.
+        self._rounds = 2 if self._store.is_shared else 1
+        self._dirty, self._scrub_at = self._rounds - 1, 0.0
+        self._push = parts.push
         parts.metrics.counter(
             "agentchat_purged_total", "Messages and files deleted because their time was over.", lambda: self._purged
         )
@@ -73,12 +85,15 @@ class Chores:
         )
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._push.stirred = self._stir
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._have_vanish())]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _run(self) -> None:
         while True:
@@ -119,13 +134,60 @@ class Chores:
             if self._purged != before:
                 await self._ask(Lane.WRITE, retention.finish)
 
+    # What vanishes
+
+    def _stir(self) -> None:
+        """Something was committed. On a thread of the store's."""
+        if not self._is_stirred:
+            self._is_stirred = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stirred.set)
+
+    async def _have_vanish(self) -> None:
+        while True:
+            self._stirred.clear()
+            self._is_stirred = False
+            self._wait = _BETWEEN
+            await self._try(self._vanish)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), self._wait)
+            await asyncio.sleep(_PAUSE)
+
+    async def _vanish(self) -> None:
+        due = await self._ask(Lane.READ, vanishing.due)
+        at = self._clock.believed(due.now)
+        is_over = at is not None and due.at is not None and due.at <= at
+        if due.is_acknowledged or is_over:
+            while await self._given_way(partial(vanishing.vanish, at=at)):
+                pass
+            self._dirty = self._rounds
+            self._wait = 0.0  # the next one's time is not known
+            await self._tidy()
+        elif at is not None and due.at is not None:
+            self._wait = min((due.at - at) / 1e6, _BETWEEN)
+        if self._dirty:
+            await self._scrub()
+
+    async def _scrub(self) -> None:
+        if (left := self._scrub_at - time.monotonic()) <= 0:
+            clean: asyncio.Future[bool] = self._loop.create_future()
+            self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
+            self._dirty -= await clean
+            left = _BETWEEN_VACUUMS if self._store.is_shared else _PAUSE
+            self._scrub_at = time.monotonic() + left
+        if self._dirty:
+            self._wait = min(self._wait, max(left, 0.0))
+
     async def _portion(self, call: Callable[..., int]) -> int:
         """Have a portion done, then leave the writer to the others for a while. A pass may take minutes, so each
         portion goes by a time that was looked at for itself."""
         if (at := await self._believed()) is None:
             return 0
+        return await self._given_way(partial(call, at=at))
+
+    async def _given_way(self, call: Callable[[Any], int]) -> int:
         began = time.monotonic()
-        done: int = await self._ask(Lane.WRITE, partial(call, at=at))
+        done: int = await self._ask(Lane.WRITE, call)
         await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if done else 0)
         return done
 
@@ -138,11 +200,12 @@ class Chores:
         return self._clock.believed(await self._ask(Lane.READ, look))
 
     async def _tidy(self) -> None:
-        blobs = await self._ask(Lane.READ, retention.dropped)
-        while blobs:
-            if settled := await asyncio.to_thread(self._remove, blobs):
-                await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
-            blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
+        async with self._tidying:
+            blobs = await self._ask(Lane.READ, retention.dropped)
+            while blobs:
+                if settled := await asyncio.to_thread(self._remove, blobs):
+                    await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
+                blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
 
     def _remove(self, blobs: list[Blob]) -> list[Blob]:
         """What is settled. What a backup, an upload or the disk holds on to has its turn again."""
@@ -161,3 +224,8 @@ class Chores:
             return retention.is_named(tx, blob)
 
         return self._store.ask(Lane.READ, look)
+
+
+def _settle(future: asyncio.Future[bool], outcome: bool) -> None:
+    if not future.done():
+        future.set_result(outcome)

@@ -94,6 +94,12 @@ class MessageOperations:
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
         scope: InScope = None,
+        vanish_after: Annotated[
+            int | None,
+            "Seconds: it is deleted then, or sooner. Only in an ephemeral channel, which this makes a new one.",
+            Limit(1, 2_592_000),
+            ClientOnly(),
+        ] = None,
     ) -> types.SentMessage:
         """Post a message to a channel."""
         raise NotImplementedError
@@ -109,6 +115,9 @@ class MessageOperations:
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
         scope: InScope = None,
+        ephemeral: Annotated[
+            bool, "true deletes it once it was acknowledged or expired, by default after a day.", ClientOnly()
+        ] = False,
     ) -> types.SentMessage:
         """Send a private message to one agent or group."""
         raise NotImplementedError

@@ -35,6 +35,8 @@ class LatestMessage(TypedDict):
 
 
 class BoardChannel(TypedDict):
+    """`vanish_after` only of an ephemeral channel: the seconds after which its posts are gone at the latest."""
+
     channel: str
     type: str
     unread: int
@@ -42,6 +44,7 @@ class BoardChannel(TypedDict):
     latest: LatestMessage | None
     channel_id: NotRequired[str]
     federation_scope: NotRequired[str]
+    vanish_after: NotRequired[int]
 
 
 class Board(TypedDict):
@@ -58,6 +61,7 @@ class Channel(TypedDict):
     archived: bool
     created_at: str
     federation_scope: NotRequired[str]
+    vanish_after: NotRequired[int]
 
 
 class ChannelList(TypedDict):
@@ -65,6 +69,9 @@ class ChannelList(TypedDict):
 
 
 class Message(TypedDict):
+    """`vanishes_at` only of an ephemeral one: when it is gone at the latest. `vanished` only in the answer to a
+    repeated call, if it is gone by then."""
+
     id: str
     channel_id: str
     author_agent_id: str
@@ -78,6 +85,8 @@ class Message(TypedDict):
     author_display: NotRequired[str | None]
     channel_name: NotRequired[str]
     kind: NotRequired[str]
+    vanishes_at: NotRequired[str]
+    vanished: NotRequired[bool]
 
 
 class MessagePage(TypedDict):
@@ -89,6 +98,7 @@ class MessagePage(TypedDict):
     next_cursor: NotRequired[str | None]
     previous_cursor: NotRequired[str | None]
     has_more: NotRequired[bool]
+    vanish_after: NotRequired[int]
 
 
 class SentMessage(TypedDict):

@@ -22,6 +22,7 @@ from ..store.seam import Lane, Reading
 from . import blocks
 from .reader import Reader
 
+_VANISHED, _TELLING = "message.vanished", ("message.created", "inbox.added")
 _PAGE = 200
 _AT_A_TIME = 250  # readers, then others have the event loop
 _PIECE = 1 << 16  # bytes that are handed over before the client is looked at again
@@ -247,12 +248,23 @@ class Feed:
                 waiter.wake()
 
     def _take(self, found: list[tuple[Happened, bytes]]) -> None:
+        for event, block in found:
+            if event.kind == _VANISHED:
+                self._fall_silent(block)
         self._window += found
         self._bytes += sum(len(block) for _, block in found)
         self.head = found[-1][0].position
         for waiter in [*self.waiters]:
             waiter.look(event for event, _ in found)
         self._trim()
+
+    def _fall_silent(self, vanished: bytes) -> None:
+        """Whoever comes later is not told what a message said that has vanished."""
+        message_id = blocks.subject(vanished)
+        for at, (event, block) in enumerate(self._window):
+            if event.kind in _TELLING and message_id.encode() in block:
+                self._window[at] = event, blocks.without(block, message_id)
+                self._bytes += len(self._window[at][1]) - len(block)
 
     def _trim(self) -> None:
         """Never what was just found: readers are handed that first."""

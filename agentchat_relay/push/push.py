@@ -6,7 +6,7 @@ The store says on a thread of its own what was committed. While nobody reads, th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from agentchat.errors import Unavailable
@@ -39,6 +39,7 @@ class Push:
         self._heart: asyncio.Task[None] | None = None
         self._empty: asyncio.Event | None = None  # waited for when the relay stops
         self.is_stopping = False
+        self.stirred: Callable[[], object] = lambda: None  # called after every commit, on a thread of the store's
         self._streams[_STREAM] = 0
         metrics.counter(
             "agentchat_events_delivered_total", "Events handed over to streams.", lambda: self._counts.delivered
@@ -74,6 +75,7 @@ class Push:
 
     def _told(self, news: News) -> None:
         """On a thread of the store's."""
+        self.stirred()
         if news.epoch == self._epoch and self._feeds.keys().isdisjoint(news.positions):
             return
         self._epoch = max(self._epoch, news.epoch)

@@ -27,7 +27,7 @@ from ..administration import (
 )
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, inbox, upkeep
+from . import agents, channels, inbox, upkeep, vanishing
 from .guess import near
 
 _MOST_LETTERS = 500
@@ -180,13 +180,21 @@ def channel_list(tx: Reading, *, space: str = upkeep.MAIN) -> ChannelRows:
 
 
 def channel_update(
-    tx: Writing, *, name: str, retention: int | None = None, as_space: bool = False, space: str = upkeep.MAIN
-) -> ChannelRow:
-    if (retention is None) != as_space:
-        raise BadRequest("Give either retention, in days, or as_space.")
-    rows = tx.all("list_channels", space_id=_space_id(tx, space))
-    if not tx.run("keep_channel", retention=retention, space_id=_space_id(tx, space), name=name):
-        raise _not_found("channel", name, [row["name"] for row in rows])
+    tx: Writing, *, name: str, retention: int | None = None, as_space: bool = False, vanish_after: int | None = None,
+    space: str = upkeep.MAIN,
+) -> ChannelRow:  # fmt: skip
+    if (retention is not None) + as_space + (vanish_after is not None) != 1:
+        raise BadRequest("Give either retention, in days, or as_space, or vanish_after, in seconds.")
+    space_id = _space_id(tx, space)
+    channel = channels.look_up(tx, space_id, name)
+    if channel is None:
+        raise _not_found("channel", name, [row["name"] for row in tx.all("list_channels", space_id=space_id)])
+    if vanish_after is None:
+        tx.run("keep_channel", retention=retention, space_id=space_id, name=name)
+    elif channel.is_direct:
+        raise BadRequest("Of the direct messages each one's sender says whether it vanishes.")
+    elif not vanishing.set_channel(tx, space_id, channel, vanish_after or None):
+        raise Conflict(f"#{name} is not empty: an ephemeral channel holds nothing else. Make a new one.")
     return next(row for row in channel_list(tx, space=space)["channels"] if row["name"] == name)
 
 
@@ -197,6 +205,7 @@ def _channel(row: Any) -> ChannelRow:
         "messages": row["number"] - row["purged"],
         "retention": row["retention"],
         "own_retention": bool(row["own_retention"]),
+        "vanish_after": row["vanish_after"],
         "created_at": iso(row["created_at"]),
         "last_at": iso(row["last_at"]) if row["last_at"] else None,
     }

@@ -139,7 +139,7 @@ def fan_out(tx: Writing) -> int:
     posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
     is_all = row["name"] == ALL
     members = _members(tx, posted, row["group_id"], is_all=is_all, after=row["after_id"], limit=_PORTION)
-    terms = Terms(bool(row["urgent"]), row["expires_at"], row["scope"])
+    terms = Terms(bool(row["urgent"]), row["expires_at"], row["scope"], row["vanishes_at"] is not None)
     for agent_id in members:
         if not row["is_one_of_many"] or tx.one("told_with", id=row["first_id"], agent_id=agent_id) is None:
             _put(tx, posted, agent_id, terms)

@@ -79,7 +79,8 @@ def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem
 
 
 def get_receipts(tx: Reading, call: Call, *, message_id: str) -> types.Receipts:
-    row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": message_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"There is no message {message_id}.")
     if row["author_id"] != call.agent.id:

@@ -20,6 +20,7 @@ from .call import Call
 from .notices import Terms
 
 _END = (1 << 62) - 1
+_EPHEMERAL = 86_400  # seconds that an ephemeral message is kept at the most, unless its sender says otherwise
 
 
 class Recipient(NamedTuple):
@@ -37,6 +38,7 @@ class Letter(NamedTuple):
     metadata: str | None
     terms: Terms
     parent: Row | None = None
+    vanish_after: int | None = None  # seconds; None: it is kept
 
 
 def send_direct_message(
@@ -50,6 +52,7 @@ def send_direct_message(
     urgent: bool = False,
     expires_in: int | None = None,
     scope: str | None = None,
+    ephemeral: bool = False,
 ) -> types.SentMessage:
     content = messages.trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
@@ -57,7 +60,10 @@ def send_direct_message(
         return {**before, "pending": True} if _is_pending(tx, row["id"]) else before
     target = _recipient(tx, call, target_agent)
     parent = None if parent_message_id is None else _parent(tx, call, target.known, parent_message_id)
-    letter = Letter(content, messages.encoded(metadata), notices.terms(tx, urgent, expires_in, scope), parent)
+    if ephemeral and expires_in is None:
+        expires_in = _EPHEMERAL
+    terms = notices.terms(tx, urgent, expires_in, scope, ephemeral)
+    letter = Letter(content, messages.encoded(metadata), terms, parent, expires_in if ephemeral else None)
     turns = loops.check(tx, call, "chat", parent, [target.known])
     sent, _ = _send(tx, call, target, letter)
     loops.count(tx, call, turns)
@@ -113,7 +119,8 @@ def _recipient(tx: Writing, call: Call, name: str) -> Recipient:
 
 def _parent(tx: Writing, call: Call, target: Known, public_id: str) -> Row:
     """A private message that the caller may see; its answer goes to who sent it, or to where it went."""
-    row = tx.one("find_message", public_id=public_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": public_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is None:
@@ -131,7 +138,7 @@ def _send(
     by = call if first is None else call._replace(key=None, digest=None)
     message, at = messages.append(
         tx, by, place, f"@{target.name} {letter.content}", metadata=letter.metadata, parent=letter.parent,
-        recipient=target.known.id, sent_with=first,
+        recipient=target.known.id, sent_with=first, vanish_after=letter.vanish_after,
     )  # fmt: skip
     sent: types.SentMessage = {"message": message, "unmatched_mentions": []}
     posted = notices.posted_by(call, at.id, at.at, place.id)

@@ -11,7 +11,7 @@ import msgspec
 
 from agentchat import types
 from agentchat.contract import SHORT_CHANNELS
-from agentchat.errors import BadRequest, NotFound
+from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
@@ -44,6 +44,7 @@ def send_message(
     urgent: bool = False,
     expires_in: int | None = None,
     scope: str | None = None,
+    vanish_after: int | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
     stored = encoded(metadata)
@@ -53,15 +54,23 @@ def send_message(
     if (row := repeats.earlier(tx, call)) is not None:
         return sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
+    if place is not None:
+        _check_vanishes(place, vanish_after)
     parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
     if place is None:
         channels.check_may_create(tx, call)
-        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
+        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id, vanish_after=vanish_after)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
     turns = loops.check(tx, call, kind, parent, named)
-    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
+    message, at = append(
+        tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
+        vanish_after=vanish_after,
+    )  # fmt: skip
     loops.count(tx, call, turns)
-    posted, terms = notices.posted_by(call, at.id, at.at, place.id), notices.terms(tx, urgent, expires_in, scope)
+    posted, terms = (
+        notices.posted_by(call, at.id, at.at, place.id),
+        notices.terms(tx, urgent, expires_in, scope, place.vanish_after is not None),
+    )
     for agent in named:
         notices.put(tx, posted, agent.id, "mention", terms)
     return {"message": message, "unmatched_mentions": unmatched}
@@ -107,8 +116,17 @@ def _check_short(channel: str, content: str, metadata: str | None) -> None:
         raise BadRequest(f"metadata must have at most {most} characters as JSON in #{channel}, got {len(metadata)}.")
 
 
+def _check_vanishes(place: channels.Channel, vanish_after: int | None) -> None:
+    """Whoever counts on a post's vanishing must not see it kept."""
+    if vanish_after is not None and place.vanish_after is None:
+        raise Conflict(
+            f"#{place.name} keeps its posts, so this one would not vanish. Nothing was posted; use a new channel."
+        )
+
+
 def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: str) -> Row:
-    row = tx.one("find_message", public_id=public_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": public_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is not None:
@@ -130,17 +148,21 @@ def append(
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
     sent_with: int | None = None,
+    vanish_after: int | None = None,
 ) -> tuple[Any, Place]:
     """Take the next place in the channel. Every check was made before."""
     agent = call.agent
     channels.join(tx, agent.id, channel)
     place = tx.place(channel.id, chat=kind != "status")
+    times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds]
+    vanishes_at = place.at + min(times) * 1_000_000 if times else None
     row: dict[str, Any] = {
         "public_id": new_id(place.at),
         "created_at": place.at,
         "kind": kind,
         "content": content,
         "metadata": metadata,
+        "vanishes_at": vanishes_at,
     }
     tx.later(
         "insert_message",
@@ -155,7 +177,6 @@ def append(
         root_id=None if parent is None else parent["root_id"] or parent["id"],
         depth=loops.depth_of(call, kind, parent),
         sent_with=sent_with,
-        vanishes_at=None,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
@@ -165,7 +186,7 @@ def append(
     presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
-        audience_id=recipient, payload=content,
+        audience_id=recipient, payload=content if vanishes_at is None else "",
     )  # fmt: skip
     row |= {
         "channel_id": channel.public_id,
@@ -178,7 +199,9 @@ def append(
 
 
 def sent_before(tx: Writing, row: Row) -> types.SentMessage:
-    """The answer of a repeated call, told again from what was stored."""
+    """The answer of a repeated call, told again from what was stored; of what has vanished, that was the answer."""
+    if row["answer"] is not None:
+        return msgspec.json.decode(row["answer"], type=types.SentMessage)
     unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
     return {"message": whole(tx, row["id"], False), "unmatched_mentions": unmatched.split() if unmatched else []}
 
@@ -217,12 +240,13 @@ def whole(tx: Reading, id: int, pinned: bool | None = None) -> Any:
     if encoded is None:
         row = tx.the("whole_message", id=id)
         encoded = msgspec.Raw(_encode(_travelling(row))[:-1] + (_PINNED if pinned else _NOT_PINNED))
-        tx.encoded.put(slot, encoded)
+        if row["vanishes_at"] is None:  # nothing else may keep the text
+            tx.encoded.put(slot, encoded)
     return encoded
 
 
 def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
-    return {
+    message = {
         "id": row["public_id"],
         "channel_id": row["channel_id"],
         "channel_name": row["channel_name"],
@@ -237,3 +261,6 @@ def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
         "created_at": iso(row["created_at"]),
         "updated_at": None,
     }
+    if row["vanishes_at"] is not None:
+        message["vanishes_at"] = iso(row["vanishes_at"])
+    return message

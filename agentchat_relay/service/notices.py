@@ -17,6 +17,7 @@ class Terms(NamedTuple):
     urgent: bool = False
     expires_at: int | None = None
     scope: str = ""
+    vanishes: bool = False  # its message, once everybody is done with it
 
 
 class Posted(NamedTuple):
@@ -29,8 +30,8 @@ class Posted(NamedTuple):
     author_id: int
 
 
-def terms(tx: Writing, urgent: bool, expires_in: int | None, scope: str | None) -> Terms:
-    return Terms(urgent, None if expires_in is None else tx.now + expires_in * _SECOND, scope or "")
+def terms(tx: Writing, urgent: bool, expires_in: int | None, scope: str | None, vanishes: bool = False) -> Terms:
+    return Terms(urgent, None if expires_in is None else tx.now + expires_in * _SECOND, scope or "", vanishes)
 
 
 def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms) -> None:
@@ -39,6 +40,7 @@ def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms) -> 
     tx.later(
         "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=posted.id, created_at=posted.at,
         urgent=int(terms.urgent), expires_at=terms.expires_at, scope=terms.scope,
+        vanishing=int(terms.vanishes),
     )  # fmt: skip
     tx.event(
         posted.space_id, "inbox.added", actor_id=posted.author_id, subject=public_id, channel_id=posted.channel_id,

@@ -48,6 +48,8 @@ def read_messages(
         rows = tx.all(name, channel_id=found.id, at=start.at, limit=limit + 1)
     page = _page(tx, rows, start, limit, pins=_pins(tx, found.id))
     page["channelId"] = found.public_id
+    if found.vanish_after is not None:
+        page["vanish_after"] = found.vanish_after
     if member is None:
         channels.join(cast("Writing", tx), call.agent.id, found)
     if mark_read:
@@ -170,5 +172,12 @@ def _find(tx: Reading, call: Call, message_id: str) -> Row:
     """A message of the caller's space that the caller may see."""
     row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
     if row is None:
-        raise NotFound(f"There is no message {message_id}.")
+        raise no_message(tx, call, message_id)
     return row
+
+
+def no_message(tx: Reading, call: Call, message_id: str) -> NotFound:
+    """Why it is not to be had."""
+    if tx.one("find_vanished", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id) is not None:
+        return NotFound(f"Message {message_id} was ephemeral and has vanished; nobody has it any more.")
+    return NotFound(f"There is no message {message_id}.")

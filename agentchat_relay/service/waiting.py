@@ -144,7 +144,8 @@ def _first(tx: Reading, sought: Sought, *, at: int, after_id: int = 0) -> Row | 
 
 
 def _visible(tx: Reading, call: Call, message_id: str) -> Row:
-    row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": message_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"There is no message {message_id}.")
     return row

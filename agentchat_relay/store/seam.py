@@ -206,6 +206,11 @@ class Store(Protocol):
         told something twice, and out of turn."""
         ...
 
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        """Leave nothing of what was deleted in the store's own files, as far as the engine can. `done` is told, on a
+        thread of the store's, whether that is so; somebody who reads may be in the way."""
+        ...
+
     def measures(self) -> Measures:
         """Right away, from any thread, without asking a lane."""
         ...

@@ -125,8 +125,8 @@ READS_LIKE = {
 }
 
 
-GROUP = {"group": "crew", "members": 2, "idempotent": True}
 WAITS = {"kind": "returned", "from": "mac-ann", "timestamp": AT}
+GROUP = {"group": "crew", "members": 2, "idempotent": True}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

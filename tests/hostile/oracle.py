@@ -54,6 +54,7 @@ _ITEM = (
     rf"(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
 )
 _WITH_ID = rf"(?:mention|direct|group) {ID}{_ITEM}"
+_AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"
 _NOTHING = r"Nothing waits for you\."
 _ELSEWHERE = rf" More waits for sessions that present {SCOPE}(?:, {SCOPE})*(?: and {N} others?)?\."
 _PENDING = r"(?: A large group is still being told\.)?"
@@ -119,7 +120,7 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "find_agents": Grammar(
         rf"(?P<count>{N}) agents?, most recently seen first{_MORE}\.",
-        rf"@{NAME} (?:seen {TIME}|never seen)",
+        _AGENT,
         _further(": ask for a capability, role or name"),
         r"No such agents\.",
     ),
@@ -167,7 +168,7 @@ GRAMMARS: dict[str, Grammar] = {
         "|".join(
             [
                 rf"{N} (?:agent|channel)s?:",
-                rf"@{NAME} (?:seen {TIME}|never seen)",
+                _AGENT,
                 _NOTHING,
                 rf"In your inbox: [0-9a-z, ]+, the oldest since {TIME}\.(?: See agentchat_check_inbox\.)?",
                 rf"#{NAME}: (?:{N} unread|not joined), (?:no messages|latest {TIME})",

@@ -54,7 +54,7 @@ VALUES (:message_id, :after_id, :urgent, :expires_at, :scope)
 
 -- next_fan_out: the oldest that is not done
 SELECT f.message_id, f.after_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id,
-    m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id,
+    m.vanishes_at, m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id,
     m.sent_with IS NOT NULL OR EXISTS (SELECT 1 FROM messages o WHERE o.sent_with = m.id) AS is_one_of_many
 FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents g ON g.id = m.recipient_id
 ORDER BY f.message_id LIMIT 1

@@ -1,6 +1,6 @@
 -- insert_item: something waits for an agent
-INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope)
-VALUES (:public_id, :agent_id, :kind, :message_id, :created_at, :urgent, :expires_at, :scope)
+INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing)
+VALUES (:public_id, :agent_id, :kind, :message_id, :created_at, :urgent, :expires_at, :scope, :vanishing)
 
 -- items_open: what waits for an agent in its lanes and has not ended, newest first
 SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel,

@@ -8,7 +8,7 @@ INSERT INTO messages (
 )
 
 -- whole_message: as it travels
-SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, c.public_id AS channel_id,
+SELECT m.id, m.public_id, m.created_at, m.kind, m.content, m.metadata, m.vanishes_at, c.public_id AS channel_id,
     c.name AS channel_name, a.public_id AS author_id, a.name AS author_name, p.public_id AS parent_id
 FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 LEFT JOIN messages p ON p.id = m.parent_id
@@ -106,7 +106,7 @@ SELECT id, created_at FROM (
 ) AS page ORDER BY created_at LIMIT :limit
 
 -- root_of: where a thread begins
-SELECT m.id, m.public_id, m.created_at FROM messages m WHERE m.id = :id
+SELECT m.id, m.public_id, m.created_at FROM messages m WHERE m.id = :id AND m.channel_id > 0
 AND (
     m.recipient_id IS NULL OR m.recipient_id = :agent_id OR m.author_id = :agent_id
     OR EXISTS (SELECT 1 FROM inbox i WHERE i.agent_id = :agent_id AND i.message_id = m.id)

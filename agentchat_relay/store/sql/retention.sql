@@ -1,6 +1,6 @@
--- channels_due: channels that hold something older than they keep
+-- channels_due: channels that hold something older than they keep. An ephemeral one has a time of its own
 SELECT c.id FROM channels c JOIN spaces s ON s.id = c.space_id
-WHERE coalesce(c.retention, s.retention) > 0 AND (
+WHERE c.vanish_after IS NULL AND coalesce(c.retention, s.retention) > 0 AND (
     EXISTS (
         SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = FALSE
         AND m.created_at < :now - coalesce(c.retention, s.retention) * :day

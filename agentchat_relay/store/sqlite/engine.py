@@ -94,6 +94,7 @@ class Sqlite:
         self._cut_short = False
         self._watcher: Callable[[News], None] = lambda news: None
         self._restart_at = 0.0
+        self._scrubbing: list[Callable[[bool], object]] = []
         with damage.disk_faults(str(directory)):
             damage.check(self.path)
             damage.make_files(str(directory))
@@ -144,6 +145,10 @@ class Sqlite:
     def watch(self, told: Callable[[News], None]) -> None:
         self._watcher = told
 
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        self._scrubbing.append(done)
+        self._writer.wake()
+
     def measures(self) -> Measures:
         lanes = {"read": self._reader, "search": self._fulltext.lane, "write": self._writer}
         files = {os.path.basename(path): path for path in (self.path, self._index.path)}
@@ -191,6 +196,7 @@ class Sqlite:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten: see scrub
             # What a killed process had written, but not yet synced, is there now and could be lost yet: make it durable
             # before anybody is told of it.
             connection.execute(
@@ -211,6 +217,8 @@ class Sqlite:
         self._connection.close()
 
     def _write(self, group: Sequence[Waiting]) -> None:
+        if self._scrubbing:
+            self._scrub()
         if not group:
             return
         self._deliver(self._groups.run([*group]))
@@ -241,9 +249,26 @@ class Sqlite:
             if log > _LONG_LOG and monotonic() >= self._restart_at:
                 self._begin_log_anew()
         except sqlite3.Error as error:
-            if self._cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
-                self._give_up(error)
-            _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
+            self._failed_to_keep(error)
+
+    def _scrub(self) -> None:
+        """What was deleted is overwritten in the database, but still in its log."""
+        waiting, self._scrubbing = self._scrubbing, []
+        is_clean = False
+        self._connection.execute("PRAGMA busy_timeout = 250")
+        try:
+            is_clean = not self._bring_up_to_date("TRUNCATE")[0]
+        except sqlite3.Error as error:
+            self._failed_to_keep(error)
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 30000")
+            for done in waiting:
+                done(is_clean)
+
+    def _failed_to_keep(self, error: sqlite3.Error) -> None:
+        if self._cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
+            self._give_up(error)
+        _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
 
     def _begin_log_anew(self) -> None:
         """Readers that follow each other without a gap would keep SQLite from it for ever, so they are waited for: for

@@ -55,7 +55,7 @@ def people(store: Postgres) -> None:
         agent = {"public_id": "a", "space_id": 1, "name": "ann", "machine_id": None, "kind": "agent", "key_hash": "k"}
         tx.run("insert_agent", **agent, created_at=0)
         channel = {"public_id": "c", "space_id": 1, "name": "room", "type": "public", "scope": "local"}
-        tx.run("insert_channel", **channel, created_by=1, created_at=0)
+        tx.run("insert_channel", **channel, created_by=1, created_at=0, vanish_after=None)
 
     store.ask(Lane.WRITE, call)
 

@@ -45,11 +45,11 @@ WITH messages_ AS (
         sent_with BIGINT, vanishes_at BIGINT, unmatched TEXT, key TEXT, digest TEXT
     )
 ), inbox_ AS (
-    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope)
-    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope
+    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing)
+    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing
     FROM json_to_recordset(CAST(:insert_item AS JSON)) AS r(
         public_id TEXT, agent_id BIGINT, kind TEXT, message_id BIGINT, created_at BIGINT, urgent BIGINT,
-        expires_at BIGINT, scope TEXT
+        expires_at BIGINT, scope TEXT, vanishing BIGINT
     )
 ), events_ AS (
     INSERT INTO events (space_id, position, kind, actor_id, subject, channel_id, audience_id, created_at, hash)
