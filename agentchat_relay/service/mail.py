@@ -57,7 +57,7 @@ def send_direct_message(
     content = messages.trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
         before = messages.sent_before(tx, row)
-        return {**before, "pending": True} if _is_pending(tx, row["id"]) else before
+        return {**before, "pending": True} if row["answer"] is None and _is_pending(tx, row["id"]) else before
     target = _recipient(tx, call, target_agent)
     parent = None if parent_message_id is None else _parent(tx, call, target.known, parent_message_id)
     if ephemeral and expires_in is None:

@@ -470,7 +470,10 @@ def test_a_long_result_says_how_many_rows_it_left_out(name: str, count: int, siz
 
 
 LONGEST_ITEM = dict.fromkeys(["from", "channel", "from_project"], "a" * 100) | {"urgent": True, "deliveries": 4}
-LONGEST_ITEM["scope"] = "repo:" + "a" * 195
+LONGEST: dict[str, Any] = {  # what a mention may have besides, and a message that is returned, which is for anywhere
+    "mention": {"scope": "repo:" + "a" * 195},
+    "returned": {"undelivered_to": [letter * 100 for letter in "abcd"]},
+}
 
 
 @pytest.mark.parametrize("name", ["check_inbox", "claim_items"])
@@ -482,11 +485,9 @@ def test_of_what_is_handed_out_no_item_is_left_out(name: str, contents: list[str
     """As many as were asked for: with the longest names, whatever the texts."""
     max_chars = data.draw(st.integers(text.FEWEST_CHARS, 30_000))
     limit = text.fitting(OPERATIONS[name], {"limit": 50}, max_chars)["limit"]
-    kind = data.draw(st.sampled_from(["mention", "returned"]))
-    retired = [letter * 100 for letter in "abcd"]
-    items = [
-        item(content, **LONGEST_ITEM, expires_at=AT, kind=kind, undelivered_to=retired) for content in contents[:limit]
-    ]
+    kind = data.draw(st.sampled_from([*LONGEST]))
+    longest = {**LONGEST_ITEM, **LONGEST[kind], "kind": kind, "expires_at": AT}
+    items = [item(content, **longest) for content in contents[:limit]]
     shown = rendered(name, {**inbox(*items), "has_more": True}, max_chars)
     assert len(shown) <= max_chars
     assert len([line for line in ours(shown) if line.startswith(f"{kind} ")]) == len(items)

@@ -21,7 +21,7 @@ def execute(driver: Driver, name: str, arguments: dict[str, Any], **options: Any
     return driver.run(kind(driver.client, **options).execute(name, arguments))
 
 
-@pytest.mark.parametrize(("max_chars", "given", "sent"), [(1000, {}, 1), (2000, {"limit": 50}, 2), (20_000, {}, None)])
+@pytest.mark.parametrize(("max_chars", "given", "sent"), [(1000, {}, 1), (2200, {"limit": 50}, 2), (20_000, {}, None)])
 def test_an_executor_takes_no_more_than_it_can_show(
     connect: Connect, relay: FakeRelay, max_chars: int, given: Any, sent: int | None
 ) -> None:

@@ -168,13 +168,14 @@ FITTING: Arguments = {
     "message_id": ID,
     "claim_id": ID,
     "target_agent": "mac-bob",
+    "recipients": ["mac-bob", "reviewers"],
 }
 
 
 def of_size(parameter: Parameter, size: int) -> Any:
     if parameter.kind == "integer":
         return size
-    item = ID if parameter.name in LISTS_OF_IDS else "a"
+    item = ID if parameter.name in LISTS_OF_IDS else "ab"
     return [item] * size if parameter.kind == "array" else "a" * size
 
 

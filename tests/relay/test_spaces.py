@@ -91,7 +91,7 @@ class Space:
             self.cursors += [str(page["previous_cursor"]), str(page["next_cursor"])]
         for target in ("mac-bob", self.only, CREW, self.squad):
             self.messages.append(ann.send_direct_message(target, self.word)["message"])
-        self.messages += loner.send_to_many(["mac-ann", self.squad], self.word)["messages"]
+        self.messages += loner.send_to_many([self.squad], self.word)["messages"]
         self.cursors.append(str(ann.list_sent(limit=1)["next_cursor"]))
         self.cursors.append(str(ann.read_messages("direct-messages")["previous_cursor"]))
         self.cursors.append(str(ann.read_thread(self.messages[0]["id"], limit=1)["next_cursor"]))
