@@ -120,6 +120,7 @@ class Team:
         self._files()
         self._read()
         self._claim()
+        self._mail()
         self._keep()
         self._leave()
 
@@ -216,6 +217,21 @@ class Team:
             self.do(cat, "POST", f"{inbox}/return", {"claim_id": claim["claim_id"]})
         self.do(cat, "POST", f"{inbox}/claim", {"limit": 1, "acknowledge": True})
 
+    def _mail(self) -> None:
+        """Groups, mail to many, a private thread, something that waits for a session elsewhere."""
+        ann, bob, cat = "main/mac-ann", "main/mac-bob", "main/mac-cat"
+        for who, group in ((bob, "crew"), (cat, "crew"), (ann, "crew"), (cat, "night-shift"), (ann, "night-shift")):
+            self.do(who, "POST", "/api/v2/groups/join", {"group": group})
+        self.do(ann, "POST", "/api/v2/groups/leave", {"group": "night-shift"})
+        asked = self.direct(bob, "crew", "who is in?")["message"]
+        answer = {"target_agent": "mac-bob", "content": "I am", "parent_message_id": asked["id"]}
+        self.do(cat, "POST", "/api/v2/dm", answer)
+        many = {"recipients": ["mac-cat", "crew"], "content": "for all of you: zeppelin"}
+        self.do(bob, "POST", "/api/v2/dm/many", many)
+        there = {"target_agent": "mac-ann", "content": "where it burns", "scope": "repo:host/org/proj"}
+        self.do(bob, "POST", "/api/v2/dm", there)
+        self.do("main/mac-new", "POST", "/api/v2/groups/join", {"group": "crew"})
+
     def _keep(self) -> None:
         """For so long that no test will live to see it purged."""
         admin = "/api/v2/admin"
@@ -255,6 +271,9 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
             "agents",
             "inbox",
             "inbox/dead",
+            "sent",
+            "groups",
+            "groups?group=crew",
         ):
             yield from tell(who, f"/api/v2/{path}")
         for query in ("zeppelin", "step OR report", '"the build"', "welcome -plans"):
