@@ -18,10 +18,11 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
 # What clients see of a relay, and see the same of where there is none.
 WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting
+MATRIX := vendors operation oldest oldest-agents newest
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 
-.PHONY: help install check test test-matrix faults definitions demo serve bench clean
+.PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults definitions demo serve bench clean
 
 help:
 	@echo "make demo | test | check | test-matrix | faults ROUNDS=n SEED=s | bench | definitions | serve | install | clean"
@@ -48,15 +49,23 @@ check: .venv/ready
 	$(BIN)/python scripts/reference.py --check
 	$(BIN)/python scripts/rest.py --check
 
-test-matrix: .venv/ready .venv-vendors/ready .venv-operation/ready .venv-oldest/ready .venv-oldest-agents/ready \
-		.venv-newest/ready
+# What waits for networks and processors goes on side by side.
+environments:
+	@$(MAKE) --no-print-directory --jobs 4 $(addsuffix /ready,.venv $(addprefix .venv-,$(MATRIX)))
+
+test-matrix: environments
+	@$(MAKE) --no-print-directory --jobs 2 matrix-parallel matrix-single
+
+matrix-parallel:
 	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
 	$(BIN)/python $(SUITE) --mode local $(addprefix tests/relay/test_,$(addsuffix .py,$(WITHOUT_RELAY)))
-	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
-	.venv-operation/bin/python -m pytest -m operation tests/operation
 	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
 	.venv-newest/bin/python $(SUITE) tests/langchain_agentchat  # differs from .venv in LangChain only
+
+matrix-single:
+	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
+	.venv-operation/bin/python -m pytest -m operation tests/operation
 	$(BIN)/python -m pytest -m packaging
 
 faults: .venv/ready
@@ -75,6 +84,7 @@ bench: .venv/ready
 	$(BIN)/python bench/local.py $(BENCH)
 	$(BIN)/python bench/postgres.py $(BENCH)
 	$(BIN)/python bench/scale.py $(BENCH)
+	$(BIN)/python bench/scale.py --engine postgres $(BENCH)
 	$(BIN)/python bench/tools.py $(BENCH)
 	$(BIN)/python bench/callback.py $(BENCH)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from ._arguments import check, json_text
 from ._exchange import (
     IDEMPOTENCY_HEADER,
     KEY_HEADER,
+    SCOPES_HEADER,
     SESSION_HEADER,
     Options,
     Request,
@@ -24,6 +26,7 @@ from ._exchange import (
 )
 from ._operation import Operation
 from ._transport import MAX_RESPONSE_BYTES
+from .contract import Contract
 from .errors import CallerError, InvalidArguments, NotConfigured
 
 if TYPE_CHECKING:
@@ -38,13 +41,16 @@ _MOST_SENT = 32
 class ClientOptions(TypedDict, total=False):
     """Options of every client. `timeout` is for one attempt, `deadline` for a whole call with its retries.
 
-    `session` labels this process among others of the same agent; by default it is random.
+    `session` labels this process among others of the same agent; by default it is random. `scopes` say where it works,
+    like `repo:github.com/org/proj`: it is given what is meant for there. `groups` are joined with the first call.
     """
 
     timeout: float
     deadline: float
     retries: int
     session: str
+    scopes: Sequence[str]
+    groups: Sequence[str]
     ssl_context: SSLContext
     max_response_bytes: int
 
@@ -91,6 +97,8 @@ class Caller:
         )
         self._headers = {"accept": "application/json", "user-agent": "agentchat"}
         self._session = _Session(options.get("session"))
+        self._scopes = settings.checked_scopes(options.get("scopes", ()))
+        self._to_join = list(settings.checked_groups(options.get("groups", ())))  # the copies of a client share it
         self._owns_transport = True
         self.custom_transport = False
         self._connection = Connection(
@@ -136,6 +144,8 @@ class Caller:
     @classmethod
     def _from_settings(cls, found: settings.Settings, options: ClientOptions) -> Self:
         key = settings.credential(found, options.get("ssl_context"))
+        options.setdefault("scopes", found.scopes)
+        options.setdefault("groups", found.groups)
         return cls(found.url, key, agent=found.agent, project=found.project, **options)
 
     @classmethod
@@ -162,6 +172,7 @@ class Caller:
         retries: int | None = None,
         idempotency_key: str | None = None,
         session: str | None = None,
+        scopes: Sequence[str] | None = None,
     ) -> Self:
         """The same client with other options. It shares the connections: closing it leaves them to the first one.
 
@@ -179,6 +190,8 @@ class Caller:
         other._owns_transport = False
         if session is not None:
             other._session = _Session(session)
+        if scopes is not None:
+            other._scopes = settings.checked_scopes(scopes)
         return other
 
     def __repr__(self) -> str:
@@ -190,6 +203,20 @@ class Caller:
 
     def _steps(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
         """The steps of one call; arguments are checked before anything is sent."""
+        steps = self._steps_of(operation, arguments)
+        return self._joining(steps) if self._to_join else steps
+
+    def _joining(self, steps: Steps[R]) -> Steps[R]:
+        """Join the groups first. Whoever does that at the same time joins none twice, for a repeat changes nothing."""
+        while self._to_join:
+            group = self._to_join[0]
+            plain = self.with_options(idempotency_key=new_idempotency_key())
+            yield from plain._steps_of(Contract.join_group, {"group": group})
+            with suppress(ValueError):
+                self._to_join.remove(group)
+        return (yield from steps)
+
+    def _steps_of(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
         if self.project and (parameter := operation.parameters.get("metadata")) and parameter.limit:
             metadata = _with_project(arguments.get("metadata"), self.project, parameter.limit.high)
             arguments = {**arguments, "metadata": metadata}
@@ -223,6 +250,8 @@ class Caller:
 
     def _headers_of(self, operation: Operation[..., Any], checked: Mapping[str, Any]) -> dict[str, str]:
         headers = {**self._headers, SESSION_HEADER: self._session.label()}
+        if self._scopes:
+            headers[SCOPES_HEADER] = ",".join(self._scopes)
         if operation.verb != "GET":
             headers["content-type"] = "application/json"
         if operation.writes or checked.get("mark_read"):  # a read that marks is told from its repeats by its key

@@ -245,9 +245,11 @@ def _told(block: Block, place: Place) -> FollowSteps:
         if block.event != "message":
             return
         event = _json(block.data)
-        if type(event.get("position")) is not int:
+        position = event.get("position", False)
+        is_live = position is None  # of the moment: it is in no log, and so is no place to go on from
+        if not is_live and type(position) is not int:
             raise ProtocolError("An event of the relay does not follow the contract: it has no position.")
-        if place.reaches(event["position"]):
+        if is_live or place.reaches(position):
             yield Deliver(cast("Event", event))
     elif block.id is not None and block.id.isascii() and block.id.isdigit():
         place.reaches(int(block.id[:19]))

@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 KEY_HEADER = "x-agent-api-key"
 SESSION_HEADER = "x-agent-session"
+SCOPES_HEADER = "x-agent-scopes"
 IDEMPOTENCY_HEADER = "idempotency-key"
 ENVELOPE = "_airchat"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -63,6 +63,8 @@ class Settings(NamedTuple):
     machine: str | None
     project: str | None
     home: str
+    scopes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         key = "hidden" if self.key else None
@@ -99,7 +101,9 @@ def load(
         if not key and same_relay(relay_in(file) or url, url):  # a file's key is for the file's relay
             key = file.get("AGENTCHAT_KEY")
     agent = agent or usual
-    return Settings(url, key, agent, machine, project, home)
+    scopes = _scopes(environ.get("AGENTCHAT_SCOPES") or file.get("AGENTCHAT_SCOPES") or "auto")
+    groups = checked_groups(_listed(environ.get("AGENTCHAT_GROUPS") or file.get("AGENTCHAT_GROUPS") or ""))
+    return Settings(url, key, agent, machine, project, home, scopes, groups)
 
 
 def home_directory(home: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> str:
@@ -138,6 +142,43 @@ def checked_name(kind: str, name: str) -> str:
             f"{name!r} is no {kind} name: it must be 2 to 100 of a-z, 0-9 and '-', starting with a letter or digit."
         )
     return name
+
+
+def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Where a session works. The relay bounds how much of it may be."""
+    if isinstance(scopes, str):
+        raise NotConfigured(f"scopes must be a list of texts, got {scopes!r}.")
+    if scopes:
+        from .contract import LONGEST_SCOPE, SCOPE_FORM
+
+        for scope in scopes:
+            if not re.fullmatch(SCOPE_FORM.pattern, scope) or len(scope) > LONGEST_SCOPE:
+                raise NotConfigured(f"{scope!r} is no scope: it must be {SCOPE_FORM.words}.")
+    return tuple(dict.fromkeys(scopes))
+
+
+def _scopes(setting: str) -> tuple[str, ...]:
+    """Of AGENTCHAT_SCOPES: `off`, or scopes with commas between them, where `auto` is the repository one works in."""
+    named = _listed(setting)
+    if named in (["off"], ["none"]):
+        return ()
+    if "auto" in named:
+        from ._repository import scope_here
+
+        here = scope_here()
+        named = [scope for name in named for scope in ([name] if name != "auto" else [here] if here else [])]
+    return checked_scopes(named)
+
+
+def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    """Groups that an agent wants to be in."""
+    if isinstance(groups, str):
+        raise NotConfigured(f"groups must be a list of names, got {groups!r}.")
+    return tuple(checked_name("group", name) for name in dict.fromkeys(groups))
+
+
+def _listed(setting: str) -> list[str]:
+    return [name for part in setting.split(",") if (name := part.strip())]
 
 
 def relay_in(config: Mapping[str, str]) -> str | None:

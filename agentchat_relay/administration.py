@@ -39,6 +39,7 @@ class AgentRow(TypedDict):
     has_key: bool
     created_at: str
     last_seen_at: str | None
+    retired_at: str | None
 
 
 class AgentRows(TypedDict):
@@ -75,6 +76,7 @@ class ChannelRow(TypedDict):
     messages: int
     retention: int
     own_retention: bool
+    vanish_after: int | None
     created_at: str
     last_at: str | None
 
@@ -84,7 +86,7 @@ class ChannelRows(TypedDict):
 
 
 class LetterRow(TypedDict):
-    """A dead letter, without its text."""
+    """A dead letter, without its text. `reason`: deliveries (given out too often) or retired."""
 
     item_id: str
     kind: str
@@ -93,6 +95,7 @@ class LetterRow(TypedDict):
     deliveries: int
     created_at: str
     ended_at: str
+    reason: str
 
 
 class LetterRows(TypedDict):
@@ -247,9 +250,15 @@ class Administration:
         *,
         retention: Annotated[int | None, "Days that messages and files are kept; 0: for ever.", _DAYS] = None,
         as_space: Annotated[bool, "Keep them as long as the space does."] = False,
+        vanish_after: Annotated[
+            int | None,
+            "Seconds after which its posts are gone at the latest; 0: they are kept. While it is empty.",
+            Limit(0, 2_592_000),
+        ] = None,
         space: Space = "main",
     ) -> ChannelRow:
-        """Change how long a channel keeps its messages and files. What is older is deleted within minutes."""
+        """Change how long a channel keeps its messages and files, or make it an ephemeral one. What is older is deleted
+        within minutes."""
         raise NotImplementedError
 
     # Dead letters

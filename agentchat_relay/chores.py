@@ -1,4 +1,5 @@
-"""What a running relay does by itself: sweep, purge what had its time, remove contents that no file names any more.
+"""What a running relay does by itself: sweep, retire agents that are gone, purge what had its time, remove contents
+that no file names any more.
 
 All of it goes by the clock, which may jump: set by hand, or by a time server minutes after the start. A relay that took
 a jump into next year at its word would delete everything it was told to keep for a month. So a clock that jumped is
@@ -14,18 +15,21 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, upkeep
+from .service import limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
 _AT_FIRST = 600.0  # nothing is purged
+_PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
+_BETWEEN_VACUUMS = 60.0  # of tables that several relays share
 _AT_MOST = 0.25  # of the writer's time
 _HOUR = 3600.0
 _log = logging.getLogger("agentchat.relay")
@@ -80,9 +84,18 @@ class Chores:
         self._ask = parts.ask
         self._store = parts.store
         self._blobs = parts.blobs
+        self._retire_after = parts.settings.retire_after
         self._clock = DoubtedClock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._purged = self._failed = 0
+        self._tidying = asyncio.Lock()
+        self._stirred = asyncio.Event()
+        self._is_stirred = False
+        # What vanished may still be in the store's files. Where tables are vacuumed, once is not enough: somebody may
+        # have been reading what was there before.
+        self._rounds = 2 if self._store.is_shared else 1
+        self._dirty, self._scrub_at = self._rounds - 1, 0.0
+        self._push = parts.push
         parts.metrics.counter(
             "agentchat_purged_total", "Messages and files deleted because their time was over.", lambda: self._purged
         )
@@ -91,12 +104,15 @@ class Chores:
         )
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._push.stirred = self._stir
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._have_vanish())]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _run(self) -> None:
         while True:
@@ -104,7 +120,7 @@ class Chores:
             await asyncio.sleep(_BETWEEN)
 
     async def _all(self) -> None:
-        for chore in (self._sweep, self._purge, self._tidy):
+        for chore in (self._sweep, self._retire, self._purge, self._tidy):
             await self._try(chore)
 
     async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
@@ -120,6 +136,14 @@ class Chores:
         if self._store.is_shared:
             await self._ask(Lane.ASIDE, limits.sweep)
 
+    async def _retire(self) -> None:
+        """What waits for the retired is given back even if nobody is retired any more: it may be half done."""
+        if self._retire_after:
+            while retired := await self._portion(partial(retirement.retire, days=self._retire_after)):
+                _log.info("Retired %d agents, not seen for %d days.", retired, self._retire_after)
+        while await self._portion(retirement.give_back):
+            pass
+
     async def _purge(self) -> None:
         if (at := await self._believed()) is None:
             return
@@ -132,15 +156,65 @@ class Chores:
             if self._purged != before:
                 await self._ask(Lane.WRITE, retention.finish)
 
+    # What vanishes
+
+    def _stir(self) -> None:
+        """Something was committed. On a thread of the store's."""
+        if not self._is_stirred:
+            self._is_stirred = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stirred.set)
+
+    async def _have_vanish(self) -> None:
+        while True:
+            self._stirred.clear()
+            self._is_stirred = False
+            self._wait = _BETWEEN
+            await self._try(self._vanish)
+            with suppress(
+                TimeoutError
+            ):  # wait_for, until Python 3.12, forgets that it was cancelled if both come at once
+                async with asyncio.timeout(self._wait):
+                    await self._stirred.wait()
+            await asyncio.sleep(_PAUSE)
+
+    async def _vanish(self) -> None:
+        due = await self._ask(Lane.READ, vanishing.due)
+        at = self._clock.believed(due.now)
+        is_over = at is not None and due.at is not None and due.at <= at
+        if due.is_acknowledged or is_over:
+            while await self._given_way(partial(vanishing.vanish, at=at)):
+                pass
+            self._dirty = self._rounds
+            self._wait = 0.0  # the next one's time is not known
+            await self._tidy()
+        elif at is not None and due.at is not None:
+            self._wait = min((due.at - at) / 1e6, _BETWEEN)
+        if self._dirty:
+            await self._scrub()
+
+    async def _scrub(self) -> None:
+        if (left := self._scrub_at - time.monotonic()) <= 0:
+            clean: asyncio.Future[bool] = self._loop.create_future()
+            self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
+            self._dirty -= await clean
+            left = _BETWEEN_VACUUMS if self._store.is_shared else _PAUSE
+            self._scrub_at = time.monotonic() + left
+        if self._dirty:
+            self._wait = min(self._wait, max(left, 0.0))
+
     async def _portion(self, call: Callable[..., int]) -> int:
-        """Have a portion deleted, then leave the writer to the others for a while. A pass may take minutes, so each
+        """Have a portion done, then leave the writer to the others for a while. A pass may take minutes, so each
         portion goes by a time that was looked at for itself."""
         if (at := await self._believed()) is None:
             return 0
+        return await self._given_way(partial(call, at=at))
+
+    async def _given_way(self, call: Callable[[Any], int]) -> int:
         began = time.monotonic()
-        deleted: int = await self._ask(Lane.WRITE, partial(call, at=at))
-        await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if deleted else 0)
-        return deleted
+        done: int = await self._ask(Lane.WRITE, call)
+        await asyncio.sleep((time.monotonic() - began) * (1 / _AT_MOST - 1) if done else 0)
+        return done
 
     async def _believed(self) -> int | None:
         """The time of the store, which is one for all its relays."""
@@ -151,11 +225,12 @@ class Chores:
         return self._clock.believed(await self._ask(Lane.READ, look))
 
     async def _tidy(self) -> None:
-        blobs = await self._ask(Lane.READ, retention.dropped)
-        while blobs:
-            if settled := await asyncio.to_thread(self._remove, blobs):
-                await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
-            blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
+        async with self._tidying:
+            blobs = await self._ask(Lane.READ, retention.dropped)
+            while blobs:
+                if settled := await asyncio.to_thread(self._remove, blobs):
+                    await self._ask(Lane.WRITE, partial(retention.settle, blobs=settled))
+                blobs = await self._ask(Lane.READ, partial(retention.dropped, after=blobs[-1]))
 
     def _remove(self, blobs: list[Blob]) -> list[Blob]:
         """What is settled. What a backup, an upload or the disk holds on to has its turn again."""
@@ -212,3 +287,8 @@ class Errands(Chores):
                 return Known(*map(float, json.load(file)))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def _settle(future: asyncio.Future[bool], outcome: bool) -> None:
+    if not future.done():
+        future.set_result(outcome)

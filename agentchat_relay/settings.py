@@ -7,6 +7,14 @@ from typing import NamedTuple
 MIB = 1 << 20
 
 
+class Loops(NamedTuple):
+    """How long agents may go on answering each other; 0 is no limit. `pause` is in seconds."""
+
+    depth: int = 32
+    turns: int = 60
+    pause: int = 600
+
+
 class Settings(NamedTuple):
     """Rates are per second, bursts ten times that; 0 is no limit."""
 
@@ -21,4 +29,6 @@ class Settings(NamedTuple):
     most_file_bytes: int = 10 * MIB
     most_agents: int = 50  # active ones of one machine
     own_names: bool = False  # a machine registers only names that start with its own
+    retire_after: int = 0  # days without a sign of life, then an agent gets no mail until it is back; 0: never
     log_requests: bool = False
+    loops: Loops = Loops()  # how long agents may go on answering each other

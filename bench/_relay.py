@@ -6,7 +6,8 @@ Prints its port.
     relay    our relay
     normal   our relay, which does not wait for the disk (synchronous=NORMAL)
     purging  our relay, which deletes every message after two seconds
-    stepping uvicorn and an application that sends whatever is posted to it to everybody who reads, one after another
+    stepping uvicorn and an application that sends whatever is posted to it to everybody who reads, one after another;
+             or writes it into a SQLite of its own, on disk before it answers
 
 All of them run on the same loop and memory settings; raw and stepping are uvicorn as it comes, the others run on the
 relay's own server.
@@ -15,8 +16,12 @@ relay's own server.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
 import socket
+import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -101,30 +106,49 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 _STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
-_readers: dict[int, Send] = {}
 
 
-async def stepping(scope: Scope, receive: Receive, send: Send) -> None:
-    """A block comes in as a body, and goes out to all. Other paths are a bare round trip."""
-    body = (await receive())["body"]
-    if scope["method"] == "POST":
-        if scope["path"] == "/step":
-            block = {"type": "http.response.body", "body": body, "more_body": True}
-            for each in [*_readers.values()]:
-                await each(block)
-        await send(START)
-        await send({"type": "http.response.body", "body": ANSWER})
-        return
-    await send(_STREAM)
-    await send({"type": "http.response.body", "body": b"id: 0\n\n", "more_body": True})
-    _readers[id(send)] = send
-    try:
-        await receive()  # until they hang up
-    finally:
-        del _readers[id(send)]
+class Stepping:
+    """What is posted to /step goes out to all, to /append on disk. Other paths are a bare round trip."""
+
+    def __init__(self, directory: str) -> None:
+        self._readers: dict[int, Send] = {}
+        self._writer = ThreadPoolExecutor(1)  # while it waits for the disk, others are served
+        self._rows = sqlite3.connect(
+            os.path.join(directory, "rows.db"), isolation_level=None, check_same_thread=False
+        )  # fmt: skip
+        self._rows.execute("PRAGMA journal_mode = WAL")
+        self._rows.execute("PRAGMA synchronous = FULL")
+        self._rows.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, content TEXT)")
+        # A log that was long once is written again from its beginning, as a relay's is: to grow would cost more.
+        self._rows.execute("INSERT INTO rows (content) VALUES (randomblob(8000000))")
+        self._rows.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def _append(self, text: str) -> None:
+        self._rows.execute("INSERT INTO rows (content) VALUES (?)", (text,))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        if scope["method"] == "POST":
+            if scope["path"] == "/step":
+                block = {"type": "http.response.body", "body": body, "more_body": True}
+                for each in [*self._readers.values()]:
+                    await each(block)
+            elif scope["path"] == "/append":
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._append, body.decode())
+            await send(START)
+            await send({"type": "http.response.body", "body": ANSWER})
+            return
+        await send(_STREAM)
+        await send({"type": "http.response.body", "body": b"id: 0\n\n", "more_body": True})
+        self._readers[id(send)] = send
+        try:
+            await receive()  # until they hang up
+        finally:
+            del self._readers[id(send)]
 
 
-BARE = {"raw": raw, "stepping": stepping}
+BARE: dict[str, Callable[[str], Any]] = {"raw": lambda directory: raw, "stepping": Stepping}
 
 
 class _Raw(uvicorn.Server):
@@ -156,8 +180,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 async def served(variant: str, path: str, store: str, listener: socket.socket, ready: Callable[..., None]) -> None:
-    if (app := BARE.get(variant)) is not None:
-        config = uvicorn.Config(app, http="httptools", lifespan="off", access_log=False, log_config=None)
+    if (bare := BARE.get(variant)) is not None:
+        config = uvicorn.Config(
+            bare(path), http="httptools", lifespan="off", access_log=False, log_config=None, timeout_keep_alive=75
+        )  # fmt: skip
         await _Raw(config, ready).serve(sockets=[listener])
         return
     directory = Directory(path)

@@ -29,7 +29,17 @@ from agentchat._exchange import new_idempotency_key
 from agentchat_relay.blobs.directory import DirectoryBlobs
 from agentchat_relay.blobs.seam import Blobs
 from agentchat_relay.directory import Directory
-from agentchat_relay.service import administration, agents, channels, files, mentions, messages, read_state, upkeep
+from agentchat_relay.service import (
+    administration,
+    agents,
+    channels,
+    files,
+    mail,
+    mentions,
+    messages,
+    read_state,
+    upkeep,
+)
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite.engine import Sqlite
@@ -115,7 +125,7 @@ class Author:
     def _direct(self) -> Function:
         author, target = self._chance.sample(self._people, 2)
         call, text = Call(author, new_idempotency_key(), os.urandom(16)), self._text(1, False)
-        return lambda tx: messages.send_direct_message(tx, call, target_agent=target.name, content=text)
+        return lambda tx: mail.send_direct_message(tx, call, target_agent=target.name, content=text)
 
 
 class Made:

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from .tools import GetFileUrlTool as GetFileUrlTool
     from .tools import GetMessageTool as GetMessageTool
     from .tools import GetReceiptsTool as GetReceiptsTool
+    from .tools import JoinGroupTool as JoinGroupTool
+    from .tools import LeaveGroupTool as LeaveGroupTool
     from .tools import ListChannelsTool as ListChannelsTool
     from .tools import ListDeadLettersTool as ListDeadLettersTool
     from .tools import ListEventsTool as ListEventsTool
     from .tools import ListFilesTool as ListFilesTool
+    from .tools import ListGroupsTool as ListGroupsTool
     from .tools import ListPinnedMessagesTool as ListPinnedMessagesTool
     from .tools import ListReadersTool as ListReadersTool
+    from .tools import ListSentTool as ListSentTool
     from .tools import MarkChannelReadTool as MarkChannelReadTool
     from .tools import MarkMentionsReadTool as MarkMentionsReadTool
     from .tools import PeekInboxTool as PeekInboxTool
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from .tools import SearchMessagesTool as SearchMessagesTool
     from .tools import SendDirectMessageTool as SendDirectMessageTool
     from .tools import SendMessageTool as SendMessageTool
+    from .tools import SendToManyTool as SendToManyTool
     from .tools import SetCardTool as SetCardTool
     from .tools import UnpinMessageTool as UnpinMessageTool
     from .tools import UploadFileTool as UploadFileTool
@@ -71,12 +76,16 @@ _HOMES = {
     "GetFileUrlTool": "tools",
     "GetMessageTool": "tools",
     "GetReceiptsTool": "tools",
+    "JoinGroupTool": "tools",
+    "LeaveGroupTool": "tools",
     "ListChannelsTool": "tools",
     "ListDeadLettersTool": "tools",
     "ListEventsTool": "tools",
     "ListFilesTool": "tools",
+    "ListGroupsTool": "tools",
     "ListPinnedMessagesTool": "tools",
     "ListReadersTool": "tools",
+    "ListSentTool": "tools",
     "MarkChannelReadTool": "tools",
     "MarkMentionsReadTool": "tools",
     "PeekInboxTool": "tools",
@@ -89,6 +98,7 @@ _HOMES = {
     "SearchMessagesTool": "tools",
     "SendDirectMessageTool": "tools",
     "SendMessageTool": "tools",
+    "SendToManyTool": "tools",
     "SetCardTool": "tools",
     "UnpinMessageTool": "tools",
     "UploadFileTool": "tools",
@@ -112,12 +122,16 @@ __all__ = [
     "GetFileUrlTool",
     "GetMessageTool",
     "GetReceiptsTool",
+    "JoinGroupTool",
+    "LeaveGroupTool",
     "ListChannelsTool",
     "ListDeadLettersTool",
     "ListEventsTool",
     "ListFilesTool",
+    "ListGroupsTool",
     "ListPinnedMessagesTool",
     "ListReadersTool",
+    "ListSentTool",
     "MarkChannelReadTool",
     "MarkMentionsReadTool",
     "PeekInboxTool",
@@ -130,6 +144,7 @@ __all__ = [
     "SearchMessagesTool",
     "SendDirectMessageTool",
     "SendMessageTool",
+    "SendToManyTool",
     "SetCardTool",
     "UnpinMessageTool",
     "UploadFileTool",

@@ -81,6 +81,26 @@ class ListFilesTool(AgentChatTool):
     operation = Contract.list_files
 
 
+class SendToManyTool(AgentChatTool):
+    operation = Contract.send_to_many
+
+
+class ListSentTool(AgentChatTool):
+    operation = Contract.list_sent
+
+
+class ListGroupsTool(AgentChatTool):
+    operation = Contract.list_groups
+
+
+class JoinGroupTool(AgentChatTool):
+    operation = Contract.join_group
+
+
+class LeaveGroupTool(AgentChatTool):
+    operation = Contract.leave_group
+
+
 class CheckInboxTool(AgentChatTool):
     operation = Contract.check_inbox
 

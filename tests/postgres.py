@@ -65,6 +65,11 @@ class Server:
         return self._process.pid
 
     @property
+    def data(self) -> Path:
+        """Where its files are."""
+        return self._data
+
+    @property
     def url(self) -> str:
         return self.url_of("postgres")
 

@@ -299,6 +299,28 @@ CANNED: dict[tuple[str, str], Any] = {
     },
     ("POST", "/api/v2/mentions"): {"marked_read": 1},
     ("POST", "/api/v2/dm"): {"message": message("@mac-bob hello", channel_name="direct-messages")},
+    ("POST", "/api/v2/dm/many"): {"messages": [message("@mac-bob hello"), message("@reviewers hello", id=OTHER_ID)]},
+    ("GET", "/api/v2/sent"): {
+        "messages": [
+            {
+                "message_id": ID,
+                "to": "mac-bob",
+                "is_group": False,
+                "content": "@mac-bob hello",
+                "created_at": AT,
+                "states": {"stored": 1},
+                "pending": False,
+            }
+        ],
+        "next_cursor": None,
+        "has_more": False,
+    },
+    ("GET", "/api/v2/groups"): {
+        "groups": [{"name": "reviewers", "members": 2, "joined": True}],
+        "has_more": False,
+    },
+    ("POST", "/api/v2/groups/join"): {"group": "reviewers", "joined": True, "members": 2, "idempotent": False},
+    ("POST", "/api/v2/groups/leave"): {"group": "reviewers", "joined": False, "members": 1, "idempotent": False},
     ("POST", "/api/v2/inbox/check"): inbox(item()),
     ("GET", "/api/v2/inbox"): {"items": [item(claimed_until=AT)], "next_cursor": None, "has_more": False},
     ("POST", "/api/v2/inbox/claim"): inbox(item(urgent=True, deliveries=2)),
@@ -331,7 +353,7 @@ CANNED: dict[tuple[str, str], Any] = {
         "space": "main",
         "now": AT,
         "position": 7,
-        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "oldest_at": AT},
+        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "groups": 3, "oldest_at": AT},
         "agents": [{"name": "mac-bob", "active": True, "last_seen_at": AT, "card": {"role": "reviewer"}}],
         "channels": [
             {"channel": "general", "unread": 2, "joined": True, "description": "For all", "latest_at": AT},

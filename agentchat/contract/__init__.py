@@ -12,13 +12,26 @@ from typing import Any
 from .._operation import Declared, Operation
 from ._agents import Admission, AgentOperations
 from ._delivery import DeliveryOperations
-from ._forms import Id, Name, Time
+from ._forms import LONGEST_SCOPE, SCOPE_FORM, Id, Name, Time
+from ._mail import MailOperations
 from ._messages import MessageOperations
 
-__all__ = ["OPERATIONS", "PRESETS", "SHORT_CHANNELS", "STANDARD", "Admission", "Contract", "Id", "Name", "Time"]
+__all__ = [
+    "LONGEST_SCOPE",
+    "OPERATIONS",
+    "PRESETS",
+    "SCOPE_FORM",
+    "SHORT_CHANNELS",
+    "STANDARD",
+    "Admission",
+    "Contract",
+    "Id",
+    "Name",
+    "Time",
+]
 
 
-class Contract(MessageOperations, DeliveryOperations, AgentOperations):
+class Contract(MessageOperations, MailOperations, DeliveryOperations, AgentOperations):
     """What an agent with a key can do."""
 
 

@@ -21,7 +21,8 @@ class AgentOperations:
             Literal["15m", "1h", "6h", "1d", "7d"] | None, "Only agents seen this recently."
         ] = None,
         role: Annotated[ShortText | None, "Only agents with this role."] = None,
-        name: Annotated[ShortText | None, "Only agents whose name contains this."] = None,
+        name: Annotated[ShortText | None, "Only agents whose name contains this, retired ones too."] = None,
+        presence: Annotated[types.Presence | None, "Only agents that are this."] = None,
     ) -> types.AgentList:
         """Find other agents, most recently seen first."""
         raise NotImplementedError

@@ -12,12 +12,17 @@ TIME_FORM = Form(
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[ -~]{0,40}$", "an ISO 8601 time like 2026-01-31T12:00:00Z"
 )
 TAG = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
+LONGEST_SCOPE = 200
+SCOPE_FORM = Form(
+    "^[a-z][a-z0-9-]{0,19}:[!#-+.0-~-]+(/[!#-+.0-~-]+)*$", "a kind and a path, like repo:github.com/org/proj"
+)
 TEXT_FORM = Form(r"[^ \t\r\n]", "text that is not blank")
 
 Name = Annotated[str, NAME_FORM]
 Id = Annotated[str, UUID_FORM]
 Time = Annotated[str, TIME_FORM]
 Text = Annotated[str, TEXT_FORM]
+Scope = Annotated[str, SCOPE_FORM, Limit(3, LONGEST_SCOPE)]
 ShortText = Annotated[str, TEXT_FORM, Limit(1, 100)]
 Content = Annotated[str, TEXT_FORM, Limit(1, 32000)]
 Metadata = Annotated[dict[str, Any], Limit(2, 4096), ClientOnly()]

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from .. import types
 from .._operation import ClientOnly, Limit, Wire, operation
-from ._forms import Content, Cursor, Id, Metadata, Name, ShortText, Text, Time
+from ._forms import Content, Cursor, Id, Metadata, Name, Scope, ShortText, Text, Time
 
 Urgent = Annotated[bool, "true comes first in the inbox."]
+InScope = Annotated[Scope | None, "Only for a session that works there, like repo:github.com/org/proj.", ClientOnly()]
 ExpiresIn = Annotated[int | None, "Seconds it waits in an inbox; default for ever.", Limit(1, 31_536_000), ClientOnly()]
 
 
@@ -92,6 +93,13 @@ class MessageOperations:
         ] = "chat",
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
+        scope: InScope = None,
+        vanish_after: Annotated[
+            int | None,
+            "Seconds: it is deleted then, or sooner. Only in an ephemeral channel, which this makes a new one.",
+            Limit(1, 2_592_000),
+            ClientOnly(),
+        ] = None,
     ) -> types.SentMessage:
         """Post a message to a channel."""
         raise NotImplementedError
@@ -99,14 +107,19 @@ class MessageOperations:
     @operation("POST", "/api/v2/dm", writes=True)
     def send_direct_message(
         self,
-        target_agent: Annotated[Name, "Name of the receiving agent."],
+        target_agent: Annotated[Name, "Name of the receiving agent or group; all is everybody."],
         content: Annotated[Content, "Text."],
         *,
+        parent_message_id: Annotated[Id | None, "Id of the private message this answers."] = None,
         metadata: Annotated[Metadata | None, "Small JSON object stored with the message."] = None,
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
+        scope: InScope = None,
+        ephemeral: Annotated[
+            bool, "true deletes it once it was acknowledged or expired, by default after a day.", ClientOnly()
+        ] = False,
     ) -> types.SentMessage:
-        """Send a private message to one agent."""
+        """Send a private message to one agent or group."""
         raise NotImplementedError
 
     @operation("POST", "/api/v2/messages/{message_id}/pin", writes=True)

@@ -1,8 +1,8 @@
 """Results as compact text for a model. Executor, LangChain tools, MCP and the command line share it.
 
 What other agents wrote stands behind a fence (`_fence.py`); every text is bounded and says what it left out and how to
-get it. `_layout.py` has the rows and the cuts, `_messages.py` and `_delivery.py` what each result reads like; they are
-loaded with the first result.
+get it. `_layout.py` has the rows and the cuts, `_messages.py`, `_mail.py` and `_delivery.py` what each result reads
+like; they are loaded with the first result.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["FEWEST_CHARS", "MAX_CHARS", "NOTICE", "explain", "fenced", "fitting"
 # longest names and ids take in one row, with a few characters of its text.
 _HANDED_OUT = ("check_inbox", "claim_items")
 _ROOM_AROUND = 300
-_ROOM_OF_ONE = 700
+_ROOM_OF_ONE = 910
 
 
 def load() -> None:
     """Load the rest of this folder now, since reading files later could hold up an event loop."""
-    from . import _delivery, _layout, _messages  # noqa: F401
+    from . import _delivery, _layout, _mail, _messages  # noqa: F401
 
 
 def render(
@@ -41,7 +41,7 @@ def render(
     arguments: Mapping[str, Any] | None = None,
 ) -> str:
     """The result of an operation as text of at most `max_chars` characters; `arguments` are those of the call."""
-    from . import _delivery, _messages
+    from . import _delivery, _mail, _messages
     from ._layout import Cut
 
     fewer = "ask for fewer with limit" if "limit" in operation.parameters else _messages.FEWER.get(operation.name, "")
@@ -50,8 +50,8 @@ def render(
     if waits is not None and waited is None:
         waited = waits.default
     cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited or 0)
-    renderer = _messages.RENDERERS.get(operation.name) or _delivery.RENDERERS[operation.name]
-    return renderer(data, cut)[: cut.max_chars]
+    renderers = _messages.RENDERERS | _mail.RENDERERS | _delivery.RENDERERS
+    return renderers[operation.name](data, cut)[: cut.max_chars]
 
 
 def fitting(operation: Operation[..., Any], arguments: dict[str, Any], max_chars: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ._messages import agent_row
 _ONE_SCREEN = 8_000
 _MOST_ROLES = 10
 _MOST_MEMBERS = 20
+_ROOM_OF_SCOPES = 300
+_MOST_NAMED = 2
 _LONGEST_SUBJECT = 500  # a file's path
 
 
@@ -36,13 +38,27 @@ def _state(row: Any) -> str:
     deliveries = get(row, "deliveries")
     if type(deliveries) is int and deliveries > 1:
         state += f" (given out {_times(deliveries)})"
+    if (scope := get(row, "scope")) is not None:
+        state += f" (for {word(scope, 200)})"
     if (until := get(row, "claimed_until")) is not None:
         state += f" (claimed until {shown_time(until)})"
     if (expires := get(row, "expires_at")) is not None:
         state += f" (expires {shown_time(expires)})"
     if (ended := get(row, "ended_at")) is not None:
-        state += f" (dead since {shown_time(ended)})"
+        why = ": you were retired" if get(row, "reason") == "retired" else ""
+        state += f" (dead since {shown_time(ended)}{why})"
+    if get(row, "kind") == "returned":
+        state += f" ({_undelivered(rows_of(row, 'undelivered_to'))})"
     return state
+
+
+def _undelivered(names: list[Any]) -> str:
+    """What became of a message of one's own that came back."""
+    if not names:
+        return "it waits again for whom it did not reach"
+    who = ", ".join(f"@{word(name)}" for name in names[:_MOST_NAMED])
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"undelivered: {who}{rest} had been retired"
 
 
 def _times(number: object) -> str:
@@ -59,8 +75,9 @@ def _checked(data: Any, cut: Cut) -> str:
 
 def _peeked(data: Any, cut: Cut) -> str:
     rows = [_item(row) for row in rows_of(data, "items")]
+    elsewhere = _elsewhere(data)
     if not rows:
-        return "Nothing waits for you."
+        return f"Nothing waits for you{' here' if elsewhere else ''}.{elsewhere}"
 
     def note(left_out: int) -> str:
         if left_out:
@@ -68,7 +85,17 @@ def _peeked(data: Any, cut: Cut) -> str:
         following = None if get(data, "has_more") is False else get(data, "next_cursor")
         return f"(more: cursor={word(following, 512)})" if following else ""
 
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.", rows, cut, note=note)
+    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=note)
+
+
+def _elsewhere(data: Any) -> str:
+    """Where a session would have to stand for the rest: the first ones, in one line."""
+    scopes = [word(scope, 200) for scope in rows_of(data, "scopes")]
+    if not scopes:
+        return ""
+    shown = [scope for end, scope in enumerate(scopes, 1) if end == 1 or len(", ".join(scopes[:end])) < _ROOM_OF_SCOPES]
+    others = f" and {count(scopes[len(shown) :], 'other')}" if len(shown) < len(scopes) else ""
+    return f" More waits for sessions that present {', '.join(shown)}{others}."
 
 
 def _claimed(data: Any, cut: Cut) -> str:
@@ -121,6 +148,8 @@ def _receipts(data: Any, cut: Cut) -> str:
     rows = []
     for row in rows_of(data, "receipts"):
         ours = f"@{word(get(row, 'agent_name'))} {word(get(row, 'kind'))}: {word(get(row, 'state'))}"
+        if get(row, "reason") == "retired":
+            ours += " (it was retired)"
         ours += f", given out {_times(get(row, 'deliveries'))}, stored {shown_time(get(row, 'stored_at'))}"
         for name in ("claimed", "ended"):
             if (at := get(row, f"{name}_at")) is not None:
@@ -220,10 +249,10 @@ def _has_fence(body: str) -> bool:
 
 
 def _waiting(data: Any, cut: Cut) -> str:
-    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct")}
+    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "returned")}
     if not any(numbers.values()):
         return "Nothing waits for you."
-    counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items())
+    counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items() if number is not None)
     oldest = get(data, "inbox", "oldest_at")
     since = "" if oldest is None else f", the oldest since {shown_time(oldest)}"
     tool = cut.tool("check_inbox", "check_mentions")

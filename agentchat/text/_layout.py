@@ -146,6 +146,10 @@ def more(data: Any) -> str:
     return "; there are more" if get(data, "has_more") is True else ""
 
 
+def pending(data: Any) -> str:
+    return " A large group is still being told." if get(data, "pending") is True else ""
+
+
 def author_of(row: Any) -> str:
     return "@" + word(get(row, "agents", "name") or get(row, "author_name") or get(row, "author_display"))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._fence import word
-from ._layout import Cut, Row, author_of, count, fit, get, message_row, more, rows_of, shown_time, text_of
+from ._layout import Cut, Row, author_of, count, fit, get, message_row, more, pending, rows_of, shown_time, text_of
 
 _LONGEST_PATH = 500
 _LONGEST_URL = 4_000
@@ -17,6 +17,7 @@ def _board(data: Any, cut: Cut) -> str:
     for row in sorted(rows_of(data, "channels"), key=lambda row: not get(row, "unread")):  # what is new comes first
         unread = get(row, "unread")
         state = f"{unread if type(unread) is int else 0} unread" if get(row, "joined") else "not joined"
+        state += _ephemeral(row)
         latest = get(row, "latest")
         if latest is None:
             rows.append(Row(f"#{word(get(row, 'channel'))}: {state}, no messages"))
@@ -30,9 +31,14 @@ def _board(data: Any, cut: Cut) -> str:
     return fit(f"{count(rows, 'channel')}.", rows, cut)
 
 
+def _ephemeral(row: Any) -> str:
+    """Of a channel whose posts vanish."""
+    return ", ephemeral" if type(get(row, "vanish_after")) is int else ""
+
+
 def _channels(data: Any, cut: Cut) -> str:
     rows = [
-        Row(f"#{word(get(row, 'name'))} ({word(get(row, 'type'))})", text_of(row, "description"))
+        Row(f"#{word(get(row, 'name'))} ({word(get(row, 'type'))}{_ephemeral(row)})", text_of(row, "description"))
         for row in rows_of(data, "channels")
     ]
     return fit(f"{count(rows, 'joined channel')}.", rows, cut)
@@ -49,7 +55,7 @@ def _messages(data: Any, cut: Cut) -> str:
             return f"({left_out} older left out: read them with before={oldest})"
         return "" if get(data, "has_more") is False else f"(older ones: before={oldest})"
 
-    title = f"{count(found, 'message')}, oldest first."
+    title = f"{count(found, 'message')}{_ephemeral(data)}, oldest first."
     return fit(title, [message_row(row) for row in found], cut, newest_last=True, note=note)
 
 
@@ -100,7 +106,9 @@ def _mentions(data: Any, cut: Cut) -> str:
 
 def _sent(data: Any, cut: Cut) -> str:
     message = get(data, "message")
-    text = f"Sent as message {word(get(message, 'id'))}."
+    text = f"Sent as message {word(get(message, 'id'))}.{pending(data)}"
+    if get(message, "vanished") is True:
+        text += " It was ephemeral and has vanished since."
     if unmatched := [word(name) for name in rows_of(data, "unmatched_mentions")[:20]]:
         names = ", ".join("@" + name for name in unmatched)
         text += f" Not notified: {names}; no active agent has that name, or too many were named."
@@ -175,7 +183,10 @@ def agent_row(row: Any) -> Row:
     entries = [text_of(row, "description")]
     if isinstance(card, dict):
         entries += [f"{name}: {entry}" for name, value in card.items() if (entry := _entry(value))]
-    ours = f"@{word(get(row, 'name'))} {'seen ' + shown_time(seen) if seen else 'never seen'}"
+    here = "" if (presence := get(row, "presence")) is None else f"{word(presence)}, "
+    ours = f"@{word(get(row, 'name'))} {here}{'seen ' + shown_time(seen) if seen else 'never seen'}"
+    if (retired := get(row, "retired_at")) is not None:
+        ours += f", retired {shown_time(retired)}: gets no mail until it is back"
     return Row(ours, "\n".join(filter(None, entries)))
 
 

@@ -20,6 +20,7 @@ from ..settings import Settings
 
 PORT = 8790
 _DEFAULTS = Settings()
+_LOOPS = _DEFAULTS.loops
 Values = dict[str, Any]
 
 
@@ -92,6 +93,10 @@ def _rate(name: str, text: str) -> Option:
     )
 
 
+def _whole(name: str, default: int, text: str, metavar: str) -> Option:
+    return Option(name, default, text, metavar, _number(lambda most: 0 <= most < 1e9, "0 or more"))
+
+
 GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
     "address and data": (
         None,
@@ -140,14 +145,23 @@ GROUPS: dict[str, tuple[str | None, tuple[Option, ...]]] = {
                 "MIB",
                 _number(lambda size: 0 < size <= 4096, "more than 0, at most 4096"),
             ),
-            Option(
-                "max-agents",
-                _DEFAULTS.most_agents,
-                "active agents of one machine",
-                "NUMBER",
-                _number(lambda most: 0 <= most < 1e9, "0 or more"),
-            ),
+            _whole("max-agents", _DEFAULTS.most_agents, "active agents of one machine", "NUMBER"),
             Option("own-names", False, "machines register only names starting with their own"),
+            Option(
+                "retire-after",
+                _DEFAULTS.retire_after,
+                "days until an agent that is not seen gets no mail until it is back, 0 for never",
+                "DAYS",
+                _number(lambda days: 0 <= days <= 36_500, "from 0 to 36500"),
+            ),
+        ),
+    ),
+    "loop guard": (
+        "Agents that answer each other without end. A person's word begins everything anew; 0 is no limit.",
+        (
+            _whole("loop-turns", _LOOPS.turns, "times that two agents answer each other without a pause", "NUMBER"),
+            _whole("loop-pause", _LOOPS.pause // 60, "minutes that are a pause", "MINUTES"),
+            _whole("loop-depth", _LOOPS.depth, "answers of agents to answers in one thread", "NUMBER"),
         ),
     ),
     "log": (

@@ -17,7 +17,7 @@ from agentchat import __version__, errors, settings
 from .. import log
 from ..directory import Directory
 from ..process import listen, new_runner, notify, settle, url_of
-from ..settings import MIB, Settings
+from ..settings import MIB, Loops, Settings
 from . import config
 from .options import Values, add_to, seconds
 
@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(chosen: Values, url: str) -> Settings:
-    same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "log-requests")
+    same = ("agent-writes", "agent-reads", "all-writes", "all-reads", "own-names", "retire-after", "log-requests")
     return Settings(
         store=chosen["store"],
         public_url=chosen["public-url"] or url,
@@ -206,5 +206,6 @@ def _settings(chosen: Values, url: str) -> Settings:
         files=chosen["files"],
         most_file_bytes=int(chosen["max-file-mib"] * MIB),
         most_agents=chosen["max-agents"],
+        loops=Loops(chosen["loop-depth"], chosen["loop-turns"], chosen["loop-pause"] * 60),
         **{name.replace("-", "_"): chosen[name] for name in same},
     )

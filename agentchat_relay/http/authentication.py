@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -10,9 +11,9 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from agentchat._exchange import KEY_HEADER
-from agentchat.errors import Forbidden, Unauthorized, Unavailable
+from agentchat.errors import AgentChatError, Forbidden, Unauthorized, Unavailable
 
-from ..service import agents
+from ..service import agents, presence, retirement
 from ..service.call import Agent
 from ..store.seam import Lane, Reading, Store
 from .allowance import Attempts
@@ -23,6 +24,7 @@ Ask = Callable[[Lane, Callable[[Any], Any]], Coroutine[Any, Any, Any]]
 _KEY = KEY_HEADER.encode()
 _UNKNOWN = "This agent key is unknown or no longer valid."
 _MOST_CACHED = 100_000
+_PATIENCE = 1.0  # seconds for a store that is busy
 
 
 class Caller(NamedTuple):
@@ -62,13 +64,28 @@ class Agents:
         if found is None:
             found = await self._look_up(hash, key)
         caller, seen_at = found
-        if not 0 <= (now := self._clock()) - seen_at < agents.SEEN_EVERY:  # a clock may have been set back
-            if hash in self._cache:  # not what was looked up while its key was being revoked
-                self._cache[hash] = (caller, now)
-            id = caller.agent.id
+        unseen = (now := self._clock()) - seen_at
+        if 0 <= unseen < presence.SEEN_EVERY:  # a clock may have been set back
+            return caller
+        if hash in self._cache:  # not what was looked up while its key was being revoked
+            self._cache[hash] = (caller, now)
+        if 0 <= unseen < presence.PRESENT:
+            note = partial(presence.see, agent_id=caller.agent.id)
             with suppress(Unavailable):
-                self._store.submit(Lane.APPEND, lambda tx: agents.see(tx, id), lambda result, error: None)
+                self._store.submit(Lane.APPEND, note, lambda result, error: None)
+        elif not await self._arrived(caller):
+            self._cache.pop(hash, None)  # so that the next call says it again
         return caller
+
+    async def _arrived(self, caller: Caller) -> bool:
+        """Others learn at once who is back after a while, and one that was retired is back before it goes on. A store
+        that cannot write is no reason not to read."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._ask(Lane.WRITE, partial(retirement.arrive, agent_id=caller.agent.id))
+        except (AgentChatError, TimeoutError):
+            return False
+        return True
 
     async def _look_up(self, hash: bytes, key: bytes) -> tuple[Caller, int]:
         caller, unseen = await self._ask(Lane.READ, partial(self._known, hash=hash, key=key))

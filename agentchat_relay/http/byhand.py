@@ -94,7 +94,9 @@ ALSO: dict[str, dict[str, Schema]] = {
             "description": "Server-Sent Events that never end by themselves: an event in each `data`, its position as "
             "`id`. A block with `id` alone is no event; it says how far the log is looked through, at the beginning "
             "and as a sign of life. An event of type `end` says why the relay ends the stream, with `reason` (`slow`, "
-            "`unauthorized` or `stopping`) and `position`. A reader goes on from the last `id`, in `last-event-id`.",
+            "`unauthorized` or `stopping`) and `position`. A reader goes on from the last `id`, in `last-event-id`. "
+            "With `kind=agent.presence` (or `agent`) it also tells who comes and goes: events without `id`, whose "
+            "`position` is null.",
         }
     }
 }

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from agentchat._exchange import IDEMPOTENCY_HEADER, SESSION_HEADER
+from agentchat._exchange import IDEMPOTENCY_HEADER, SCOPES_HEADER, SESSION_HEADER
 from agentchat._operation import Operation
 from agentchat.errors import BadRequest
 
+from ..service import groups, scopes
 from ..service.call import Agent, Call
 from ..service.operations import Entry
 from ..store.seam import Lane
@@ -25,7 +26,7 @@ from .reply import Reply, enveloped, json_reply
 from .request import Request
 
 _FREELY = nullcontext()
-_KEY, _SESSION = IDEMPOTENCY_HEADER.encode(), SESSION_HEADER.encode()
+_KEY, _SESSION, _SCOPES = (name.encode() for name in (IDEMPOTENCY_HEADER, SESSION_HEADER, SCOPES_HEADER))
 _is_key = re.compile(rb"[ -~]{1,128}").fullmatch  # or a session
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
@@ -38,6 +39,7 @@ class OperationRoute:
         self._operation, self._lane, self._service = entry
         self._arguments = Arguments(entry.operation)
         self._allowance = parts.writes if entry.operation.writes else parts.reads
+        self._loops = parts.settings.loops
         self._answer = enveloped if entry.operation.path.startswith("/api/v2/") else json_reply
 
     async def __call__(self, request: Request) -> Reply:
@@ -46,9 +48,11 @@ class OperationRoute:
         agent = caller.agent
         await self._allowance.take(agent.id)
         arguments = await self._arguments.read(request)
-        call = call_of(self._operation, agent, request, arguments)
+        call = call_of(self._operation, agent, request, arguments)._replace(loops=self._loops)
         with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
             result = await parts.ask(self._lane, Asked(caller, call, lambda tx: service(tx, call, **arguments)))
+        if self._lane == Lane.APPEND and result.get("pending"):
+            parts.go_on(groups.fan_out)
         return self._answer(compat.given_out(self._operation.name, result))
 
 
@@ -73,11 +77,13 @@ def call_of(operation: Operation[..., Any], agent: Agent, request: Request, argu
     if session is not None and _is_key(session) is None:
         raise BadRequest(f"{SESSION_HEADER} must be 1 to 128 printable ASCII characters.")
     label = None if session is None else session.decode()
+    presented = request.headers.get(_SCOPES)
+    given = () if presented is None else scopes.read(presented.decode("latin-1"))
     if key is None:
-        return Call(agent, session=label)
+        return Call(agent, session=label, scopes=given)
     if _is_key(key) is None:
         raise BadRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 printable ASCII characters.")
     if operation.overlooked:
         arguments = {name: value for name, value in arguments.items() if name not in operation.overlooked}
     what = f"{operation.name} ".encode() + _canonical(arguments)
-    return Call(agent, key.decode(), hashlib.blake2b(what, digest_size=16).digest(), label)
+    return Call(agent, key.decode(), hashlib.blake2b(what, digest_size=16).digest(), label, given)

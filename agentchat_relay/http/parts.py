@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from agentchat.errors import AgentChatError, RateLimited
@@ -16,7 +16,7 @@ from ..metrics import Metrics
 from ..push.feed import Pace
 from ..push.push import Push
 from ..settings import Settings
-from ..store.seam import Lane, Store
+from ..store.seam import Lane, Store, Writing
 from ..wire import now
 from .allowance import Allowance, Attempts, OwnAllowance, OwnAttempts, SharedAllowance, SharedAttempts
 from .authentication import Agents, Operators, address_of
@@ -49,6 +49,7 @@ class Parts:
         self.writes = self._allowance("writes", settings.agent_writes, settings.all_writes)
         self.bad_registrations = self._attempts("register", _MOST_BAD_REGISTRATIONS)
         self.push = Push(store, self.ask, self.metrics, pace)
+        self._rest = set[asyncio.Task[None]]()
         self._under_way = Counter[int]()  # uploads and searches, by agent
 
     async def open(self) -> None:
@@ -84,6 +85,19 @@ class Parts:
         if isinstance(result, AgentChatError):  # a refusal that kept what it wrote
             raise result
         return result
+
+    def go_on(self, call: Callable[[Writing], int]) -> None:
+        """Do the rest of what was answered already, in portions, as long as there is some. What a relay does not come
+        to, its chores do later."""
+
+        async def run() -> None:
+            with suppress(AgentChatError):
+                while await self.ask(Lane.WRITE, call):
+                    pass
+
+        task = self._loop.create_task(run())
+        self._rest.add(task)
+        task.add_done_callback(self._rest.discard)
 
     @contextmanager
     def at_a_time(self, agent_id: int) -> Iterator[None]:

@@ -63,7 +63,7 @@ async def until_found(
             if loop.time() >= until or push.is_stopping:
                 break
             gone = connection_of(wait.request).ended()
-            if not await push.wait(agent.space_id, piece.position, epoch, wait.could_be, until, gone):
+            if not await push.wait(agent, piece.position, epoch, wait.could_be, until, gone):
                 break
         again = partial(_again, look=look, position=piece.position)
         piece, epoch = await parts.ask(Lane.READ, Asked(wait.caller, Call(agent), again))

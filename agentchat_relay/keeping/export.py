@@ -30,8 +30,14 @@ _BATCH = 500  # lines written at once
 Write = Callable[[bytes], object]
 
 _AGENTS = """
-SELECT a.public_id AS id, a.name, a.kind, a.roles, m.name AS machine, a.active, a.card, a.created_at, a.last_seen_at
+SELECT a.public_id AS id, a.name, CASE WHEN a.is_group = 1 THEN 'group' ELSE a.kind END AS kind, a.roles,
+    m.name AS machine, a.active, a.card, a.created_at, a.last_seen_at
 FROM agents a LEFT JOIN machines m ON m.id = a.machine_id WHERE a.space_id = ? ORDER BY a.id
+"""
+_MEMBERS = """
+SELECT g.name AS "group", a.name AS agent, m.joined_at
+FROM agents g CROSS JOIN group_members m ON m.group_id = g.id JOIN agents a ON a.id = m.agent_id
+WHERE g.space_id = ? AND g.is_group = 1 ORDER BY m.group_id, m.agent_id
 """
 _CHANNELS = """
 SELECT c.public_id AS id, c.name, c.type, c.scope, c.description, c.metadata, a.name AS created_by, c.archived,
@@ -58,7 +64,7 @@ WHERE c.space_id = ? ORDER BY m.id
 _INBOX = """
 SELECT i.public_id AS id, a.name AS agent, i.kind, m.public_id AS message_id, i.done_at IS NULL AS open, i.urgent,
     i.deliveries, CASE WHEN i.done_at IS NOT NULL THEN coalesce(i.outcome, 'acknowledged') END AS outcome, i.created_at,
-    i.expires_at, i.claimed_at, i.done_at
+    i.expires_at, i.claimed_at, i.done_at, nullif(i.scope, '') AS scope
 FROM inbox i CROSS JOIN agents a ON a.id = i.agent_id LEFT JOIN messages m ON m.id = i.message_id
 WHERE a.space_id = ? ORDER BY i.id
 """
@@ -69,6 +75,7 @@ WHERE f.space_id = ? ORDER BY f.id
 """
 _TABLES = {
     "agent": _AGENTS,
+    "member": _MEMBERS,
     "channel": _CHANNELS,
     "membership": _MEMBERSHIPS,
     "message": _MESSAGES,

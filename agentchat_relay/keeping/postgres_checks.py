@@ -23,8 +23,8 @@ _AHEAD = "SELECT setval('{1}', max(id)) FROM {0}"
 _INDEX = """
 SELECT (SELECT id FROM fulltext_progress),
     greatest((SELECT max(id) FROM messages), (SELECT value FROM marks WHERE name = 'purged_message'), 0),
-    (SELECT count(*) FROM messages m WHERE m.kind <> 'status' AND m.id <= (SELECT id FROM fulltext_progress)
-        AND NOT EXISTS (SELECT 1 FROM fulltext f WHERE f.id = m.id)),
+    (SELECT count(*) FROM messages m WHERE m.kind <> 'status' AND m.vanishes_at IS NULL
+        AND m.id <= (SELECT id FROM fulltext_progress) AND NOT EXISTS (SELECT 1 FROM fulltext f WHERE f.id = m.id)),
     (SELECT count(*) FROM fulltext f WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = f.id)),
     (SELECT count(*) FROM messages WHERE id > (SELECT id FROM fulltext_progress))
 """

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 from agentchat.errors import AgentChatError, PositionExpired, Unauthorized
 
-from ..service import agents, events
+from ..service import agents, events, presence
 from ..service.call import Agent
 from ..service.events import Happened, Page, Wants
 from ..store.seam import Lane, Reading
 from . import blocks
 from .reader import Reader
 
+_VANISHED, _TELLING = "message.vanished", ("message.created", "inbox.added")
 _PAGE = 200
 _AT_A_TIME = 250  # readers, then others have the event loop
 _PIECE = 1 << 16  # bytes that are handed over before the client is looked at again
@@ -34,6 +35,8 @@ class Pace(NamedTuple):
 
     heartbeat: float = 15.0
     patience: float = 90.0  # with a reader that takes nothing
+    note: float = presence.SEEN_EVERY / 1e6  # who reads is here
+    glance: float = 10.0  # who came, who went
     goodbye: float = 5.0  # for a reader to take the end of its stream
     most_events: int = 4096  # in a window
     most_bytes: int = 8 << 20
@@ -60,9 +63,10 @@ class Counts:
 class Waiter:
     """Somebody who waits once for an event that could be theirs. `epoch` is the one they were confirmed in."""
 
-    __slots__ = ("_could_be", "_position", "epoch", "woken")
+    __slots__ = ("_could_be", "_position", "agent_id", "epoch", "woken")
 
-    def __init__(self, position: int, epoch: int, could_be: Wants) -> None:
+    def __init__(self, agent_id: int, position: int, epoch: int, could_be: Wants) -> None:
+        self.agent_id = agent_id
         self._position, self._could_be = position, could_be
         self.epoch = epoch
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -244,12 +248,23 @@ class Feed:
                 waiter.wake()
 
     def _take(self, found: list[tuple[Happened, bytes]]) -> None:
+        for event, block in found:
+            if event.kind == _VANISHED:
+                self._fall_silent(block)
         self._window += found
         self._bytes += sum(len(block) for _, block in found)
         self.head = found[-1][0].position
         for waiter in [*self.waiters]:
             waiter.look(event for event, _ in found)
         self._trim()
+
+    def _fall_silent(self, vanished: bytes) -> None:
+        """Whoever comes later is not told what a message said that has vanished."""
+        message_id = blocks.subject(vanished)
+        for at, (event, block) in enumerate(self._window):
+            if event.kind in _TELLING and message_id.encode() in block:
+                self._window[at] = event, blocks.without(block, message_id)
+                self._bytes += len(self._window[at][1]) - len(block)
 
     def _trim(self) -> None:
         """Never what was just found: readers are handed that first."""

@@ -6,14 +6,17 @@ The store says on a thread of its own what was committed. While nobody reads, th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from agentchat.errors import Unavailable
 
 from ..metrics import Metrics
+from ..service.call import Agent
 from ..service.events import Place, Wants
 from ..store.seam import News, Store
 from . import blocks
+from .attendance import Attendance
 from .feed import Ask, Counts, Feed, Pace, Waiter
 from .reader import Reader
 
@@ -32,9 +35,11 @@ class Push:
         self._waiting = 0
         self._epoch = store.epoch
         self._counts = Counts()
+        self._attendance = Attendance(ask, self._pace, self._counts, self._present)
         self._heart: asyncio.Task[None] | None = None
         self._empty: asyncio.Event | None = None  # waited for when the relay stops
         self.is_stopping = False
+        self.stirred: Callable[[], object] = lambda: None  # called after every commit, on a thread of the store's
         self._streams[_STREAM] = 0
         metrics.counter(
             "agentchat_events_delivered_total", "Events handed over to streams.", lambda: self._counts.delivered
@@ -47,12 +52,14 @@ class Push:
 
     def start(self) -> None:
         self._heart = asyncio.create_task(self._beat())
+        self._attendance.start()
 
     async def stop(self) -> None:
         """End every stream and every wait. Whoever does not take the end is cut off after a while."""
         self.is_stopping = True
         if self._heart is not None:
             self._heart.cancel()
+        self._attendance.stop()
         for feed in [*self._feeds.values()]:
             feed.end_all("stopping")
         if self._open:
@@ -68,6 +75,7 @@ class Push:
 
     def _told(self, news: News) -> None:
         """On a thread of the store's."""
+        self.stirred()
         if news.epoch == self._epoch and self._feeds.keys().isdisjoint(news.positions):
             return
         self._epoch = max(self._epoch, news.epoch)
@@ -102,6 +110,7 @@ class Push:
         if not feed.attach(reader):
             self._behind[reader] = task = asyncio.create_task(feed.read_to(reader))
             task.add_done_callback(lambda _: self._behind.pop(reader, None))
+        self._attendance.came(reader)
 
     def can_go_on(self, reader: Reader) -> None:
         if (feed := self._feeds.get(reader.agent.space_id)) is not None:
@@ -112,6 +121,7 @@ class Push:
         self._streams[_STREAM] = len(self._open)
         if self._empty is not None and not self._open:
             self._empty.set()
+        self._attendance.left(reader)
         if (feed := self._feeds.get(reader.agent.space_id)) is not None:
             feed.readers.discard(reader)
             self._let_go(feed)
@@ -119,12 +129,12 @@ class Push:
     # Waits
 
     async def wait(
-        self, space_id: int, position: int, epoch: int, could_be: Wants, until: float, gone: asyncio.Future[None]
+        self, agent: Agent, position: int, epoch: int, could_be: Wants, until: float, gone: asyncio.Future[None]
     ) -> bool:
         """Wait until it is worth looking again for something after a position: not when the time is over, the caller is
         gone, or the relay stops."""
         self.check_room()
-        feed, waiter = self._feed(space_id, position, epoch), Waiter(position, epoch, could_be)
+        feed, waiter = self._feed(agent.space_id, position, epoch), Waiter(agent.id, position, epoch, could_be)
         self._waiting += 1
         feed.await_for(waiter, position)
         try:
@@ -136,6 +146,11 @@ class Push:
             feed.waiters.discard(waiter)
             self._let_go(feed)
         return waiter.woken.done() and not gone.done() and not self.is_stopping
+
+    def _present(self) -> Iterator[int]:
+        """The agents that read or wait."""
+        yield from (reader.agent.id for reader in self._open if not reader.is_over)
+        yield from (waiter.agent_id for feed in self._feeds.values() for waiter in feed.waiters)
 
     # Feeds
 

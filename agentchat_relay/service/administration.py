@@ -27,7 +27,7 @@ from ..administration import (
 )
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, inbox, upkeep
+from . import agents, channels, inbox, upkeep, vanishing
 from .call import Agent
 from .guess import near
 
@@ -88,6 +88,8 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
     row = tx.one("agent_by_name", space_id=space_id, name=name)
     if row is None:
         _join(tx, space_id, name, kind or "agent", key_hash)
+    elif row["is_group"]:
+        raise Conflict(f"{name} is a group of agents; choose another name.")
     elif not row["active"]:
         where = "" if space == upkeep.MAIN else f" --space {space}"
         raise Conflict(f"{name} is deactivated; first: agentchat admin agent update {name} --active{where}")
@@ -121,9 +123,12 @@ def named(tx: Reading, name: str) -> tuple[Agent, int]:
         _join(cast("Writing", tx), space_id, name, "agent", None)
         cast("Writing", tx).forget()
         row = tx.the("agent_by_name", space_id=space_id, name=name)
+    if row["is_group"]:
+        raise Unauthorized(f"{name} is a group of agents; choose another name.")
     if not row["active"]:
         raise Unauthorized(f"{name} is deactivated.")
-    return Agent(row["id"], row["public_id"], name, space_id), tx.now - (row["last_seen_at"] or 0)
+    agent = Agent(row["id"], row["public_id"], name, space_id, row["kind"] == "person")
+    return agent, tx.now - (row["last_seen_at"] or 0)
 
 
 def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:
@@ -157,10 +162,10 @@ def agent_update(
 
 
 def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
-    row = _agent(tx, space, name)
+    row = _agent(tx, space, name, or_group=True)
     grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
     tx.run("bury_agent", id=row["id"], name=grave)
-    for statement in ("delete_inbox", "delete_memberships", "delete_answers"):
+    for statement in ("delete_inbox", "delete_memberships", "delete_memberships_in_groups", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
@@ -201,13 +206,21 @@ def channel_list(tx: Reading, *, space: str = upkeep.MAIN) -> ChannelRows:
 
 
 def channel_update(
-    tx: Writing, *, name: str, retention: int | None = None, as_space: bool = False, space: str = upkeep.MAIN
-) -> ChannelRow:
-    if (retention is None) != as_space:
-        raise BadRequest("Give either retention, in days, or as_space.")
-    rows = tx.all("list_channels", space_id=_space_id(tx, space))
-    if not tx.run("keep_channel", retention=retention, space_id=_space_id(tx, space), name=name):
-        raise _not_found("channel", name, [row["name"] for row in rows])
+    tx: Writing, *, name: str, retention: int | None = None, as_space: bool = False, vanish_after: int | None = None,
+    space: str = upkeep.MAIN,
+) -> ChannelRow:  # fmt: skip
+    if (retention is not None) + as_space + (vanish_after is not None) != 1:
+        raise BadRequest("Give either retention, in days, or as_space, or vanish_after, in seconds.")
+    space_id = _space_id(tx, space)
+    channel = channels.look_up(tx, space_id, name)
+    if channel is None:
+        raise _not_found("channel", name, [row["name"] for row in tx.all("list_channels", space_id=space_id)])
+    if vanish_after is None:
+        tx.run("keep_channel", retention=retention, space_id=space_id, name=name)
+    elif channel.is_direct:
+        raise BadRequest("Of the direct messages each one's sender says whether it vanishes.")
+    elif not vanishing.set_channel(tx, space_id, channel, vanish_after or None):
+        raise Conflict(f"#{name} is not empty: an ephemeral channel holds nothing else. Make a new one.")
     return next(row for row in channel_list(tx, space=space)["channels"] if row["name"] == name)
 
 
@@ -218,6 +231,7 @@ def _channel(row: Any) -> ChannelRow:
         "messages": row["number"] - row["purged"],
         "retention": row["retention"],
         "own_retention": bool(row["own_retention"]),
+        "vanish_after": row["vanish_after"],
         "created_at": iso(row["created_at"]),
         "last_at": iso(row["last_at"]) if row["last_at"] else None,
     }
@@ -235,6 +249,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
                 "deliveries": item["deliveries"],
                 "created_at": item["timestamp"],
                 "ended_at": item["ended_at"],
+                "reason": item["reason"],
             }
             for item in found["items"]
         ]
@@ -284,13 +299,15 @@ def _space_id(tx: Reading, name: str) -> int:
     return int(row["id"])
 
 
-def _agent(tx: Reading, space: str, name: str) -> Row:
+def _agent(tx: Reading, space: str, name: str, *, or_group: bool = False) -> Row:
     if name.startswith(agents.GRAVE):
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
     if row is None:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
+    if row["is_group"] and not or_group:
+        raise Conflict(f"{name} is a group of agents, not an agent.")
     return row
 
 
@@ -316,4 +333,5 @@ def _row(row: Any) -> AgentRow:
         "has_key": bool(row["has_key"]),
         "created_at": iso(row["created_at"]),
         "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
+        "retired_at": iso(row["retired_at"]) if row["retired_at"] else None,
     }

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from agentchat import types
-from agentchat.errors import BadRequest, NotFound
+from agentchat.errors import BadRequest, Conflict, NotFound
 
-from ..store.seam import Reading, Writing
+from ..store.seam import Reading, Row, Writing
 from ..wire import iso
+from . import presence as presences
 from .call import Agent, Call
 from .guess import near
 
@@ -20,18 +21,24 @@ _MOST_LISTED = 500
 _MINUTE = 60_000_000
 _EVER = 1 << 62
 _PERIODS = {"15m": 15, "1h": 60, "6h": 6 * 60, "1d": 24 * 60, "7d": 7 * 24 * 60}
-SEEN_EVERY = 300_000_000  # microseconds; reading notes an agent's presence this seldom
 _CARD = {"model": 100, "harness": 100, "role": 100, "about": 500, "status_line": 200}  # texts and their length
 _PLANS = ("api", "subscription", "local")
 _MOST_TAGS = 20
 
 
 class Known(NamedTuple):
-    """An agent by its name."""
+    """An agent, or a group of them, by its name."""
 
     id: int
     public_id: str
     active: bool
+    is_person: bool
+    is_group: bool
+    retired_at: int | None
+
+    @property
+    def takes_mail(self) -> bool:
+        return self.active and self.retired_at is None
 
 
 def known(tx: Writing, space_id: int, name: str) -> Known | None:
@@ -39,8 +46,25 @@ def known(tx: Writing, space_id: int, name: str) -> Known | None:
     fact = ("agent", space_id, name)
     if fact not in tx.memo:
         row = tx.one("agent_by_name", space_id=space_id, name=name)
-        tx.memo[fact] = None if row is None else Known(row["id"], row["public_id"], bool(row["active"]))
+        tx.memo[fact] = None if row is None else _known(row)
     return cast("Known | None", tx.memo[fact])
+
+
+def _known(row: Row) -> Known:
+    is_person, is_group = row["kind"] == "person", bool(row["is_group"])
+    return Known(row["id"], row["public_id"], bool(row["active"]), is_person, is_group, row["retired_at"])
+
+
+def check_takes_mail(agent: Known, name: str) -> None:
+    if not agent.active:
+        raise Conflict(f"@{name} was deactivated and reads nothing any more.")
+    if agent.retired_at is not None:
+        since = iso(agent.retired_at)
+        raise Conflict(
+            f"@{name} was not seen for long, so it was retired on {since[:10]} and gets no mail until it is back. Ask "
+            "somebody else (find_agents), or post in a channel, where it can read it then.",
+            details={"retired_at": since},
+        )
 
 
 def unknown(tx: Reading, call: Call, name: str) -> NotFound:
@@ -55,7 +79,7 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
     row = tx.one("agent_by_key", key_hash=key_hash)
     if row is None:
         return None
-    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"])
+    agent = Agent(row["id"], row["public_id"], row["name"], row["space_id"], row["kind"] == "person")
     return agent, tx.now - (row["last_seen_at"] or 0)
 
 
@@ -70,14 +94,6 @@ def is_reserved(name: str) -> bool:
     return name in _RESERVED or name.startswith(GRAVE)
 
 
-def see(tx: Writing, agent_id: int) -> None:
-    """Note that an agent is here: once in a group of calls, which share their time."""
-    fact = ("seen", agent_id)
-    if tx.memo.get(fact) != tx.now:
-        tx.memo[fact] = tx.now
-        tx.later("see_agent", now=tx.now, id=agent_id)
-
-
 def find_agents(
     tx: Reading,
     call: Call,
@@ -86,6 +102,7 @@ def find_agents(
     active_within: str | None = None,
     role: str | None = None,
     name: str | None = None,
+    presence: str | None = None,
 ) -> types.AgentList:
     rows = tx.all(
         "find_agents",
@@ -94,26 +111,32 @@ def find_agents(
         role=_escaped(role.strip().lower()) if role else "%",
         name=f"%{_escaped(name.strip().lower())}%" if name else "%",
         since=tx.now - _PERIODS[active_within] * _MINUTE if active_within else 0,
-        until=tx.now + _MINUTE if active_within else _EVER,  # not who was seen when a clock was wrong
+        until=tx.now + presences.AHEAD if active_within else _EVER,  # not who was seen when a clock was wrong
+        **presences.between(presence, tx.now)._asdict(),
+        with_retired=int(name is not None),
         limit=_MOST_LISTED + 1,
     )
-    return {"agents": [_row(row) for row in rows[:_MOST_LISTED]], "has_more": len(rows) > _MOST_LISTED}
+    return {"agents": [_row(row, tx.now) for row in rows[:_MOST_LISTED]], "has_more": len(rows) > _MOST_LISTED}
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
-def _row(row: Any) -> types.Agent:
+def _row(row: Row, now: int) -> types.Agent:
     card = msgspec.json.decode(row["card"]) if row["card"] else None
-    return {
+    agent: types.Agent = {
         "name": row["name"],
         "active": True,
+        "presence": presences.of(row["last_seen_at"], now),
         "last_seen_at": iso(row["last_seen_at"]) if row["last_seen_at"] else None,
         "description": card.get("about") if card else None,
         "machine": row["machine"],
         "card": card,
     }
+    if row["retired_at"] is not None:
+        agent["retired_at"] = iso(row["retired_at"])
+    return agent
 
 
 def set_card(tx: Writing, call: Call, **card: Any) -> types.CardSet:

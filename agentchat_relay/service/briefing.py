@@ -6,7 +6,7 @@ from agentchat import types
 
 from ..store.seam import Reading, Row
 from ..wire import iso
-from . import agents, channels, events
+from . import agents, channels, events, scopes
 from .call import Call
 
 _MOST_AGENTS, _MOST_CHANNELS = 20, 20
@@ -35,7 +35,7 @@ def get_briefing(tx: Reading, call: Call) -> types.Briefing:
         "space": tx.the("space_name", id=call.agent.space_id)["name"],
         "now": iso(tx.now),
         "position": events.head(tx, call.agent.space_id),
-        "inbox": _waiting(tx.the("count_waiting", agent_id=call.agent.id, now=tx.now)),
+        "inbox": _waiting(tx.the("count_waiting", agent_id=call.agent.id, lanes=scopes.lanes(call), now=tx.now)),
         "agents": others[:_MOST_AGENTS],
         "channels": _channels(tx, call),
         "help": HELP,
@@ -47,6 +47,8 @@ def _waiting(row: Row) -> types.Waiting:
         "urgent": row["urgent"],
         "mentions": row["mentions"],
         "direct": row["direct"],
+        "groups": row["groups"],
+        "returned": row["returned"],
         "oldest_at": iso(row["oldest"]) if row["oldest"] else None,
     }
 

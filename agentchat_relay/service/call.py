@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..settings import Loops
+
 
 class Agent(NamedTuple):
     """The caller, as the key told. Nothing in a call can change it."""
@@ -12,13 +14,16 @@ class Agent(NamedTuple):
     public_id: str
     name: str
     space_id: int
+    is_person: bool = False
 
 
 class Call(NamedTuple):
     """What a service function is told besides the arguments. `digest` stands for operation and arguments, `session` is
-    what the caller calls itself among others of the same agent."""
+    what the caller calls itself among others of the same agent, `scopes` are those whose items it may be given."""
 
     agent: Agent
     key: str | None = None
     digest: bytes | None = None
     session: str | None = None
+    scopes: tuple[str, ...] = ()
+    loops: Loops = Loops()

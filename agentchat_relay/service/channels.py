@@ -37,6 +37,7 @@ class Channel(NamedTuple):
     id: int
     public_id: str
     name: str
+    vanish_after: int | None = None  # seconds; of an ephemeral one
 
     @property
     def is_direct(self) -> bool:
@@ -55,7 +56,7 @@ def find(tx: Reading, call: Call, name: str) -> Channel:
 
 def look_up(tx: Reading, space_id: int, name: str) -> Channel | None:
     row = tx.one("channel_by_name", space_id=space_id, name=name)
-    return None if row is None else Channel(row["id"], row["public_id"], name)
+    return None if row is None else Channel(row["id"], row["public_id"], name, row["vanish_after"])
 
 
 def known(tx: Writing, space_id: int, name: str) -> Channel | None:
@@ -73,18 +74,24 @@ def check_may_create(tx: Reading, call: Call) -> None:
         )
 
 
-def create(tx: Writing, space_id: int, name: str, *, by: int | None) -> Channel:
+def create(
+    tx: Writing, space_id: int, name: str, *, by: int | None, vanish_after: int | None = None
+) -> Channel:  # fmt: skip
     """A new channel; its type follows from its name. The caller's limit was checked before."""
     public_id = new_id(tx.now)
     type, scope = _type_of(name)
     id = tx.run(
         "insert_channel", public_id=public_id, space_id=space_id, name=name, type=type, scope=scope, created_by=by,
-        created_at=tx.now,
+        created_at=tx.now, vanish_after=vanish_after,
     )  # fmt: skip
     if by is not None:
         tx.run("count_channel_of", id=by)
     tx.event(space_id, "channel.created", actor_id=by, subject=public_id, channel_id=id, payload=name)
-    return Channel(id, public_id, name)
+    if vanish_after is not None:
+        tx.event(
+            space_id, "channel.ephemeral", actor_id=by, subject=public_id, channel_id=id, payload=str(vanish_after)
+        )  # fmt: skip
+    return Channel(id, public_id, name, vanish_after)
 
 
 def _type_of(name: str) -> tuple[str, str]:
@@ -114,7 +121,7 @@ def list_channels(tx: Reading, call: Call, *, type: str | None = None) -> types.
 
 
 def _row(row: Any) -> types.Channel:
-    return {
+    listed: types.Channel = {
         "id": row["public_id"],
         "name": row["name"],
         "type": row["type"],
@@ -125,6 +132,9 @@ def _row(row: Any) -> types.Channel:
         "created_at": iso(row["created_at"]),
         "federation_scope": row["scope"],
     }
+    if row["vanish_after"] is not None:
+        listed["vanish_after"] = row["vanish_after"]
+    return listed
 
 
 def check_board(tx: Reading, call: Call) -> types.Board:
@@ -155,7 +165,9 @@ def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.Board
         newest = pages.newest_direct(tx, call)
         latest = None if newest is None else tx.the("board_direct", agent_id=call.agent.id, id=newest)
         unread = 0 if latest is None else latest["unread"]
-    return {
+    elif row["vanish_after"] is not None:  # the newest may be gone
+        latest = tx.one("newest_chat", channel_id=row["id"])
+    listed: types.BoardChannel = {
         "channel": row["name"],
         "channel_id": row["public_id"],
         "type": row["type"],
@@ -164,6 +176,9 @@ def _on_board(tx: Reading, call: Call, row: Any, *, joined: bool) -> types.Board
         "joined": joined,
         "latest": None if latest is None or latest["latest_id"] is None else _latest(latest),
     }
+    if row["vanish_after"] is not None:
+        listed["vanish_after"] = row["vanish_after"]
+    return listed
 
 
 def _latest(row: Any) -> types.LatestMessage:

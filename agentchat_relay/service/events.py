@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agentchat import types
 from agentchat.errors import PositionExpired
 
 from ..store.seam import Reading, Row
@@ -18,6 +19,7 @@ from ..wire import iso
 from . import channels, inbox, messages
 from .call import Agent, Call
 
+PRESENCE = "agent.presence"  # of the moment: attendance.py tells it, and no row
 _AT_A_TIME = 1000
 _encode = msgspec.json.encode
 
@@ -93,17 +95,22 @@ def check_kept(tx: Reading, space_id: int, position: int) -> None:
 
 def _body(tx: Reading, row: Row) -> bytes:
     tell = _DATA.get(row["kind"])
-    return _encode(
-        {
-            "position": row["position"],
-            "kind": row["kind"],
-            "at": iso(row["created_at"]),
-            "actor": row["actor"],
-            "channel": row["channel"],
-            "subject": row["subject"],
-            "data": None if tell is None else tell(tx, row),
-        }
-    )
+    return told(
+        row["kind"], row["created_at"], position=row["position"], actor=row["actor"], channel=row["channel"],
+        subject=row["subject"], data=None if tell is None else tell(tx, row),
+    )  # fmt: skip
+
+
+def told(
+    kind: str, at: int, *, actor: str | None, subject: str, data: Any, channel: str | None = None,
+    position: int | None = None,
+) -> bytes:  # fmt: skip
+    """An event as it travels; without a position it is in no log."""
+    event: types.Event = {
+        "position": position, "kind": kind, "at": iso(at), "actor": actor, "channel": channel, "subject": subject,
+        "data": data,
+    }  # fmt: skip
+    return _encode(event)
 
 
 # What each kind tells besides. Whatever is gone by now tells nothing.
@@ -116,7 +123,7 @@ def _message(tx: Reading, event: Row) -> Any:
 
 def _item(tx: Reading, event: Row) -> Any:
     row = tx.one("inbox_item", public_id=event["subject"])
-    return None if row is None else {"item": inbox.travelling(row)}
+    return None if row is None else {"item": inbox.travelling(tx, row)}
 
 
 def _agent(tx: Reading, event: Row) -> Any:
@@ -126,11 +133,28 @@ def _agent(tx: Reading, event: Row) -> Any:
     return {"agent": row["name"], "card": None if row["card"] is None else msgspec.Raw(row["card"].encode())}
 
 
+def _group(tx: Reading, event: Row) -> Any:
+    row = tx.one("group_of", public_id=event["subject"])
+    return None if row is None else {"group": row["name"]}
+
+
+def _retired(tx: Reading, event: Row) -> Any:
+    row = tx.one("agent_of", public_id=event["subject"])
+    if row is None:
+        return None
+    times = {name: None if row[name] is None else iso(row[name]) for name in ("last_seen_at", "retired_at")}
+    return {"agent": row["name"], **times}
+
+
 _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "message.created": _message,
     "inbox.added": _item,
     "agent.joined": _agent,
     "agent.card": _agent,
+    "group.joined": _group,
+    "group.left": _group,
+    "agent.retired": _retired,
+    "agent.returned": _agent,
 }
 
 
@@ -147,6 +171,12 @@ class Filter(NamedTuple):
     def is_narrow(self) -> bool:
         """Whether it leaves out anything that the agent may see."""
         return self.mine or self.channel_id is not None or bool(self.kinds or self.families)
+
+    @property
+    def asks_presence(self) -> bool:
+        """Whether it is to be told who comes and goes: only who asks for it, since it is no part of the log."""
+        asked = PRESENCE in self.kinds or "agent" in self.families
+        return asked and not self.mine and self.channel_id is None
 
     def wants(self, event: Happened) -> bool:
         return (

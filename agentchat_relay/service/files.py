@@ -51,13 +51,17 @@ def upload_file(
 ) -> types.UploadedFile:
     channels.refuse_direct(channel)
     if (earlier := repeats.earlier(tx, call)) is not None:
+        if earlier["answer"] is not None:  # it has vanished
+            return msgspec.json.decode(earlier["answer"], type=types.UploadedFile)
         return {"file": _stored(tx.the("file_by_id", id=earlier["id"]))}
     place = channels.known(tx, call.agent.space_id, channel)
     if place is None:
         channels.check_may_create(tx, call)
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
     channels.join(tx, call.agent.id, place)
-    path = _free_path(tx, call, channel, filename)
+    # Events name a file by its path, and outlast it.
+    vanishes = place.vanish_after is not None
+    path = _free_path(tx, call, channel, "file" if vanishes else filename)
     id = tx.run(
         "insert_file",
         space_id=call.agent.space_id,
@@ -74,7 +78,7 @@ def upload_file(
     )
     tx.event(
         call.agent.space_id, "file.added", actor_id=call.agent.id, subject=path, channel_id=place.id,
-        payload=content.hash,
+        payload="" if vanishes else content.hash,
     )  # fmt: skip
     file = _stored(tx.the("file_by_id", id=id))
     if post_message:

@@ -18,6 +18,7 @@ from agentchat.errors import Conflict, Forbidden, NotFound
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import Cursor, iso, new_id, read_cursor
+from . import scopes
 from .call import Call
 
 MOST_DELIVERIES = 5  # without an acknowledgement, then it is a dead letter
@@ -37,18 +38,20 @@ def peek_inbox(tx: Reading, call: Call, *, limit: int = 20, cursor: str | None =
     place = f"inbox {call.agent.id}"
     begin = Cursor(place, 0, True) if cursor is None else read_cursor(cursor, place)
     rows = tx.all(
-        "peek_items", agent_id=call.agent.id, is_urgent=int(begin.newer), after=begin.at, now=tx.now, limit=limit + 1
-    )
+        "peek_items", agent_id=call.agent.id, lanes=scopes.lanes(call), is_urgent=int(begin.newer), after=begin.at,
+        now=tx.now, limit=limit + 1,
+    )  # fmt: skip
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return {
-        "items": [travelling(row, tx.now) for row in rows[:limit]],
+        "items": [travelling(tx, row, tx.now) for row in rows[:limit]],
         "next_cursor": None if last is None else str(Cursor(place, last["id"], bool(last["urgent"]))),
         "has_more": more,
+        "scopes": scopes.waiting_elsewhere(tx, call),
     }
 
 
-def travelling(row: Row, now: int | None = None) -> types.InboxItem:
+def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem:
     """An item as it travels. `now` is for whoever wants to know whether somebody holds it."""
     metadata = msgspec.json.decode(row["metadata"]) if row["metadata"] else {}
     project = metadata.get("project")
@@ -65,13 +68,19 @@ def travelling(row: Row, now: int | None = None) -> types.InboxItem:
         "timestamp": iso(row["created_at"]),
         "expires_at": iso(row["expires_at"]) if row["expires_at"] else None,
     }
+    if row["scope"]:
+        item["scope"] = row["scope"]
     if now is not None and (row["lease_until"] or 0) > now:
         item["claimed_until"] = iso(row["lease_until"])
+    if row["kind"] == "returned":
+        retired = tx.all("undelivered_to", message_id=row["message_id"], limit=_MOST_RECEIPTS)
+        item["undelivered_to"] = [agent["name"] for agent in retired]
     return item
 
 
 def get_receipts(tx: Reading, call: Call, *, message_id: str) -> types.Receipts:
-    row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": message_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"There is no message {message_id}.")
     if row["author_id"] != call.agent.id:
@@ -87,7 +96,7 @@ def _receipt(row: Row, now: int) -> types.Receipt:
         state = row["outcome"] or "acknowledged"
     elif not is_held and row["expires_at"] is not None and row["expires_at"] <= now:
         state = "expired"
-    return {
+    receipt: types.Receipt = {
         "agent_name": row["name"],
         "kind": row["kind"],
         "state": state,
@@ -96,6 +105,16 @@ def _receipt(row: Row, now: int) -> types.Receipt:
         "claimed_at": iso(row["claimed_at"]) if row["claimed_at"] else None,
         "ended_at": iso(row["done_at"]) if row["done_at"] else None,
     }
+    if row["scope"]:
+        receipt["scope"] = row["scope"]
+    if state == "dead":
+        receipt["reason"] = _reason(row)
+    return receipt
+
+
+def _reason(row: Row) -> str:
+    """Why an item is dead."""
+    return row["reason"] or "deliveries"
 
 
 def list_dead_letters(tx: Reading, call: Call, *, limit: int = 20) -> types.DeadLetters:
@@ -104,7 +123,9 @@ def list_dead_letters(tx: Reading, call: Call, *, limit: int = 20) -> types.Dead
 
 def dead_letters(tx: Reading, agent_id: int, limit: int) -> types.DeadLetters:
     rows = tx.all("dead_items", agent_id=agent_id, limit=limit + 1)
-    items: list[types.DeadLetter] = [{**travelling(row), "ended_at": iso(row["done_at"])} for row in rows[:limit]]
+    items: list[types.DeadLetter] = [
+        {**travelling(tx, row), "ended_at": iso(row["done_at"]), "reason": _reason(row)} for row in rows[:limit]
+    ]
     return {"items": items, "has_more": len(rows) > limit}
 
 
@@ -131,12 +152,12 @@ def claim_items(
 def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None, characters: int) -> types.Inbox:
     agent = call.agent
     for tired in tx.all("tired_items", agent_id=agent.id, now=tx.now, most=MOST_DELIVERIES):
-        _end(tx, tired, "dead", agent.space_id, agent.id, None)
+        end(tx, tired, "dead", agent.space_id, agent.id, None)
     claim_id = new_id(tx.now)
     until = tx.now + lease * _SECOND
     claimed = tx.run(
         "claim_items", claim_id=claim_id, now=tx.now, lease_until=until, session=session, agent_id=agent.id,
-        longest=LONGEST_LEASE, limit=limit, characters=characters,
+        lanes=scopes.lanes(call), longest=LONGEST_LEASE, limit=limit, characters=characters,
     )  # fmt: skip
     if not claimed:
         return {"items": [], "claim_id": None, "lease_until": None, "has_more": False, "acknowledged": 0}
@@ -148,8 +169,8 @@ def _claim(tx: Writing, call: Call, limit: int, lease: int, session: str | None,
 
 
 def _claimed(tx: Reading, call: Call, claim_id: str) -> tuple[list[types.InboxItem], bool]:
-    rows = tx.all("claimed_items", agent_id=call.agent.id, claim_id=claim_id, now=tx.now)
-    return [travelling(row) for row in rows], bool(rows and rows[0]["has_more"])
+    rows = tx.all("claimed_items", agent_id=call.agent.id, claim_id=claim_id, lanes=scopes.lanes(call), now=tx.now)
+    return [travelling(tx, row) for row in rows], bool(rows and rows[0]["has_more"])
 
 
 def kept(claimed: types.Inbox) -> dict[str, Any]:
@@ -185,7 +206,7 @@ def return_items(
     held = _open(tx, call, claim_id, item_ids)
     dead = [row for row in held if row["deliveries"] >= MOST_DELIVERIES]
     for row in dead:
-        _end(tx, row, "dead", call.agent.space_id, call.agent.id, None, by=call.agent.id)
+        end(tx, row, "dead", call.agent.space_id, call.agent.id, None, by=call.agent.id)
     until = tx.now + delay * _SECOND if delay else None
     for row in held:
         if row not in dead:
@@ -274,15 +295,16 @@ def sweep(tx: Writing, at: int) -> int:
     ended = 0
     for outcome, statement in (("expired", "expired_items"), ("dead", "all_tired_items")):
         for row in tx.all(statement, now=at, most=MOST_DELIVERIES, limit=_PORTION):
-            _end(tx, row, outcome, row["space_id"], row["agent_id"], row["channel_id"])
+            end(tx, row, outcome, row["space_id"], row["agent_id"], row["channel_id"])
             ended += 1
     return ended
 
 
-def _end(
-    tx: Writing, row: Row, outcome: str, space_id: int, agent_id: int, channel_id: int | None, *, by: int | None = None
-) -> None:
-    if tx.run("end_item", id=row["id"], now=tx.now, outcome=outcome):
+def end(
+    tx: Writing, row: Row, outcome: str, space_id: int, agent_id: int, channel_id: int | None, *, by: int | None = None,
+    reason: str | None = None,
+) -> None:  # fmt: skip
+    if tx.run("end_item", id=row["id"], now=tx.now, outcome=outcome, reason=reason):
         tx.event(
             space_id, f"inbox.{outcome}", actor_id=by, subject=row["public_id"], channel_id=channel_id,
             audience_id=agent_id,

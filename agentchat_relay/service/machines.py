@@ -18,7 +18,7 @@ from agentchat.identity import signed_bytes
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import micros, new_id
-from . import agents
+from . import agents, retirement
 
 _SECOND = 1_000_000
 WINDOW = 60 * _SECOND  # a timestamp may be this far off, either way
@@ -108,6 +108,8 @@ def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types
         return LimitReached(f"{sent.machine_name} has {rules.most_agents} agents, which is the limit.")
     if found is not None and not own and (found["machine_id"] is not None or found["key_hash"] is not None):
         return Conflict(f"The name {name} belongs to somebody else; choose another.")
+    if found is not None and found["is_group"]:
+        return Conflict(f"{name} is a group of agents; choose another name.")
     if found is not None and not found["active"]:
         return Forbidden(
             f"{name} was deactivated; the relay's operator can mend that: admin agent update {name} --active"
@@ -125,6 +127,7 @@ def _admit(tx: Writing, sent: Registration, machine: Row, rules: Rules) -> types
     else:
         public_id, agent_id = found["public_id"], found["id"]
         tx.run("set_key", id=agent_id, key_hash=hash, machine_id=machine["id"])
+        retirement.arrive(tx, agent_id)
     if sent.card is not None:
         agents.store_card(tx, agent_id, sent.card)
     tx.forget()

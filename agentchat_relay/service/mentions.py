@@ -10,11 +10,15 @@ from agentchat import types
 
 from ..store.seam import Reading, Writing
 from ..wire import iso
+from . import scopes
 from .call import Call
 
 
 def check_mentions(tx: Reading, call: Call, *, unread: bool = True, limit: int = 20) -> types.Mentions:
-    rows = tx.all("items_open" if unread else "items_all", agent_id=call.agent.id, now=tx.now, limit=limit + 1)
+    if unread:
+        rows = tx.all("items_open", agent_id=call.agent.id, lanes=scopes.lanes(call), now=tx.now, limit=limit + 1)
+    else:
+        rows = tx.all("items_all", agent_id=call.agent.id, limit=limit + 1)
     return {"mentions": [_row(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
 

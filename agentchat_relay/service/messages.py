@@ -1,4 +1,5 @@
-"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`."""
+"""Messages: posted once, never changed. How pages of them are read stands in `pages.py`, what goes to agents alone in
+`mail.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, repeats
+from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
@@ -42,62 +43,47 @@ def send_message(
     kind: str = "chat",
     urgent: bool = False,
     expires_in: int | None = None,
+    scope: str | None = None,
+    vanish_after: int | None = None,
 ) -> types.SentMessage:
     channels.refuse_direct(channel)
-    stored = _encoded(metadata)
+    stored = encoded(metadata)
     if channel.startswith(tuple(SHORT_CHANNELS)):
         _check_short(channel, content, stored)
-    content = _trimmed(content)
+    content = trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
+        return sent_before(tx, row)
     place = channels.known(tx, call.agent.space_id, channel)
+    if place is not None:
+        _check_vanishes(place, vanish_after)
     parent = None if parent_message_id is None else _parent(tx, call, place, parent_message_id)
     if place is None:
         channels.check_may_create(tx, call)
-        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id)
+        place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id, vanish_after=vanish_after)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
-    message, at = append(tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched)
-    for agent_id in named:
-        _notify(tx, call, agent_id, "mention", at, place.id, urgent, expires_in)
+    turns = loops.check(tx, call, kind, parent, named)
+    message, at = append(
+        tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
+        vanish_after=vanish_after,
+    )  # fmt: skip
+    loops.count(tx, call, turns)
+    posted, terms = (
+        notices.posted_by(call, at.id, at.at, place.id),
+        notices.terms(tx, urgent, expires_in, scope, place.vanish_after is not None),
+    )
+    for agent in named:
+        notices.put(tx, posted, agent.id, "mention", terms)
     return {"message": message, "unmatched_mentions": unmatched}
 
 
-def send_direct_message(
-    tx: Writing,
-    call: Call,
-    *,
-    target_agent: str,
-    content: str,
-    metadata: dict[str, Any] | None = None,
-    urgent: bool = False,
-    expires_in: int | None = None,
-) -> types.SentMessage:
-    content = _trimmed(content)
-    if (row := repeats.earlier(tx, call)) is not None:
-        return _sent_before(tx, row)
-    target = agents.known(tx, call.agent.space_id, target_agent)
-    if target is None:
-        raise agents.unknown(tx, call, target_agent)
-    if not target.active:
-        raise Conflict(f"@{target_agent} was deactivated and reads nothing any more.")
-    place = channels.find(tx, call, channels.DIRECT)
-    stored = _encoded(metadata)
-    text = f"@{target_agent} {content}"
-    message, at = append(tx, call, place, text, metadata=stored, recipient=target.id)
-    if target.id != call.agent.id:
-        channels.join(tx, target.id, place)
-        _notify(tx, call, target.id, "direct", at, place.id, urgent, expires_in)
-    return {"message": message, "unmatched_mentions": []}
-
-
-def _trimmed(content: str) -> str:
+def trimmed(content: str) -> str:
     """As it is stored. Unicode knows more blanks than the contract's check."""
     if not (text := content.strip()):
         raise BadRequest("content must be text that is not blank.")
     return text
 
 
-def _encoded(metadata: dict[str, Any] | None) -> str | None:
+def encoded(metadata: dict[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     text = _encode(metadata).decode()
@@ -130,12 +116,21 @@ def _check_short(channel: str, content: str, metadata: str | None) -> None:
         raise BadRequest(f"metadata must have at most {most} characters as JSON in #{channel}, got {len(metadata)}.")
 
 
+def _check_vanishes(place: channels.Channel, vanish_after: int | None) -> None:
+    """Whoever counts on a post's vanishing must not see it kept."""
+    if vanish_after is not None and place.vanish_after is None:
+        raise Conflict(
+            f"#{place.name} keeps its posts, so this one would not vanish. Nothing was posted; use a new channel."
+        )
+
+
 def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: str) -> Row:
-    row = tx.one("find_message", public_id=public_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": public_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"parent_message_id: there is no message {public_id}.")
     if row["recipient_id"] is not None:
-        raise BadRequest("parent_message_id is a direct message; answer it with send_direct_message.")
+        raise BadRequest("parent_message_id is a private message; answer it with send_direct_message.")
     if place is None or row["channel_id"] != place.id:
         raise BadRequest("parent_message_id is a message of another channel; a reply goes where the message is.")
     return row
@@ -152,17 +147,22 @@ def append(
     parent: Row | None = None,
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
+    sent_with: int | None = None,
+    vanish_after: int | None = None,
 ) -> tuple[Any, Place]:
     """Take the next place in the channel. Every check was made before."""
     agent = call.agent
     channels.join(tx, agent.id, channel)
     place = tx.place(channel.id, chat=kind != "status")
+    times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds]
+    vanishes_at = place.at + min(times) * 1_000_000 if times else None
     row: dict[str, Any] = {
         "public_id": new_id(place.at),
         "created_at": place.at,
         "kind": kind,
         "content": content,
         "metadata": metadata,
+        "vanishes_at": vanishes_at,
     }
     tx.later(
         "insert_message",
@@ -175,16 +175,18 @@ def append(
         recipient_id=recipient,
         parent_id=None if parent is None else parent["id"],
         root_id=None if parent is None else parent["root_id"] or parent["id"],
+        depth=loops.depth_of(call, kind, parent),
+        sent_with=sent_with,
         unmatched=" ".join(unmatched) or None,
         key=call.key,
         digest=call.digest,
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    agents.see(tx, agent.id)
+    presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
-        audience_id=recipient, payload=content,
+        audience_id=recipient, payload=content if vanishes_at is None else "",
     )  # fmt: skip
     row |= {
         "channel_id": channel.public_id,
@@ -196,23 +198,10 @@ def append(
     return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
 
 
-def _notify(
-    tx: Writing, call: Call, agent_id: int, kind: str, place: Place, channel_id: int, urgent: bool,
-    expires_in: int | None,
-) -> None:  # fmt: skip
-    public_id = new_id(place.at)
-    tx.later(
-        "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=place.id, created_at=place.at,
-        urgent=int(urgent), expires_at=None if expires_in is None else tx.now + expires_in * 1_000_000,
-    )  # fmt: skip
-    tx.event(
-        call.agent.space_id, "inbox.added", actor_id=call.agent.id, subject=public_id, channel_id=channel_id,
-        audience_id=agent_id,
-    )  # fmt: skip
-
-
-def _sent_before(tx: Writing, row: Row) -> types.SentMessage:
-    """The answer of a repeated call, told again from what was stored."""
+def sent_before(tx: Writing, row: Row) -> types.SentMessage:
+    """The answer of a repeated call, told again from what was stored; of what has vanished, that was the answer."""
+    if row["answer"] is not None:
+        return msgspec.json.decode(row["answer"], type=types.SentMessage)
     unmatched = tx.the("unmatched_of", id=row["id"])["unmatched"]
     return {"message": whole(tx, row["id"], False), "unmatched_mentions": unmatched.split() if unmatched else []}
 
@@ -223,18 +212,18 @@ def _names(content: str) -> list[str]:
     return list(dict.fromkeys(names))[:_MOST_NAMES]
 
 
-def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[int], list[str]]:
+def _mentioned(tx: Writing, call: Call, content: str) -> tuple[list[agents.Known], list[str]]:
     """Who is to be told of a message, and which names are nobody's."""
-    told: list[int] = []
+    told: list[agents.Known] = []
     unmatched: list[str] = []
     for name in _names(content):
         agent = agents.known(tx, call.agent.space_id, name)
         if name == call.agent.name:
             continue
-        if agent is None or not agent.active or len(told) == _MOST_NOTIFIED:
+        if agent is None or agent.is_group or not agent.takes_mail or len(told) == _MOST_NOTIFIED:
             unmatched.append(name)
         else:
-            told.append(agent.id)
+            told.append(agent)
     return told, unmatched
 
 
@@ -251,12 +240,13 @@ def whole(tx: Reading, id: int, pinned: bool | None = None) -> Any:
     if encoded is None:
         row = tx.the("whole_message", id=id)
         encoded = msgspec.Raw(_encode(_travelling(row))[:-1] + (_PINNED if pinned else _NOT_PINNED))
-        tx.encoded.put(slot, encoded)
+        if row["vanishes_at"] is None:  # nothing else may keep the text
+            tx.encoded.put(slot, encoded)
     return encoded
 
 
 def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
-    return {
+    message = {
         "id": row["public_id"],
         "channel_id": row["channel_id"],
         "channel_name": row["channel_name"],
@@ -271,3 +261,6 @@ def _travelling(row: Row | dict[str, Any]) -> dict[str, Any]:
         "created_at": iso(row["created_at"]),
         "updated_at": None,
     }
+    if row["vanishes_at"] is not None:
+        message["vanishes_at"] = iso(row["vanishes_at"])
+    return message

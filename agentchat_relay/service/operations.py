@@ -10,7 +10,21 @@ from agentchat.contract import OPERATIONS
 
 from ..administration import ADMINISTRATION
 from ..store.seam import Lane
-from . import administration, agents, briefing, channels, files, inbox, mentions, messages, pages, read_state, search
+from . import (
+    administration,
+    agents,
+    briefing,
+    channels,
+    files,
+    groups,
+    inbox,
+    mail,
+    mentions,
+    messages,
+    pages,
+    read_state,
+    search,
+)
 from .repeats import once
 
 
@@ -44,11 +58,13 @@ SERVICES: dict[str, Entry] = {
         inbox.list_dead_letters,
         read_state.list_readers,
         agents.find_agents,
+        groups.list_groups,
+        mail.list_sent,
         briefing.get_briefing,
         files.list_files,
     ),
     **_agents(Lane.SEARCH, search.search_messages),
-    **_agents(Lane.APPEND, messages.send_message, messages.send_direct_message),
+    **_agents(Lane.APPEND, messages.send_message, mail.send_direct_message, mail.send_to_many),
     **_agents(
         Lane.WRITE,
         mentions.mark_mentions_read,
@@ -60,6 +76,8 @@ SERVICES: dict[str, Entry] = {
         pages.pin_message,
         pages.unpin_message,
         agents.set_card,
+        groups.join_group,
+        groups.leave_group,
     ),
     **_agents(Lane.WRITE, inbox.check_inbox, inbox.claim_items, kept=inbox.kept, told_again=inbox.told_again),
 }

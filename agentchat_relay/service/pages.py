@@ -48,6 +48,8 @@ def read_messages(
         rows = tx.all(name, channel_id=found.id, at=start.at, limit=limit + 1)
     page = _page(tx, rows, start, limit, pins=_pins(tx, found.id))
     page["channelId"] = found.public_id
+    if found.vanish_after is not None:
+        page["vanish_after"] = found.vanish_after
     if member is None:
         channels.join(cast("Writing", tx), call.agent.id, found)
     if mark_read:
@@ -99,11 +101,11 @@ def read_thread(
 ) -> types.MessagePage:
     found = _find(tx, call, message_id)
     root_id = found["root_id"] or found["id"]
-    root = tx.one("root_of", id=root_id)
+    root = tx.one("root_of", id=root_id, agent_id=call.agent.id)
     list_id = _GONE if root is None else root["public_id"]  # the first message may have had its time
     after = 0 if cursor is None else read_cursor(cursor, list_id, any_place=root is None).at
     rows = [root] if root is not None and after < root["created_at"] else []
-    rows += tx.all("thread_after", root_id=root_id, at=after, limit=limit + 1 - len(rows))
+    rows += tx.all("thread_after", agent_id=call.agent.id, root_id=root_id, at=after, limit=limit + 1 - len(rows))
     pins = _pins(tx, found["channel_id"])
     last = rows[:limit][-1]["created_at"] if rows else after
     return {
@@ -170,5 +172,12 @@ def _find(tx: Reading, call: Call, message_id: str) -> Row:
     """A message of the caller's space that the caller may see."""
     row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
     if row is None:
-        raise NotFound(f"There is no message {message_id}.")
+        raise no_message(tx, call, message_id)
     return row
+
+
+def no_message(tx: Reading, call: Call, message_id: str) -> NotFound:
+    """Why it is not to be had."""
+    if tx.one("find_vanished", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id) is not None:
+        return NotFound(f"Message {message_id} was ephemeral and has vanished; nobody has it any more.")
+    return NotFound(f"There is no message {message_id}.")

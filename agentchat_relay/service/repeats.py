@@ -49,20 +49,14 @@ def once(
             return told_again(tx, call, msgspec.json.decode(row["answer"]))
         answer = service(tx, call, **arguments)
         if call.key is not None and not isinstance(answer, Exception):
-            _keep(tx, call, msgspec.json.encode(kept(answer)).decode())
+            keep(tx, call.agent.id, call.key, call.digest, msgspec.json.encode(kept(answer)).decode())
         return answer
 
     return run
 
 
-def _keep(tx: Writing, call: Call, answer: str) -> None:
-    id = tx.run(
-        "insert_answer",
-        agent_id=call.agent.id,
-        key=call.key,
-        digest=call.digest,
-        answer=answer,
-        created_at=tx.now,
-    )
+def keep(tx: Writing, agent_id: int, key: str, digest: bytes | None, answer: str) -> None:
+    """For a repeat of a call that left no row, or none any more."""
+    id = tx.run("insert_answer", agent_id=agent_id, key=key, digest=digest, answer=answer, created_at=tx.now)
     if id % 100 == 0:
-        tx.run("bound_answers", agent_id=call.agent.id, keep=_MOST_ANSWERS)
+        tx.run("bound_answers", agent_id=agent_id, keep=_MOST_ANSWERS)

@@ -57,7 +57,7 @@ def _purge_messages(tx: Writing, channel_id: int, channel: Row, messages: list[R
             audience_id=item["agent_id"],
         )  # fmt: skip
     _count_as_gone(tx, channel_id, messages, chats)
-    for statement in ("purge_items", "purge_pins", "purge_chats", "purge_status"):
+    for statement in ("purge_items", "purge_fan_outs", "purge_pins", "purge_chats", "purge_status"):
         tx.run(statement, channel_id=channel_id, through=through)
     tx.run("count_purged", purged=len(messages), id=channel_id)
     tx.run("mark_purged", id=max(row["id"] for row in messages))

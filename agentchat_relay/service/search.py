@@ -19,23 +19,32 @@ _USUAL_LENGTH = 250
 
 def search_messages(tx: Reading, call: Call, *, query: str, channel: str | None = None) -> types.SearchResults:
     wanted = read_query(query)
-    places = _places(tx, call, channel)
+    groups = [row["group_id"] for row in tx.all("groups_of", space_id=call.agent.space_id, agent_id=call.agent.id)]
+    places = _places(tx, call, channel, groups)
     limit = _NEWEST if channel is None else _NEWEST_OF_CHANNEL
     rows, is_complete = tx.search(wanted, places=places, limit=limit) if wanted and places else ([], True)
+    if groups:
+        rows = [row for row in rows if row["channel_name"] != channels.DIRECT or _is_seen(tx, call, row)]
     ranked = sorted(((_rank(row["content"], wanted), row["id"], row) for row in rows), key=lambda hit: hit[:2])
     best = [_row(row, rank) for rank, _, row in ranked[: -_BEST - 1 : -1]]
     return {"query": query, "results": best, "has_more": not is_complete or len(ranked) > len(best)}
 
 
-def _places(tx: Reading, call: Call, channel: str | None) -> list[str]:
-    """Where the caller may look: the space and its own direct messages, or one channel."""
-    mine = place_of(agent_id=call.agent.id)
+def _places(tx: Reading, call: Call, channel: str | None, groups: list[int]) -> list[str]:
+    """Where the caller may look: the space and its own mail, with that of its groups, or one channel."""
+    mine = [place_of(agent_id=id) for id in (call.agent.id, *groups)]
     if channel is None:
-        return [place_of(space_id=call.agent.space_id), mine]
+        return [place_of(space_id=call.agent.space_id), *mine]
     found = channels.look_up(tx, call.agent.space_id, channel)
     if found is None:
         return []
-    return [mine if found.is_direct else place_of(channel_id=found.id)]
+    return mine if found.is_direct else [place_of(channel_id=found.id)]
+
+
+def _is_seen(tx: Reading, call: Call, row: Row) -> bool:
+    """Whether this agent may see it: mail to a group is for those who were in it then."""
+    agent = call.agent
+    return tx.one("find_message", public_id=row["public_id"], space_id=agent.space_id, agent_id=agent.id) is not None
 
 
 def _rank(content: str, wanted: Query) -> float:

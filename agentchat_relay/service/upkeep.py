@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..store.seam import Writing
-from . import channels, inbox
+from . import channels, groups, inbox, vanishing
 from .repeats import KEEP_DAYS
 
 MAIN = "main"
@@ -30,8 +30,9 @@ def make_space(tx: Writing, name: str) -> None:
 
 def sweep(tx: Writing, at: int) -> int:
     """Delete a portion of what is too old at this time, and end what had its time; returns how much that was."""
-    swept = inbox.sweep(tx, at)
+    swept = inbox.sweep(tx, at) + groups.fan_out(tx) + vanishing.sweep(tx, at)
     swept += tx.run("sweep_nonces", before=at - _NONCES)
+    swept += tx.run("sweep_turns", before=at - _DAY, limit=_PORTION)
     swept += tx.run("sweep_answers", before=at - KEEP_DAYS * _DAY, limit=_PORTION)
     for space in tx.all("space_ids"):
         swept += tx.run("sweep_events", space_id=space["id"], before=at - _EVENT_DAYS * _DAY, limit=_PORTION)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from agentchat.errors import NotFound
 
 from ..store.seam import Reading, Row
-from . import agents, channels, events
+from . import agents, channels, events, scopes
 from .call import Call
 from .events import Happened
 from .messages import whole
@@ -34,7 +34,7 @@ class Sought(NamedTuple):
     is_private: bool = False
     channel_id: int = 0
     author_id: int = _ANYBODY
-    more: tuple[tuple[str, int], ...] = ()  # what its statements need besides
+    more: tuple[tuple[str, int | str], ...] = ()  # what its statements need besides
 
     def could_be(self, event: Happened) -> bool:
         return (
@@ -62,11 +62,14 @@ class Start(NamedTuple):
 
 
 def reply(tx: Reading, call: Call, *, message_id: str, since: int | None = None) -> Start:
-    """An answer to a message. A direct message is answered by the next one from whom it was exchanged with."""
+    """An answer to a message. A direct message is answered by the next one from whom it was exchanged with, one to a
+    group by what names it and reaches the caller."""
     agent = call.agent
     row = _visible(tx, call, message_id)
-    if row["recipient_id"] is None:
-        more = ("root_id", row["root_id"] or row["id"]), ("id", row["id"])
+    more = ("root_id", row["root_id"] or row["id"]), ("id", row["id"])
+    if row["is_group"]:
+        sought = Sought(agent.id, agent.space_id, "answer", "inbox.added", is_private=True, more=more)
+    elif row["recipient_id"] is None:
         sought = Sought(agent.id, agent.space_id, "reply", channel_id=row["channel_id"], more=more)
     else:
         other = row["recipient_id"] if row["author_id"] == agent.id else row["author_id"]
@@ -86,11 +89,14 @@ def message(
     """The next message of somebody else in a channel, or of those that notify the caller."""
     agent = call.agent
     author_id = _ANYBODY if from_agent is None else _named(tx, call, from_agent)
-    sought = Sought(agent.id, agent.space_id, "notice", "inbox.added", is_private=True, author_id=author_id)
+    sought = Sought(
+        agent.id, agent.space_id, "notice", "inbox.added", is_private=True, author_id=author_id,
+        more=(("scopes", scopes.presented(call)),),
+    )  # fmt: skip
     if channel is not None:
         found = channels.find(tx, call, channel)
         if found.is_direct:
-            sought = sought._replace(name="direct", kind="message.created")
+            sought = sought._replace(name="direct", kind="message.created", more=())
         else:
             sought = Sought(
                 agent.id, agent.space_id, "in_channel", channel_id=found.id, author_id=author_id,
@@ -138,7 +144,8 @@ def _first(tx: Reading, sought: Sought, *, at: int, after_id: int = 0) -> Row | 
 
 
 def _visible(tx: Reading, call: Call, message_id: str) -> Row:
-    row = tx.one("find_message", public_id=message_id, space_id=call.agent.space_id, agent_id=call.agent.id)
+    what = {"public_id": message_id, "space_id": call.agent.space_id, "agent_id": call.agent.id}
+    row = tx.one("find_message", **what) or tx.one("find_vanished", **what)
     if row is None:
         raise NotFound(f"There is no message {message_id}.")
     return row

@@ -38,6 +38,7 @@ class Buffered:
         self._shared = shared
         self.encoded = shared.current
         self.memo: dict[Any, Any] = {}
+        self.tallies: dict[Any, Any] = {}
         self.steps = 0  # grows with every write of any kind
         self.forgot = False
         self._pending: dict[str, list[tuple[Any, ...]]] = {}
@@ -203,6 +204,7 @@ class Buffered:
         """Somebody else may have counted on."""
         self._channels.clear()
         self._positions.clear()
+        self.tallies.clear()
         self._next_message = 0
 
     def _drop_caches(self) -> None:

@@ -113,6 +113,11 @@ class Writing(Reading, Protocol):
         """Facts that hold until `forget`, or until another process writes: ids of names, who is a member of what."""
         ...
 
+    @property
+    def tallies(self) -> MutableMapping[Any, Any]:
+        """Rows that this process has read or is about to write, until another one writes."""
+        ...
+
     def run(self, statement: str, /, **values: Any) -> int:
         """Run it now; the number of rows it changed, or the id of the row it inserted."""
         ...
@@ -203,6 +208,11 @@ class Store(Protocol):
 
     def listen(self, is_wanted: bool) -> None:
         """Somebody waits for what `watch` tells, or nobody does: then a store need not look for it."""
+        ...
+
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        """Leave nothing of what was deleted in the store's own files, as far as the engine can. `done` is told, on a
+        thread of the store's, whether that is so; somebody who reads may be in the way."""
         ...
 
     def measures(self) -> Measures:

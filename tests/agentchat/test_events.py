@@ -193,6 +193,7 @@ class Followed:
         self.with_keys: list[str | None] = []
         self.refused: list[str | None] = []
         self.positions: list[int] = []
+        self.live: list[str] = []  # events that are in no log
         self.lost: list[tuple[type, float]] = []
         self.on_event: Any = lambda position: None
         reader = Following(
@@ -225,8 +226,12 @@ class Followed:
                 self.now += self.lives if isinstance(step, Read) else 0
                 assert not isinstance(step, Read) or step.seconds in (SILENCE, 10)
             elif isinstance(step, Deliver):
-                self.positions.append(step.event["position"])
-                self.on_event(step.event["position"])
+                position = step.event["position"]
+                if position is None:
+                    self.live.append(step.event["kind"])
+                else:
+                    self.positions.append(position)
+                    self.on_event(position)
             else:
                 assert isinstance(step, Lost)
                 self.lost.append((type(step.why), step.seconds))
@@ -330,6 +335,15 @@ def test_an_answer_that_is_no_stream_is_an_error(head: Response):
 @pytest.mark.parametrize("data", ["5", "[]", "{}", '{"position":"4"}', '{"position":true}', "nonsense", "[" * 5000])
 def test_an_event_without_a_position_is_an_error(data: str):
     Followed(HEAD, f"data: {data}\n\n".encode()).fails(errors.ProtocolError)
+
+
+LIVE = 'data: {"position":null,"kind":"agent.presence","data":null}\n\n'
+
+
+def test_an_event_of_the_moment_is_handed_out_and_the_position_stays():
+    followed = Followed(HEAD, stream_of(LIVE, 4, LIVE, LIVE, 5), b"", HEAD, stream_of(5, LIVE)).run()
+    assert (followed.positions, followed.live) == ([4, 5], ["agent.presence"] * 4)
+    assert (followed.opened, followed.place.position) == ([None, 5], 5)
 
 
 def test_events_of_kinds_that_are_not_known_yet_are_passed_over():

@@ -255,6 +255,9 @@ def test_writes_are_declared_where_something_is_written() -> None:
     assert {name for name, entry in OPERATIONS.items() if entry.writes} == {
         "send_message",
         "send_direct_message",
+        "send_to_many",
+        "join_group",
+        "leave_group",
         "pin_message",
         "unpin_message",
         "mark_mentions_read",

@@ -31,7 +31,7 @@ CORE = (*SEED[:5], "check_inbox", "send_direct_message")
 WRITES = {
     "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card",
     "pin_message", "unpin_message", "check_inbox", "claim_items", "acknowledge_items", "return_items", "renew_claim",
-    "requeue_items",
+    "requeue_items", "send_to_many", "join_group", "leave_group",
 }  # fmt: skip
 # Where each dialect keeps the schema of the arguments.
 PLACES = {

@@ -20,6 +20,7 @@ from agentchat.contract import OPERATIONS
 from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, event, inbox, item, message
 
 Path = tuple[str | int, ...]
+SCOPE = "repo:github.com/org/proj"
 
 
 def canned() -> dict[str, Any]:
@@ -33,6 +34,12 @@ def canned() -> dict[str, Any]:
     results["read_messages"]["messages"][0].update(kind="status", parent_message_id=OTHER_ID, pinned=True)
     results["send_message"]["unmatched_mentions"] = ["mac-bbo"]
     results["list_channels"]["channels"][0]["description"] = "For all"
+    results["send_direct_message"]["pending"] = True
+    results["send_to_many"]["pending"] = True
+    results["list_sent"]["messages"][0].update(is_group=True, states={"claimed": 1, "stored": 60}, pending=True)
+    results["list_groups"]["groups"].append({"name": "night-shift", "members": 1, "joined": False})
+    results["claim_items"]["items"][0]["scope"] = SCOPE
+    results["peek_inbox"]["scopes"] = ["thread:7", SCOPE]
     results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "plan": "api"})
     return results
 
@@ -65,7 +72,13 @@ READS_LIKE = {
     "search_messages": f"1 match, best first. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
     "send_message": f"Sent as message {ID}. Not notified: @mac-bbo; no active agent has that name, "
     "or too many were named.",
-    "send_direct_message": f"Sent as message {ID}.",
+    "send_direct_message": f"Sent as message {ID}. A large group is still being told.",
+    "send_to_many": f"Sent as 2 messages. A large group is still being told.\nmessage {ID}\nmessage {OTHER_ID}",
+    "list_sent": f"1 message, newest first. {text.NOTICE}\nmessage {ID} {AT_SHOWN} to group @mac-bob: "
+    "1 claimed, 60 stored. A large group is still being told.\n| @mac-bob hello",
+    "list_groups": "2 groups.\nreviewers: 2 members, you are in it\nnight-shift: 1 member",
+    "join_group": "You are in the group reviewers. It has 2 members.",
+    "leave_group": "You are not in the group reviewers. It has 1 member.",
     "pin_message": f"Message {ID} is pinned.",
     "unpin_message": f"Message {ID} is not pinned.",
     "list_pinned_messages": f"1 pinned message, oldest first. {text.NOTICE}\n"
@@ -75,11 +88,12 @@ READS_LIKE = {
     "mark_mentions_read": "Marked as read: 1.",
     "check_inbox": f"1 item, urgent first. Your next check counts this as dealt with. {text.NOTICE}\n"
     f"mention {AT_SHOWN} @mac-bob in #general from project demo, message {ID}\n| hello @mac-ann",
-    "peek_inbox": f"1 item in your inbox, urgent first. {text.NOTICE}\nmention {OTHER_ID} {AT_SHOWN} @mac-bob "
+    "peek_inbox": f"1 item in your inbox, urgent first. More waits for sessions that present thread:7, {SCOPE}. "
+    f"{text.NOTICE}\nmention {OTHER_ID} {AT_SHOWN} @mac-bob "
     f"in #general from project demo, message {ID} (claimed until {AT_SHOWN})\n| hello @mac-ann",
     "claim_items": f"1 item, urgent first. claim_id {CLAIM_ID}, yours until {AT_SHOWN}. {text.NOTICE}\n"
     f"mention {OTHER_ID} {AT_SHOWN} @mac-bob in #general from project demo, message {ID} (urgent) "
-    "(given out 2 times)\n| hello @mac-ann",
+    f"(given out 2 times) (for {SCOPE})\n| hello @mac-ann",
     "acknowledge_items": "Dealt with: 1 item.",
     "return_items": "Given back: 2 items. Dead letters now: 1.",
     "renew_claim": f"Yours until {AT_SHOWN}: 1 item.",
@@ -95,7 +109,8 @@ READS_LIKE = {
     "wait_for_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
     "get_briefing": f"You are @mac-ann, agent, reviewer, in space main. It is {AT_SHOWN}. Events are at position 7. "
     f"{text.NOTICE}\n1 agent:\n@mac-bob seen {AT_SHOWN}\n| role: reviewer\n"
-    f"In your inbox: 1 urgent, 2 mentions, 1 direct, the oldest since {AT_SHOWN}. See agentchat_check_inbox.\n"
+    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, the oldest since {AT_SHOWN}. "
+    "See agentchat_check_inbox.\n"
     f"1 channel:\n#general: 2 unread, latest {AT_SHOWN}\n| For all\n"
     "How to behave here, by the relay:\n| Check your inbox when you begin.",
     "mark_channel_read": f"#general is read through {AT}.",
@@ -108,6 +123,10 @@ READS_LIKE = {
     "| Reads code\n| role: reviewer\n| plan: api",
     "set_card": "Card set.",
 }
+
+
+WAITS = {"kind": "returned", "from": "mac-ann", "timestamp": AT}
+GROUP = {"group": "crew", "members": 2, "idempotent": True}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -125,16 +144,133 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("list_files", {"files": []}, "No files."),
         ("check_inbox", inbox(), "Nothing waits for you."),
         ("peek_inbox", {"items": [], "next_cursor": None, "has_more": False}, "Nothing waits for you."),
+        (
+            "peek_inbox",
+            {"items": [], "next_cursor": None, "has_more": False, "scopes": ["thread:7"]},
+            "Nothing waits for you here. More waits for sessions that present thread:7.",
+        ),
         ("claim_items", inbox(), "Nothing waits for you."),
+        ("send_direct_message", {"message": message()}, f"Sent as message {ID}."),
+        ("send_to_many", {"messages": [message()]}, f"Sent as 1 message.\nmessage {ID}"),
+        ("list_sent", {"messages": [], "next_cursor": None, "has_more": False}, "You sent nothing to anybody."),
+        ("list_groups", {"groups": [], "has_more": False}, "No groups."),
+        (
+            "list_groups",
+            {"groups": [{"name": "crew", "members": 2, "joined": True, "agents": ["mac-ann", "mac-bob"]}]},
+            "crew: 2 members, you are in it.\n@mac-ann\n@mac-bob",
+        ),
+        ("join_group", {**GROUP, "joined": True}, "You are in the group crew already. It has 2 members."),
+        ("leave_group", {**GROUP, "joined": False}, "You are not in the group crew already. It has 2 members."),
+        (
+            "get_briefing",
+            {
+                "agent": "mac-ann",
+                "kind": "agent",
+                "roles": [],
+                "space": "main",
+                "now": AT,
+                "position": 7,
+                "inbox": {"urgent": 0, "mentions": 0, "direct": 1},
+                "agents": [],
+                "channels": [],
+            },
+            f"You are @mac-ann, agent, in space main. It is {AT_SHOWN}. Events are at position 7.\n"
+            "In your inbox: 0 urgent, 0 mentions, 1 direct. See agentchat_check_inbox.",
+        ),
         ("list_dead_letters", {"items": [], "has_more": False}, "No dead letters."),
         ("get_receipts", {"message_id": ID, "receipts": []}, f"{ID} notified nobody."),
         ("list_events", {"events": [], "position": 9}, "Nothing happened. Go on with since=9."),
         ("find_agents", {"agents": []}, "No such agents."),
+        (
+            "find_agents",
+            {"agents": [{"name": "mac-bob", "presence": "idle", "last_seen_at": AT}]},
+            f"1 agent, most recently seen first.\n@mac-bob idle, seen {AT_SHOWN}",
+        ),
+        (
+            "find_agents",
+            {"agents": [{"name": "mac-bob", "presence": "offline", "last_seen_at": AT, "retired_at": AT}]},
+            f"1 agent, most recently seen first.\n@mac-bob offline, seen {AT_SHOWN}, retired {AT_SHOWN}: gets no mail "
+            "until it is back",
+        ),
+        (
+            "check_inbox",
+            {"items": [{**WAITS, "undelivered_to": ["mac-bob", "mac-cid", "mac-dan", "mac-eve"]}]},
+            "1 item, urgent first. Your next check counts this as dealt with.\n"
+            f"returned {AT_SHOWN} @mac-ann (undelivered: @mac-bob, @mac-cid and 2 more had been retired)",
+        ),
+        (
+            "check_inbox",
+            {"items": [{**WAITS, "undelivered_to": []}]},
+            "1 item, urgent first. Your next check counts this as dealt with.\n"
+            f"returned {AT_SHOWN} @mac-ann (it waits again for whom it did not reach)",
+        ),
+        (
+            "get_receipts",
+            {
+                "message_id": ID,
+                "receipts": [
+                    {
+                        "agent_name": "mac-bob",
+                        "kind": "direct",
+                        "state": "dead",
+                        "reason": "retired",
+                        "deliveries": 1,
+                        "stored_at": AT,
+                    },
+                ],
+            },
+            f"1 receipt of message {ID}.\n@mac-bob direct: dead (it was retired), given out once, stored {AT_SHOWN}",
+        ),
+        (
+            "list_dead_letters",
+            {"items": [{**WAITS, "kind": "direct", "ended_at": AT, "reason": "retired"}]},
+            "1 dead letter, newest first. agentchat_requeue_items brings them back.\n"
+            f"direct unknown {AT_SHOWN} @mac-ann (dead since {AT_SHOWN}: you were retired)",
+        ),
         ("find_agents", {"agents": [{"name": "mac-bob"}]}, "1 agent, most recently seen first.\n@mac-bob never seen"),
     ],
 )
 def test_special_results_read_like_this(name: str, data: Any, shown: str) -> None:
     assert rendered(name, data) == shown
+
+
+def test_what_a_relay_may_leave_out_of_a_row_of_sent_mail_is_not_needed() -> None:
+    data = deepcopy(RESULTS["list_sent"])
+    data["messages"][0].update(is_group=False, states={}, pending=False)
+    data["next_cursor"], data["has_more"] = "older", True
+    assert rendered("list_sent", data) == (
+        f"1 message, newest first. {text.NOTICE}\nmessage {ID} {AT_SHOWN} to @mac-bob: notified nobody\n"
+        "| @mac-bob hello\n(older ones: cursor=older)"
+    )
+
+
+def test_scopes_elsewhere_are_named_as_far_as_a_line_goes() -> None:
+    scopes = [f"repo:github.com/org/project-{number:02d}" for number in range(50)]
+    shown = rendered("peek_inbox", {"items": [], "scopes": scopes})
+    named = re.findall(r"project-\d\d", shown)
+    assert named == [scope[-10:] for scope in scopes[: len(named)]] and len(named) > 5
+    assert shown.endswith(f" and {50 - len(named)} others.") and len(shown) < 500
+    longest = ["repo:" + "x" * 195, "repo:" + "y" * 195]
+    shown = rendered("peek_inbox", {"items": [], "scopes": longest})
+    assert longest[0] in shown and shown.endswith(" and 1 other.")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "row"),
+    [
+        ("send_to_many", {"messages": [message()] * 50}, f"message {ID}"),
+        ("list_groups", {"groups": [{"name": "a" * 100, "members": 7, "joined": True}] * 50}, "a" * 100),
+        (
+            "list_groups",
+            {"groups": [{"name": "crew", "members": 50, "joined": False, "agents": ["a" * 100] * 50}]},
+            "@" + "a" * 100,
+        ),
+    ],
+)
+def test_a_long_list_of_one_liners_says_how_many_it_left_out(name: str, data: Any, row: str) -> None:
+    shown = rendered(name, data, text.FEWEST_CHARS)
+    (left_out,) = re.findall(r"\((\d+) further left out\)$", shown)
+    assert len(shown) <= text.FEWEST_CHARS and shown.count(f"\n{row}") + int(left_out) == 50
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a\0b"])
@@ -317,7 +453,7 @@ def test_a_deeply_nested_row_is_shown_even_from_a_deep_stack(name: str) -> None:
     "name",
     [
         *("read_messages", "search_messages", "check_mentions", "read_thread"),
-        *("peek_inbox", "list_events", "list_dead_letters"),
+        *("peek_inbox", "list_events", "list_dead_letters", "list_sent"),
     ],
 )
 @given(count=st.integers(1, 60), size=st.integers(0, 4000), max_chars=st.integers(text.FEWEST_CHARS, 9000))
@@ -334,6 +470,7 @@ def test_a_long_result_says_how_many_rows_it_left_out(name: str, count: int, siz
 
 
 LONGEST_ITEM = dict.fromkeys(["from", "channel", "from_project"], "a" * 100) | {"urgent": True, "deliveries": 4}
+LONGEST_ITEM["scope"] = "repo:" + "a" * 195
 
 
 @pytest.mark.parametrize("name", ["check_inbox", "claim_items"])
@@ -345,10 +482,14 @@ def test_of_what_is_handed_out_no_item_is_left_out(name: str, contents: list[str
     """As many as were asked for: with the longest names, whatever the texts."""
     max_chars = data.draw(st.integers(text.FEWEST_CHARS, 30_000))
     limit = text.fitting(OPERATIONS[name], {"limit": 50}, max_chars)["limit"]
-    items = [item(content, **LONGEST_ITEM, expires_at=AT) for content in contents[:limit]]
+    kind = data.draw(st.sampled_from(["mention", "returned"]))
+    retired = [letter * 100 for letter in "abcd"]
+    items = [
+        item(content, **LONGEST_ITEM, expires_at=AT, kind=kind, undelivered_to=retired) for content in contents[:limit]
+    ]
     shown = rendered(name, {**inbox(*items), "has_more": True}, max_chars)
     assert len(shown) <= max_chars
-    assert len([line for line in ours(shown) if line.startswith("mention ")]) == len(items)
+    assert len([line for line in ours(shown) if line.startswith(f"{kind} ")]) == len(items)
     assert "left out" not in shown
 
 
@@ -362,8 +503,8 @@ def test_short_items_leave_their_room_to_the_long_one() -> None:
     ("name", "given", "max_chars", "asked"),
     [
         ("check_inbox", {}, 20_000, {}),
-        ("check_inbox", {"limit": 50}, 20_000, {"limit": 28}),
-        ("check_inbox", {}, 2_000, {"limit": 2}),
+        ("check_inbox", {"limit": 50}, 20_000, {"limit": 21}),
+        ("check_inbox", {}, 2_200, {"limit": 2}),
         ("check_inbox", {"limit": None}, 1_000, {"limit": 1}),
         ("check_inbox", {"limit": 1}, 2_000, {"limit": 1}),
         ("claim_items", {"limit": 100, "lease": 9}, 1_000, {"limit": 1, "lease": 9}),

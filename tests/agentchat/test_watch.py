@@ -98,6 +98,15 @@ def test_each_event_is_a_line(capsys: pytest.CaptureFixture[str]):
     assert KEY not in out + err
 
 
+def test_who_comes_and_goes_is_a_line_too():
+    data = {"agent": "mac-bob", "presence": "idle", "status_line": "tests\nrun", "last_seen_at": AT}
+    told = event(4) | {"position": None, "kind": "agent.presence", "channel": None, "data": data}
+    assert line(told) == (
+        "2026-11-20T10:41:07Z @mac-bob agent.presence | agent: mac-bob presence: idle status_line: tests run "
+        f"last_seen_at: {AT}"
+    )
+
+
 def test_as_json_each_event_is_the_relays_own_in_a_line(capsys: pytest.CaptureFixture[str]):
     events = [event(4), event(5, "zwei\nZeilen \u2028")]
     _, out, err = watched(capsys, stream(*events, ENOUGH), words=("--json",))

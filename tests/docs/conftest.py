@@ -52,4 +52,5 @@ def reader(live: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     (theirs / "agents" / "mac-my-project.key").write_text(live.token("mac-my-project", space=space))
     with Client(live.url, live.token("mac-reviewer", space=space)) as reviewer:
         reviewer.send_message("general", f"@mac-writer {QUESTION}")
+        reviewer.join_group("reviewers")
         yield Reader(live.url, key, reviewer)

@@ -51,16 +51,17 @@ EDITS = {
         ("all_tired_items", ">= :most", ">= :most + 3"),
     ],
     "reaper": [("expired_items", "i.lease_until <= :now", "1 = 1")],
-    "lease": [("claim_items", "i.lease_until <= :now", "1 = 1")],
+    "lease": [("claim_items", "x.lease_until <= :now", "1 = 1")],
     "order": [
         ("claim_items", "ORDER BY urgent DESC, id", "ORDER BY id DESC"),
-        ("claim_items", "ORDER BY i.id", "ORDER BY i.id DESC"),
+        ("claim_items", "ORDER BY i.urgent DESC, i.id", "ORDER BY i.id DESC"),
+        ("claim_items", "ORDER BY x.urgent, x.scope, x.id", "ORDER BY x.id DESC"),
     ],
     "shuffle": [("claimed_items", "ORDER BY i.urgent DESC, i.id", "ORDER BY i.urgent, i.id DESC")],
     "late": [("acknowledge_claimed", "AND claim_id = :claim_id", "")],
     "deaf": [("acknowledge_claimed", "WHERE id", "WHERE 1 = 0 AND id")],
     "endless": [("claim_items", "THEN 0 ELSE 1", "THEN 0 ELSE 0")],
-    "stale": [("claim_items", "i.expires_at > :now", "1 = 1")],
+    "stale": [("claim_items", "x.expires_at > :now", "1 = 1")],
 }  # fmt: skip
 _ANYBODYS = "SELECT id, public_id, deliveries, done_at, outcome FROM inbox WHERE public_id = :public_id"
 

@@ -161,7 +161,9 @@ def has_acknowledged(told: Histories, call: Call, giving: Giving) -> bool:
     later = [*told.after(giving)]
     if any(other.claim.call.began < call.ended for other in later):
         return False
-    return bool(later) and later[0].number <= giving.number + 1
+    if not later or later[0].number > giving.number + 1:
+        return False
+    return not told.may_be_taken_again(later[0], call.ended)  # then that session may have got it before
 
 
 def one_winner(told: Histories, end: End) -> Iterator[str]:

@@ -409,6 +409,18 @@ def lost_claim_took_it(story: Story) -> None:
     story.receipts["x"]["deliveries"] = 2
 
 
+def lost_check_took_one_of_two(story: Story) -> None:
+    """The same session is given it again, which counts as no delivery."""
+    story.send("x")
+    story.send("y")
+    story.claim("x1", "x", "y", lease=1)
+    story.now += 3
+    story.call("check_inbox", None, session="t", limit=1)
+    story.call("acknowledge_items", {"claim_id": "x1", "items": 1}, claim_id="x1")
+    story.end("y", "acknowledged")
+    story.claim("x2", "x", check=True, session="t")
+
+
 def lost_return(story: Story) -> None:
     story.send("x")
     story.claim("x1", "x", lease=60)
@@ -454,8 +466,8 @@ def told_again_without_what_was_taken(story: Story) -> None:
 @pytest.mark.parametrize(
     "right",
     [
-        lost_claim_hides_a_delivery, lost_claim_took_it, lost_return, renewed_at_the_same_time, late_but_alone,
-        five_and_dead, told_again_without_what_was_taken,
+        lost_claim_hides_a_delivery, lost_claim_took_it, lost_check_took_one_of_two, lost_return,
+        renewed_at_the_same_time, late_but_alone, five_and_dead, told_again_without_what_was_taken,
     ],
 )  # fmt: skip
 def test_the_checker_does_not_complain_of(right: Callable[[Story], None]) -> None:

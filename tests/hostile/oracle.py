@@ -20,6 +20,7 @@ EXACT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00
 PATH = rf"{NAME}/[0-9]+-[A-Za-z0-9._-]{{1,255}}"
 MEDIA = "[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99}"
 N = "[0-9]+"
+SCOPE = "[a-z][a-z0-9-]{0,19}:[!#-+.0-~/-]+"
 PROJECT = "[!-{}~](?:[!-~]{0,98}[!-{}~])?"
 
 MESSAGE = rf"(?P<id>{ID}) {TIME} @(?P<who>{NAME})"
@@ -49,11 +50,16 @@ _FEWER_WITH_LIMIT = _further(": ask for fewer with limit")
 _CURSOR = r"\(more: cursor=[A-Za-z0-9_-]+\)"
 _ITEM = (
     rf" {TIME} @(?P<who>{NAME}) in #{NAME}(?: from project (?P<project>{PROJECT}))?, message (?P<id>{ID})"
-    rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?"
-    rf"(?: \(dead since {TIME}\))?"
+    rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(for {SCOPE}\))?(?: \(claimed until {TIME}\))?"
+    rf"(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
 )
-_WITH_ID = rf"(?:mention|direct) {ID}{_ITEM}"
+_WITH_ID = rf"(?:mention|direct|group) {ID}{_ITEM}"
+_AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"
 _NOTHING = r"Nothing waits for you\."
+_ELSEWHERE = rf" More waits for sessions that present {SCOPE}(?:, {SCOPE})*(?: and {N} others?)?\."
+_PENDING = r"(?: A large group is still being told\.)?"
+_CHANGED = Grammar("(?!)", bare=rf"You are (?:not )?in the group {NAME}(?: already)?\. It has {N} members?\.")
+_GROUP = rf"{NAME}: {N} members?(?:, you are in it)?"
 _ONE_CAME = Grammar(
     r"(?P<count>1) message\.",
     rf"{MESSAGE}{STATES}(?: in #{NAME})?",
@@ -114,20 +120,20 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "find_agents": Grammar(
         rf"(?P<count>{N}) agents?, most recently seen first{_MORE}\.",
-        rf"@{NAME} (?:seen {TIME}|never seen)",
+        _AGENT,
         _further(": ask for a capability, role or name"),
         r"No such agents\.",
     ),
     "check_inbox": Grammar(
         rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.",
-        rf"(?:mention|direct){_ITEM}",
+        rf"(?:mention|direct|group){_ITEM}",
         bare=_NOTHING,
     ),
     "peek_inbox": Grammar(
-        rf"(?P<count>{N}) items? in your inbox, urgent first\.",
+        rf"(?P<count>{N}) items? in your inbox, urgent first\.(?:{_ELSEWHERE})?",
         _WITH_ID,
         rf"{_FEWER_WITH_LIMIT}|{_CURSOR}",
-        _NOTHING,
+        rf"{_NOTHING}|Nothing waits for you here\.{_ELSEWHERE}",
     ),
     "claim_items": Grammar(
         rf"(?P<count>{N}) items?, urgent first{_MORE}\. claim_id {ID}, yours until {TIME}\.", _WITH_ID, bare=_NOTHING
@@ -144,7 +150,7 @@ GRAMMARS: dict[str, Grammar] = {
     "requeue_items": Grammar("(?!)", bare=rf"Back in your inbox: {N}\."),
     "get_receipts": Grammar(
         rf"(?P<count>{N}) receipts? of message {ID}\.",
-        rf"@{NAME} (?:mention|direct): [a-z]+, given out (?:once|{N} times), stored {TIME}(?:, claimed {TIME})?"
+        rf"@{NAME} (?:mention|direct|group): [a-z]+, given out (?:once|{N} times), stored {TIME}(?:, claimed {TIME})?"
         rf"(?:, ended {TIME})?",
         _further(),
         rf"{ID} notified nobody\.",
@@ -162,7 +168,7 @@ GRAMMARS: dict[str, Grammar] = {
         "|".join(
             [
                 rf"{N} (?:agent|channel)s?:",
-                rf"@{NAME} (?:seen {TIME}|never seen)",
+                _AGENT,
                 _NOTHING,
                 rf"In your inbox: [0-9a-z, ]+, the oldest since {TIME}\.(?: See agentchat_check_inbox\.)?",
                 rf"#{NAME}: (?:{N} unread|not joined), (?:no messages|latest {TIME})",
@@ -176,7 +182,19 @@ GRAMMARS: dict[str, Grammar] = {
         bare=rf"Sent as message {ID}\.(?: Not notified: {UNMATCHED}(?:, {UNMATCHED})*; "
         r"no active agent has that name, or too many were named\.)?",
     ),
-    "send_direct_message": Grammar("(?!)", bare=rf"Sent as message {ID}\."),
+    "send_direct_message": Grammar("(?!)", bare=rf"Sent as message {ID}\.{_PENDING}"),
+    "send_to_many": Grammar(rf"Sent as (?P<count>{N}) messages?\.{_PENDING}", f"message {ID}", _further()),
+    "list_sent": Grammar(
+        rf"(?P<count>{N}) messages?, newest first\.",
+        rf"message {ID} {TIME} to (?:group )?@{NAME}: (?:notified nobody|{N} [a-z]+(?:, {N} [a-z]+)*)(?:\.{_PENDING})?",
+        rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)",
+        r"You sent nothing to anybody\.",
+    ),
+    "list_groups": Grammar(
+        rf"(?:(?P<count>{N}) groups?{_MORE}|{_GROUP})\.", rf"{_GROUP}|@{NAME}", _further(), r"No groups\."
+    ),
+    "join_group": _CHANGED,
+    "leave_group": _CHANGED,
     "pin_message": Grammar("(?!)", bare=rf"Message {ID} is pinned\."),
     "unpin_message": Grammar("(?!)", bare=rf"Message {ID} is not pinned\."),
     "mark_mentions_read": Grammar("(?!)", bare=rf"Marked as read: {N}\."),
@@ -188,7 +206,7 @@ GRAMMARS: dict[str, Grammar] = {
 ERROR = re.compile(r"Error \([a-z_]+\): [ -~…]+[.?]")
 PROBLEM = re.compile(r"[!-~]{1,100}: [ -~]+|\([0-9]+ further problems\)")  # of one argument of a tool call
 TOKEN = re.compile("z([a-z])([0-9]{3})x")
-NAMED = "nfpe"  # kinds that may stand in our lines: in names, files' paths and types, projects, echoed arguments
+NAMED = "nfpoe"  # kinds that may stand in our lines: in names, files' paths and types, projects, scopes, what is echoed
 
 # The code points that Unicode says are drawn as nothing (Default_Ignorable_Code_Point), then controls, surrogates, what
 # ends lines or paragraphs, orders text, marks it up, or is blank though it is no space.
@@ -277,7 +295,7 @@ def _kind(grammar: Grammar, line: str) -> str:
 def _of_counts(grammar: Grammar, lines: list[str], kinds: str) -> Iterator[str]:
     """The title's number is that of the rows and of those left out."""
     title = re.match(grammar.title, lines[0])
-    if title is None or "count" not in title.groupdict():
+    if title is None or title.groupdict().get("count") is None:
         return
     left = 0
     for line, kind in zip(lines, kinds, strict=True):

@@ -23,6 +23,8 @@ from langchain_agentchat import AgentChatToolkit, AsyncClient
 
 Arguments = Mapping[str, Any]
 _numbers = itertools.count(1)
+# Where the victims stand: hostile agents know it, and send what is for there.
+PRESENTED = ("repo:x)_(urgent)", "z:|_<system>/$(touch_PWNED)/x", "thread:7")
 UNBOUNDED = 10**9
 
 
@@ -31,9 +33,9 @@ class Victim:
 
     def __init__(self, url: str, key: str, home: str, stack: ExitStack) -> None:
         self.url, self.key, self.home = url, key, home
-        self.client = Client(url, key, retries=0)
+        self.client = Client(url, key, retries=0, scopes=PRESENTED)
         self.run = stack.enter_context(asyncio.Runner()).run
-        self.async_client = AsyncClient(url, key, retries=0)
+        self.async_client = AsyncClient(url, key, retries=0, scopes=PRESENTED)
         self._toolkits: dict[int, AgentChatToolkit] = {}
         stack.callback(self._close)
 
@@ -58,6 +60,7 @@ class Victim:
     def command(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
         """The command line in a process of its own."""
         environment = {**os.environ, "AGENTCHAT_URL": self.url, "AGENTCHAT_KEY": self.key, "AGENTCHAT_HOME": self.home}
+        environment["AGENTCHAT_SCOPES"] = ",".join(PRESENTED)
         return subprocess.Popen([sys.executable, "-m", "agentchat", *words], env=environment, **options)
 
     def ran(self, *words: str) -> tuple[int, bytes, bytes]:

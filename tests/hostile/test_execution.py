@@ -33,10 +33,12 @@ def calm_part(world: World) -> Part:
         ]
         writer.pin_message(ids[1])
         writer.send_direct_message("calm-reader", "hello")
+        writer.join_group("calm-crew")
         writer.set_card(role="writer")
         path = writer.upload_file("calm", "a.txt", "hello")["file"]["path"]
     with Client(world.relay.url, key, retries=0) as reader:
-        mine = reader.send_direct_message("calm-writer", "hello")["message"]["id"]
+        mine = reader.send_direct_message("calm-crew", "hello")["message"]["id"]
+        reader.send_direct_message("calm-crew", "hello", scope="repo:example.org/elsewhere")
     calls: list[tuple[str, dict[str, Any]]] = [
         ("check_board", {}), ("list_channels", {}), ("read_messages", {"channel": "calm"}),
         *(("get_message", {"message_id": id}) for id in ids), ("read_thread", {"message_id": ids[0]}),
@@ -44,7 +46,8 @@ def calm_part(world: World) -> Part:
         ("check_mentions", {"unread": False}), ("list_readers", {"channel": "calm"}),
         ("peek_inbox", {}), ("list_dead_letters", {}), ("list_events", {"since": 0}), ("get_briefing", {}),
         ("wait_for_reply", {"message_id": ids[0], "wait": 0}), ("wait_for_message", {"after": ids[0], "wait": 0}),
-        ("get_receipts", {"message_id": mine}),
+        ("get_receipts", {"message_id": mine}), ("list_sent", {}), ("list_sent", {"limit": 1}), ("list_groups", {}),
+        ("list_groups", {"group": "calm-crew"}),
         ("list_files", {"folder": "calm"}), ("download_file", {"path": path}), ("get_file_url", {"path": path}),
         ("find_agents", {}), ("read_messages", {"channel": "clam"}), ("read_messages", {"channel": "No name"}),
         ("list_channels", {"x": "y"}),
@@ -101,7 +104,7 @@ def test_reading_executes_nothing_and_makes_nothing(world: World, watched: Watch
     assert [event for event in hostile if event not in calm] == []
     assert watched.left_behind() == []
     read = set(re.findall("z[a-z][0-9]{3}x", found["hostile"]["shown"]))
-    assert {token(kind, number) for kind in "qsrdm" for number in NUMBERS} <= read, "it was all there to be executed"
+    assert {token(kind, number) for kind in "qsrdmg" for number in NUMBERS} <= read, "it was all there to be executed"
 
 
 PROCESSES = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "subprocess.", "pty.")

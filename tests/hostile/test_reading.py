@@ -20,8 +20,19 @@ from tests.relay.conftest import raw
 from . import corpus, oracle
 from .corpus import BREAKS, HALVES, TEMPLATES, token
 from .oracle import GRAMMARS, is_fenced, problems
-from .surfaces import BOUNDED, UNBOUNDED, Surface, Victim, command_line, words
-from .world import HONEST, MOST_PINNED, NUMBERS, SECOND, World, agent_name, channel_name
+from .surfaces import BOUNDED, PRESENTED, UNBOUNDED, Surface, Victim, command_line, words
+from .world import (
+    CREW,
+    HONEST,
+    MOST_PINNED,
+    NUMBERS,
+    SECOND,
+    World,
+    agent_name,
+    channel_name,
+    group_name,
+    scope_of,
+)
 
 Arguments = dict[str, Any]
 Calls = Callable[[World], list[Any]]
@@ -38,7 +49,9 @@ class Inbox:
     def __init__(self, world: World) -> None:
         self.client = world.victim.client
         self.held = [self.claim(), self.claim()]
-        self.sent = self.client.send_direct_message(SECOND, "did you get it?")["message"]["id"]
+        self.sent = [
+            self.client.send_direct_message(name, "did you get it?")["message"]["id"] for name in (SECOND, CREW)
+        ]  # fmt: skip
 
     def claim(self) -> str:
         claim_id = self.client.claim_items(limit=1, lease=3600)["claim_id"]
@@ -66,6 +79,10 @@ def fresh(arguments: Any) -> Arguments:
     return made
 
 
+def sent_at(world: World, message_id: str) -> str:
+    return world.victim.client.get_message(message_id)["message"]["created_at"]
+
+
 # Operation -> the calls that bring every hostile text there is for it.
 READS: dict[str, Calls] = {
     "check_board": lambda world: [{}],
@@ -73,10 +90,11 @@ READS: dict[str, Calls] = {
     "read_messages": lambda world: [
         {"channel": "trap", "limit": 200},
         {"channel": "direct-messages", "limit": 200},
+        {"channel": "direct-messages", "limit": 200, "before": sent_at(world, world.ids["g"][0])},
         {"channel": "status-posts", "limit": 200, "include_status": True},
         {"channel": "files", "limit": 200},
     ],
-    "get_message": lambda world: [{"message_id": id} for id in world.ids["t"]],
+    "get_message": lambda world: [{"message_id": id} for id in [*world.ids["t"], *world.ids["g"]]],
     "read_thread": lambda world: [{"message_id": world.imitated.id, "limit": 200}],
     "search_messages": _every_search,
     "list_pinned_messages": lambda world: [{"channel": "trap"}, {"channel": "thread"}],
@@ -87,8 +105,10 @@ READS: dict[str, Calls] = {
     "get_file_url": lambda world: [{"path": path} for path in world.paths[:5]],
     "find_agents": lambda world: [{}, {"name": token("n", 1)}, {"capability": "tag-1"}],
     "peek_inbox": lambda world: [{"limit": 100}],
+    "list_sent": lambda world: [{}, {"limit": 1}],
+    "list_groups": lambda world: [{}, {"group": CREW}, *({"group": group_name(number)} for number in NUMBERS[:3])],
     "list_dead_letters": lambda world: [{}],
-    "get_receipts": lambda world: [{"message_id": inbox(world).sent}],
+    "get_receipts": lambda world: [{"message_id": id} for id in inbox(world).sent],
     "list_events": lambda world: [{"since": 0, "limit": 500}],
     "wait_for_reply": lambda world: [{"message_id": world.imitated.id, "wait": 0}],
     "wait_for_message": lambda world: [{"channel": "trap", "after": id, "wait": 0} for id in world.ids["t"][:40]],
@@ -101,6 +121,9 @@ WRITES: dict[str, Calls] = {
         for number in NUMBERS[::8]
     ],
     "send_direct_message": lambda world: [{"target_agent": HONEST, "content": world.text(3, "e")}],
+    "send_to_many": lambda world: [{"recipients": [HONEST, group_name(1)], "content": world.text(1, "e")}],
+    "join_group": lambda world: [{"group": group_name(number)} for number in NUMBERS[:4]],
+    "leave_group": lambda world: [{"group": group_name(number)} for number in NUMBERS[:4]],
     "pin_message": lambda world: [{"message_id": world.ids["root"][0]}],
     "unpin_message": lambda world: [{"message_id": world.ids["root"][0]}],
     "mark_mentions_read": lambda world: [{"mention_ids": [world.mention_id]}],
@@ -123,12 +146,13 @@ CALLS: dict[str, Calls] = {**READS, **WRITES}
 SHOWN = {
     "check_board": "qn",
     "list_channels": "n",
-    "read_messages": "tmdsn",
-    "get_message": "t",
+    "read_messages": "tmdgsn",
+    "get_message": "tg",
     "read_thread": "rn",
     "search_messages": "tn",
     "check_mentions": "mn",
     "list_readers": "n",
+    "list_groups": "n",
     "list_files": "f",
     "download_file": "c",
     "find_agents": "kn",
@@ -143,8 +167,8 @@ def test_every_operation_of_the_contract_is_attacked() -> None:
 
 def test_what_the_hostile_agents_wrote_is_there(world: World) -> None:
     assert len(world.paths) == len(NUMBERS)
-    assert {kind: len(ids) for kind, ids in world.ids.items()} == {"root": 1, **dict.fromkeys("qtrsdm", len(NUMBERS))}
-    for named in (agent_name, channel_name):
+    assert {kind: len(ids) for kind, ids in world.ids.items()} == {"root": 1, **dict.fromkeys("qtrsdmg", len(NUMBERS))}
+    for named in (agent_name, channel_name, group_name):
         assert corpus.LONGEST_NAME in {len(named(number)) for number in NUMBERS}
 
 
@@ -198,6 +222,17 @@ def test_every_project_was_really_shown(world: World) -> None:
     listing = {"limit": 100, "unread": False}  # some were taken from the inbox meanwhile
     shown = BOUNDED["executor gemini"](world.victim, "check_mentions", listing, 10**7)
     assert shown.count(" from project ") >= len(NUMBERS)
+
+
+@pytest.mark.parametrize("surface", ["executor gemini", "tool invoke"])
+def test_mail_to_a_group_was_really_shown_with_its_scope_if_it_was_for_here(world: World, surface: str) -> None:
+    shown = BOUNDED[surface](world.second, "peek_inbox", {"limit": 100}, 10**7)
+    missing = [number for number in NUMBERS if number % 5 != 4 and token("g", number) not in shown]
+    assert missing == []
+    assert [scope for scope in PRESENTED if f" (for {scope})" not in shown] == []
+    foreign = [token("g", number) for number in NUMBERS if number % 5 == 4]
+    assert [found for found in foreign if found in shown] == []
+    assert str(scope_of(4)) in shown.split("\n")[0]
 
 
 def test_every_pinned_text_was_really_shown(world: World) -> None:
@@ -381,7 +416,7 @@ def test_near_names_on_the_command_line(world: World) -> None:
 
 
 # What is posted as it is, which is no mistake.
-POSTED = {("send_message", "content"), ("send_direct_message", "content"), ("upload_file", "content")}
+POSTED = {(name, "content") for name in ("send_message", "send_direct_message", "send_to_many", "upload_file")}
 
 
 def copied(world: World, operation: str) -> Iterator[Arguments]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from agentchat import cli
 
-from .surfaces import BOUNDED, Victim, words
+from .surfaces import BOUNDED, PRESENTED, Victim, words
 from .world import hostile_world
 
 # Events that say nothing by what they are given: addresses of objects, or nothing at all.
@@ -52,6 +52,7 @@ def described(event: str, arguments: tuple[Any, ...]) -> str:
 def on_the_command_line(victim: Victim, operation: str, arguments: dict[str, Any]) -> str:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
     os.environ.update(AGENTCHAT_URL=victim.url, AGENTCHAT_KEY=victim.key, AGENTCHAT_HOME=victim.home)
+    os.environ["AGENTCHAT_SCOPES"] = ",".join(PRESENTED)
     with redirect_stdout(out), redirect_stderr(err):
         cli.main(words(operation, arguments))
         print(end="", flush=True)

@@ -12,12 +12,13 @@ from agentchat_relay import Embedded, Settings, running
 
 from . import corpus
 from .corpus import Imitated
-from .surfaces import Victim
+from .surfaces import PRESENTED, Victim
 
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
 VICTIM, SECOND, HONEST = "mac-victim", "mac-second", "mac-honest"
 NUMBERS = range(len(corpus.TEMPLATES))
 MOST_PINNED = 50
+CREW = "crew"  # a group of both victims
 CARD = {"role": 100, "about": 500, "status_line": 200, "model": 100, "harness": 100}
 _NO_LINE = str.maketrans(dict.fromkeys([chr(code) for code in [*range(0x20), 0x7F]], "\u2028"))
 
@@ -59,6 +60,15 @@ def channel_name(number: int) -> str:
     return corpus.name(number, prefix, longest=is_plain(number) and number % 3 == 1)
 
 
+def group_name(number: int) -> str:
+    return corpus.name(number, "g-", longest=is_plain(number) and number % 3 == 2)
+
+
+def scope_of(number: int) -> str | None:
+    """Of group mail: none, one where the victims stand, or one where nobody stands."""
+    return (None, *PRESENTED, f"repo:{corpus.token('o', number)})_(claimed_until_{number}")[number % 5]
+
+
 def is_plain(number: int) -> bool:
     """Whether a text is shown in about as many characters as it has. What happens to others under the longest names has
     a test of its own."""
@@ -73,8 +83,11 @@ def hostile_world(home: str) -> Iterator[World]:
         honest = Client(relay.url, relay.token(HONEST), agent=HONEST, retries=0)
         stack.callback(honest.close)
         world = _begun(relay, victim, second, honest)
+        for one in (victim, second):
+            one.client.join_group(CREW)
         _everywhere(world, _write_direct)
         _mark_all_read(world)  # so that what comes now can be listed alone
+        _everywhere(world, _write_to_group)
         _everywhere(world, _write)
         _pin(world)
         _join_everything(world)
@@ -120,6 +133,13 @@ def _write_direct(world: World, agent: Client, number: int) -> Written:
     project = {"project": world.text(number, "p", 300)}
     sent = agent.send_direct_message(VICTIM, world.text(number, "d"), metadata=project)
     return Written({"d": sent["message"]["id"]})
+
+
+def _write_to_group(world: World, agent: Client, number: int) -> Written:
+    project, scope = {"project": world.text(number, "p", 300)}, scope_of(number)
+    agent.join_group(group_name(number))
+    sent = agent.send_to_many([CREW], world.text(number, "g"), metadata=project, scope=scope)
+    return Written({"g": sent["messages"][0]["id"]})
 
 
 def _write(world: World, agent: Client, number: int) -> Written:

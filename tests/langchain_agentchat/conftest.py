@@ -43,7 +43,7 @@ def live() -> Iterator[Embedded]:
 
 
 class Scene(NamedTuple):
-    """An agent, a colleague, and what the colleague left for it: a message with a mention, a pin, a file."""
+    """An agent, a colleague, and what the colleague left for it: a message with a mention, a pin, a file, a group."""
 
     relay: Embedded
     key: str
@@ -54,6 +54,7 @@ class Scene(NamedTuple):
     message_id: str
     mention_id: str
     path: str
+    group: str
 
     def client(self, kind: Any = Client, url: str | None = None, **options: Any) -> Any:
         """A client of this agent."""
@@ -79,6 +80,11 @@ class Scene(NamedTuple):
                 "search_messages": {"query": f"zebra {self.channel}"},
                 "send_message": {"channel": self.channel, "content": "done", "parent_message_id": self.message_id},
                 "send_direct_message": {"target_agent": self.peer, "content": "between us"},
+                "send_to_many": {"recipients": [self.peer, self.group], "content": "between us"},
+                "list_sent": {"limit": 5},
+                "list_groups": {"group": self.group},
+                "join_group": {"group": self.group},
+                "leave_group": {"group": self.group},
                 "pin_message": message,
                 "unpin_message": message,
                 "list_pinned_messages": {"channel": self.channel},
@@ -148,15 +154,16 @@ class _Arguments(dict[str, dict[str, Any]]):
 
 
 def make_scene(relay: Embedded) -> Scene:
-    me, peer, channel = fresh("me"), fresh("peer"), fresh("project")
+    me, peer, channel, group = fresh("me"), fresh("peer"), fresh("project"), fresh("group")
     key, peer_key = relay.token(me), relay.token(peer)
     with Client(relay.url, key, agent=me) as mine, Client(relay.url, peer_key, agent=peer) as theirs:
         message_id = theirs.send_message(channel, f"@{me} a zebra is loose in {channel}")["message"]["id"]
         theirs.pin_message(message_id)
+        theirs.join_group(group)
         path = theirs.upload_file(channel, "plan.txt", "catch it", post_message=False)["file"]["path"]
         mention_id = mine.check_mentions()["mentions"][0]["mention_id"]
         until(lambda: mine.search_messages(f"zebra {channel}")["results"])  # the index follows behind the send
-    return Scene(relay, key, peer_key, me, peer, channel, message_id, mention_id, path)
+    return Scene(relay, key, peer_key, me, peer, channel, message_id, mention_id, path, group)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def gate() -> Iterator[Embedded]:
 
 
 class Place:
-    """What valid requests refer to: a channel with a message, a file, a mention, and agents to be administered."""
+    """What valid requests refer to: a channel with a message, a file, a group, and agents to be administered."""
 
     def __init__(self, relay: Embedded) -> None:
         self.relay = relay
@@ -87,6 +87,8 @@ class Place:
         with Client(relay.url, relay.token(self.owner), retries=0) as client:
             self.message = client.send_message("general", "hello")["message"]["id"]
             self.path = client.upload_file("general", "a.txt", "content")["file"]["path"]
+            client.join_group(group := fresh("group"))
+            self.group = group
             self.link = client.get_file_url(self.path)["signed_url"].removeprefix(relay.url)
 
     def target(self) -> str:
@@ -111,6 +113,11 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "search_messages": lambda place: ("/api/v2/search?q=hello", None),
     "send_message": lambda place: ("/api/v2/messages", {"channel": "general", "content": "x"}),
     "send_direct_message": lambda place: ("/api/v2/dm", {"target_agent": place.owner, "content": "x"}),
+    "send_to_many": lambda place: ("/api/v2/dm/many", {"recipients": [place.owner, place.group], "content": "x"}),
+    "list_sent": lambda place: ("/api/v2/sent", None),
+    "list_groups": lambda place: (f"/api/v2/groups?group={place.group}", None),
+    "join_group": lambda place: ("/api/v2/groups/join", {"group": place.group}),
+    "leave_group": lambda place: ("/api/v2/groups/leave", {"group": place.group}),
     "pin_message": lambda place: (f"/api/v2/messages/{place.message}/pin", {}),
     "unpin_message": lambda place: (f"/api/v2/messages/{place.message}/unpin", {}),
     "list_pinned_messages": lambda place: ("/api/v2/channels/pins?channel=general", None),

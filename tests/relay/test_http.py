@@ -115,7 +115,13 @@ def dead_letter(world: SimpleNamespace) -> str:
 
 def value_of(world: SimpleNamespace, parameter: Parameter) -> Any:
     """A value that fits."""
-    known = {"target_agent": "mac-other", "path": world.path, "folder": "general", "public_key": "0" * 64}
+    known = {
+        "target_agent": "mac-other",
+        "recipients": ["mac-other"],
+        "path": world.path,
+        "folder": "general",
+        "public_key": "0" * 64,
+    }
     if parameter.name in known:
         return known[parameter.name]
     if parameter.name == "name" and parameter.form == NAME_FORM:

@@ -52,7 +52,7 @@ def test_an_item_says_what_it_is(agent: MakeAgent, either: Driver) -> None:
 def test_an_empty_inbox(either: Driver) -> None:
     nothing = {"items": [], "claim_id": None, "lease_until": None, "has_more": False, "acknowledged": 0}
     assert either("check_inbox") == either("claim_items") == nothing
-    assert either("peek_inbox") == {"items": [], "next_cursor": None, "has_more": False}
+    assert either("peek_inbox") == {"items": [], "next_cursor": None, "has_more": False, "scopes": []}
     assert either("list_dead_letters") == {"items": [], "has_more": False}
 
 
@@ -318,4 +318,4 @@ def test_a_briefing_is_bounded(agent: MakeAgent) -> None:
         ann.send_direct_message(bob.agent or "", "x")
     told = bob.get_briefing()
     assert len(told["channels"]) <= 20 and len(told["agents"]) <= 20
-    assert told["inbox"]["direct"] == 100
+    assert (told["inbox"]["mentions"], told["inbox"]["direct"]) == (20, 80), "the first hundred are counted"

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentchat.errors import AgentChatError
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.http import parts
-from agentchat_relay.service import inbox, mentions, messages
+from agentchat_relay.service import inbox, mail, mentions, messages, scopes
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.store.postgres import transaction as pg_transaction
@@ -33,7 +33,23 @@ which = st.integers(0, 30)
 some = st.none() | st.lists(st.integers(0, 8), min_size=1, max_size=3)
 leases = st.sampled_from([1, 60, 300, 3600])
 
-news = st.tuples(st.booleans(), st.booleans(), st.sampled_from([None, None, 50, 1000]))  # urgent, direct, seconds
+ORG, REPO, ISSUE = "repo:x/org", "repo:x/org/proj", "issue:7"
+news = st.tuples(  # urgent, direct, seconds, scope
+    st.booleans(), st.booleans(), st.sampled_from([None, None, 50, 1000]),
+    st.sampled_from([None, None, ORG, REPO, ISSUE]),
+)  # fmt: skip
+News = tuple[bool, bool, int | None, str | None]
+# Where a session stands, as it says so, and what it is given besides what is for anybody.
+PLACES: dict[str, tuple[str, ...]] = {
+    "": (),
+    ORG: (ORG,),
+    f"{REPO}/deep": (ORG, REPO),
+    f"{ISSUE}, {REPO}": (ORG, REPO, ISSUE),
+    f"{REPO}-two,issue:70": (ORG,),
+}
+EVERYWHERE = f"{ISSUE},{REPO}"
+places = st.sampled_from([*PLACES, EVERYWHERE, EVERYWHERE])
+PLACES[EVERYWHERE] = (ORG, REPO, ISSUE)
 
 
 class Crash(Exception):
@@ -72,6 +88,7 @@ class Item:
     text: str
     urgent: bool
     expires_at: int | None
+    scope: str | None = None
     deliveries: int = 0
     claim: str | None = None
     session: str | None = None
@@ -109,11 +126,13 @@ class Delivery(RuleBasedStateMachine):
 
     # What is done
 
-    def do(self, name: str, session: str | None = None, crash: int | None = None, **arguments: Any) -> Any:
+    def do(
+        self, name: str, session: str | None = None, crash: int | None = None, place: str = "", **arguments: Any
+    ) -> Any:
         """An operation under a new key; told again, the answer is the same. With `crash` it ends midway, and is then
         done by whoever asks again with the same key."""
         self.keys += 1
-        call = Call(self.reader, f"key-{self.keys}", name.encode(), session)
+        call = Call(self.reader, f"key-{self.keys}", name.encode(), session, scopes=scopes.read(place))
         service = SERVICES[name].service
         if crash is not None:
             try:
@@ -152,8 +171,13 @@ class Delivery(RuleBasedStateMachine):
         item.outcome, item.until = outcome, 0
         item.history.append(outcome)
 
-    def _give(self, limit: int, lease: int, session: str | None, claim: str) -> list[Item]:
-        free = [one for one in self.waiting if one.until <= self.clock.at or (session and one.session == session)]
+    def _here(self, place: str) -> list[Item]:
+        """What waits for a session that stands there."""
+        return [item for item in self.waiting if item.scope is None or item.scope in PLACES[place]]
+
+    def _give(self, limit: int, lease: int, session: str | None, claim: str, place: str) -> list[Item]:
+        here = self._here(place)
+        free = [one for one in here if one.until <= self.clock.at or (session and one.session == session)]
         for item in free[:limit]:
             if not (session and item.session == session and item.until > self.clock.at):
                 item.deliveries += 1
@@ -163,72 +187,76 @@ class Delivery(RuleBasedStateMachine):
     def _of(self, claim: str) -> list[Item]:
         return [item for item in self.items if item.claim == claim]
 
-    def _claimed(self, answer: Any, limit: int, lease: int, session: str | None) -> list[Item]:
+    def _claimed(self, answer: Any, limit: int, lease: int, session: str | None, place: str) -> list[Item]:
         self._bury()
         claim = answer["claim_id"] or ""
-        given = self._give(limit, lease, session, claim)
-        assert [(item["item_id"], item["deliveries"], item["content"]) for item in answer["items"]] == [
-            (item.id, item.deliveries, item.text) for item in given
-        ]
+        given = self._give(limit, lease, session, claim, place)
+        assert [
+            (item["item_id"], item["deliveries"], item["content"], item.get("scope")) for item in answer["items"]
+        ] == [(item.id, item.deliveries, item.text, item.scope) for item in given]
         assert bool(answer["claim_id"]) == bool(given)
         if given:
             self.claims.append(claim)
-            free = [one for one in self.waiting if one.until <= self.clock.at]
+            free = [one for one in self._here(place) if one.until <= self.clock.at]
             assert answer["has_more"] == bool(free)
         return given
 
     # Steps
 
     @initialize(new=st.lists(news, min_size=3, max_size=8))
-    def begin_with(self, new: list[tuple[bool, bool, int | None]]) -> None:
+    def begin_with(self, new: list[News]) -> None:
         self.send(new)
 
     @rule(new=st.lists(news, min_size=1, max_size=5))
-    def send(self, new: list[tuple[bool, bool, int | None]]) -> None:
+    def send(self, new: list[News]) -> None:
         for one in new:
             self._send(*one)
 
-    def _send(self, urgent: bool, direct: bool, lives: int | None) -> None:
+    def _send(self, urgent: bool, direct: bool, lives: int | None, scope: str | None) -> None:
         number = len(self.items)
-        more = {"urgent": urgent, "expires_in": lives}
+        more = {"urgent": urgent, "expires_in": lives, "scope": scope}
         to = {"target_agent": self.reader.name, "content": f"text {number}"}
         said = {"channel": "general", "content": f"@{self.reader.name} text {number}"}
-        call, service = Call(self.sender), messages.send_direct_message if direct else messages.send_message
+        call, service = Call(self.sender), mail.send_direct_message if direct else messages.send_message
         sent = self.store.ask(Lane.WRITE, lambda tx: service(tx, call, **(to if direct else said), **more))
         assert sent["unmatched_mentions"] == []
         newest = self.store.ask(
             Lane.READ, lambda tx: tx.all("items_all", agent_id=self.reader.id, limit=1)[0]["public_id"]
         )  # fmt: skip
         until = None if lives is None else self.clock.at + lives * SECOND
-        self.items.append(Item(newest, f"@{self.reader.name} text {number}", urgent, until))
+        self.items.append(Item(newest, f"@{self.reader.name} text {number}", urgent, until, scope))
 
     @rule(seconds=st.sampled_from([0, 1, 49, 61, 299, 301, 3601]))
     def wait(self, seconds: int) -> None:
         self.clock.at += seconds * SECOND
 
-    @rule(limit=st.integers(1, 4), lease=leases, crash=st.none() | st.integers(0, 6))
-    def claim(self, limit: int, lease: int, crash: int | None) -> None:
-        self._claimed(self.do("claim_items", crash=crash, limit=limit, lease=lease), limit, lease, None)
+    @rule(limit=st.integers(1, 4), lease=leases, crash=st.none() | st.integers(0, 6), place=places)
+    def claim(self, limit: int, lease: int, crash: int | None, place: str) -> None:
+        answer = self.do("claim_items", crash=crash, place=place, limit=limit, lease=lease)
+        self._claimed(answer, limit, lease, None, place)
 
-    @rule(limit=st.integers(1, 4))
-    def take(self, limit: int) -> None:
+    @rule(limit=st.integers(1, 4), place=places)
+    def take(self, limit: int, place: str) -> None:
         """Claimed and acknowledged at once."""
-        answer = self.do("claim_items", limit=limit, acknowledge=True)
-        given = self._claimed(answer, limit, 300, None)
+        answer = self.do("claim_items", place=place, limit=limit, acknowledge=True)
+        given = self._claimed(answer, limit, 300, None, place)
         assert answer["acknowledged"] == len(given)
         for item in given:
             self._end(item, "acknowledged")
 
-    @rule(session=sessions, limit=st.integers(1, 4), lost=st.booleans(), crash=st.none() | st.integers(0, 6))
-    def check(self, session: str, limit: int, lost: bool, crash: int | None) -> None:
-        """Names what the answer before it gave, if that was received. A lost one is given again."""
+    @rule(
+        session=sessions, limit=st.integers(1, 4), lost=st.booleans(), crash=st.none() | st.integers(0, 6), place=places
+    )
+    def check(self, session: str, limit: int, lost: bool, crash: int | None, place: str) -> None:
+        """Names what the answer before it gave, if that was received. A lost one is given again, to a session that
+        still stands where it is for."""
         seen = self.last[session]
-        answer = self.do("check_inbox", session, crash, limit=limit, seen=seen)
+        answer = self.do("check_inbox", session, crash, place, limit=limit, seen=seen)
         done = [item for item in self._of(seen) if item.outcome is None] if seen else []
         assert answer["acknowledged"] == len(done)
         for item in done:
             self._end(item, "acknowledged")
-        self._claimed(answer, limit, 300, session)
+        self._claimed(answer, limit, 300, session, place)
         self.last[session] = None if lost else answer["claim_id"]
 
     @rule(number=which, chosen=some, crash=st.none() | st.integers(0, 4))
@@ -333,10 +361,16 @@ class Delivery(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_shown(self) -> None:
-        page = self.store.ask(Lane.READ, lambda tx: inbox.peek_inbox(tx, Call(self.reader), limit=100))
-        assert [(one["item_id"], one["deliveries"], one.get("claimed_until")) for one in page["items"]] == [
-            (one.id, one.deliveries, iso(one.until) if one.until > self.clock.at else None) for one in self.waiting
-        ]
+        for place in ("", f"{REPO}/deep", EVERYWHERE):
+            call = Call(self.reader, scopes=scopes.read(place))
+            page = self.store.ask(Lane.READ, lambda tx, call=call: inbox.peek_inbox(tx, call, limit=100))
+            assert [(one["item_id"], one["deliveries"], one.get("claimed_until")) for one in page["items"]] == [
+                (one.id, one.deliveries, iso(one.until) if one.until > self.clock.at else None)
+                for one in self._here(place)[:100]
+            ]
+            elsewhere = {item.scope for item in self.waiting if item.scope} - {*PLACES[place]}
+            assert {*page["scopes"]} >= elsewhere, "an item that had its time may still be told of until it is swept"
+            assert not {*page["scopes"]} & {*PLACES[place]}
         dead = self.store.ask(Lane.READ, lambda tx: inbox.list_dead_letters(tx, Call(self.reader), limit=100))
         assert {one["item_id"] for one in dead["items"]} == {one.id for one in self.items if one.outcome == "dead"}
 

@@ -118,6 +118,17 @@ def converse(make: Make) -> set[str]:
     ask(bob, "return_items", NOBODY)
     ask(bob, "list_dead_letters")
     ask(bob, "requeue_items", [NOBODY])
+    for client in (bob, cleo):
+        ask(client, "join_group", "reviewers")
+    ask(bob, "join_group", "mac-ann")
+    ask(ann, "send_to_many", ["reviewers", "mac-bob"], "to many", scope="repo:example.org/one")
+    ask(ann, "send_to_many", ["reviewrs"], "to nobody")
+    ask(ann, "list_groups")
+    ask(ann, "list_groups", group="reviewers")
+    ask(bob, "claim_items", limit=1)
+    ask(ann, "list_sent")
+    ask(cleo, "leave_group", "reviewers")
+    ask(ann, "send_direct_message", "mac-cleo", "not for long", ephemeral=60)
     ask(cleo, "get_briefing")
     position = ask(cleo, "list_events", since=0, limit=500)["position"]
     ask(cleo, "list_events", since=position + 100)

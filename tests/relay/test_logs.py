@@ -141,7 +141,7 @@ def arguments(operation: Operation[..., Any], *, valid: bool) -> dict[str, Any]:
 
 def fitting(parameter: Parameter) -> Any:
     values = {"array": [MARK], "object": {MARK: MARK}, "integer": 1, "boolean": False}
-    forms = [MARK, ID, "message.created", "2026-01-01T00:00:00Z", "0" * 64, "0" * 32]
+    forms = [MARK, ID, "message.created", f"repo:{MARK}", "2026-01-01T00:00:00Z", "0" * 64, "0" * 32]
     if parameter.kind == "array" and parameter.item_form:
         return [next(value for value in forms if re.search(parameter.item_form.pattern, value))]
     if parameter.kind != "string":

@@ -409,6 +409,7 @@ class World:
         sent = self.call("send_message", {"channel": "described", "content": "@mac-described @mac-bob hello"})
         self.other = Wire(live.url, **{"x-agent-api-key": live.token("mac-other")})
         self.other.send("POST", "/api/v2/messages", {"channel": "described", "content": "@mac-described hello"})
+        self.other.send("POST", "/api/v2/groups/join", {"group": "crew"})
         file = {"channel": "described", "filename": "a.txt", "content": "hello"}
         stored = self.call("upload_file", file).json()
         mentions = self.call("check_mentions", {}).data["mentions"]
@@ -419,12 +420,14 @@ class World:
             "content": "hello",
             "filename": "b.txt",
             "folder": "described",
+            "group": "crew",
             "machine_name": "laptop",
             "mention_ids": [mentions[0]["mention_id"]],
             "message_id": sent.data["message"]["id"],
             "path": stored["file"]["path"],
             "public_key": PUBLIC_KEY,
             "query": "hello",
+            "recipients": ["mac-bob", "crew"],
             "role": "reviewer",
             "target_agent": "mac-bob",
             "token": urlsplit(link).path.rpartition("/")[2],

@@ -390,7 +390,7 @@ def test_help_names_every_option() -> None:
     text = run("serve", "--help", code=0).stdout
     for option in (
         "--host", "--port", "--data", "--public-url", "--trusted-proxy", "--agent-writes", "--agent-reads",
-        "--all-writes", "--all-reads", "--max-file-mib", "--max-agents", "--own-names",
+        "--all-writes", "--all-reads", "--max-file-mib", "--max-agents", "--own-names", "--retire-after",
     ):  # fmt: skip
         assert option in text
     for default in ("127.0.0.1", "8790", "~/.agentchat/relay", "50"):

@@ -25,6 +25,7 @@ import pytest
 from agentchat import Client
 from agentchat._operation import Operation, operation
 from agentchat.contract import OPERATIONS, Id
+from agentchat.errors import NotFound
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service.inbox import MOST_DELIVERIES
 from agentchat_relay.store.statements import migrations
@@ -34,6 +35,7 @@ from tests.relay.conftest import fresh
 pytestmark = pytest.mark.usefixtures("impatient")
 TWINS = ("mac-ann", "mac-bob")  # agents of these names are in both spaces
 SHARED = "plans"  # and so is this channel, besides #general
+CREW = "crew"  # and this group
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OF_NO_SPACE = {"migrations", "nonces", "marks"}  # tables; every other must lead to a space
 OF_NO_SPACE |= {"unindexed"}  # words on their way out, whose message is gone; no operation reads them
@@ -52,13 +54,15 @@ class Answer(NamedTuple):
 
 
 class Space:
-    """A space with something of everything. `word` is in each of its texts, `only` names what the other has not."""
+    """A space with something of everything. `word` is in each of its texts, `only` and `squad` name an agent and a
+    group that the other has not."""
 
     def __init__(self, relay: Embedded) -> None:
         self.relay = relay
         self.name = fresh("space")
         self.word = f"secret{secrets.token_hex(4)}"
         self.only = f"only-{secrets.token_hex(4)}"
+        self.squad = f"squad-{secrets.token_hex(4)}"
         relay.space(self.name)
         self.keys = {name: relay.token(name, space=self.name) for name in (*TWINS, self.only)}
         self.sent: set[str] = set()  # all that its agents ever said
@@ -72,6 +76,8 @@ class Space:
     def _fill(self, ann: Client, bob: Client, loner: Client) -> None:
         for client in (ann, bob, loner):
             client.set_card(role=f"role {self.word}", about=self.word, capabilities=[f"tag-{self.word}"])
+            for group in (CREW, self.squad):
+                client.join_group(group)
             for channel in ("general", SHARED):
                 client.read_messages(channel) if channel == "general" else client.send_message(channel, self.word)
         self.messages = []
@@ -83,8 +89,10 @@ class Space:
             self.messages += [answer["message"] for answer in (first, reply, status)]
             page = ann.read_messages(channel, limit=1)
             self.cursors += [str(page["previous_cursor"]), str(page["next_cursor"])]
-        for target in ("mac-bob", self.only):
+        for target in ("mac-bob", self.only, CREW, self.squad):
             self.messages.append(ann.send_direct_message(target, self.word)["message"])
+        self.messages += loner.send_to_many(["mac-ann", self.squad], self.word)["messages"]
+        self.cursors.append(str(ann.list_sent(limit=1)["next_cursor"]))
         self.cursors.append(str(ann.read_messages("direct-messages")["previous_cursor"]))
         self.cursors.append(str(ann.read_thread(self.messages[0]["id"], limit=1)["next_cursor"]))
         self.mentions = [
@@ -205,7 +213,9 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "from_agent": lambda space: ["mac-ann", space.only],
     "since": lambda space: [0],
     "kind": lambda space: ["chat"],
-    "target_agent": lambda space: ["mac-ann", "mac-bob", space.only],
+    "target_agent": lambda space: ["mac-ann", "mac-bob", space.only, CREW, space.squad],
+    "recipients": lambda space: [["mac-ann", "mac-bob"], [space.only], [CREW], ["mac-bob", space.squad]],
+    "group": lambda space: [CREW, space.squad],
     "content": lambda space: [f"hello @{space.only} @mac-bob"],
     "path": lambda space: space.paths,
     "folder": lambda space: ["general", space.only, f"{space.only}/", space.name],
@@ -223,8 +233,9 @@ PLAIN: Arguments = {
     "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
+    "ephemeral": True, "vanish_after": None, "scope": "repo:github.com/org/proj",
 }  # fmt: skip
-LEFT_OUT = {"type", "mine"}  # filters whose every value only narrows what is listed without them
+LEFT_OUT = {"type", "mine", "presence"}  # filters whose every value only narrows what is listed without them
 
 
 class NoRecipe(Exception):
@@ -261,7 +272,8 @@ def made_up(space: Space) -> dict[str, str]:
     ids = [message["id"] for message in space.messages] + space.mentions + space.claims
     uuids = {id: f"{id[:-12]}{secrets.token_hex(6)}" for id in ids}
     paths = {path: f"{path.partition('/')[0]}/1-{secrets.token_hex(4)}.txt" for path in space.paths}
-    return {**uuids, **paths, space.only: f"none-{secrets.token_hex(4)}", space.word: f"nobody{secrets.token_hex(4)}"}
+    names = {space.only: "none-", space.squad: "empty-", space.word: "nobody"}
+    return {**uuids, **paths, **{name: f"{other}{secrets.token_hex(4)}" for name, other in names.items()}}
 
 
 def run(space: Space, made: Operation[..., Any], each: Iterable[Arguments], keys: bool = False) -> list[Answer]:
@@ -284,7 +296,7 @@ def test_nothing_of_another_space_is_shown_or_changed(live: Embedded, name: str)
         assert not [answer for answer in answers if answer.status in (401, 429) or answer.status >= 500]
         assert rows_of(live, theirs.name) == before, "a row of the other space changed"
         echoes = {text for text in cells(rows_of(live, ours.name)) if any(word in text for word in ours.sent)}
-        hidden = (cells(before) | {theirs.word, theirs.only}) - known - echoes
+        hidden = (cells(before) | {theirs.word, theirs.only, theirs.squad}) - known - echoes
         told = "\n".join(answer.text for answer in answers)
         assert not {text for text in hidden if text in told and not any(text in word for word in ours.sent)}
 
@@ -319,22 +331,32 @@ def assert_apart(relay: Embedded, *spaces: str) -> None:
 def test_a_cursor_of_another_space_is_refused(live: Embedded, name: str) -> None:
     ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
     for own in calls(made, ours):
+        seen = ours.ask("mac-ann", made, own)  # mail to a group that she is not in is not
         for cursor in theirs.cursors:
             answer = ours.ask("mac-ann", made, {**own, "cursor": cursor})
-            assert answer.code == (400, "bad_cursor")
+            assert answer.code == (seen.code if seen.status == 404 else (400, "bad_cursor"))
 
 
 @pytest.mark.parametrize(
     ("name", "parameter"),
-    [(name, one) for name, made in OPERATIONS.items() for one in ("channel", "target_agent") if one in made.parameters],
+    [
+        (name, one)
+        for name, made in OPERATIONS.items()
+        for one in ("channel", "target_agent", "recipients", "group")
+        if one in made.parameters
+    ],
 )
 def test_a_misspelt_name_is_not_mended_with_one_of_another_space(live: Embedded, name: str, parameter: str) -> None:
     ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
     own = calls(made, ours)[0]
-    answer = ours.ask("mac-ann", made, {**own, parameter: f"{theirs.only[:-1]}-"})
+
+    def ask(name: str) -> Answer:
+        return ours.ask("mac-ann", made, {**own, parameter: [name] if parameter == "recipients" else name})
+
+    answer = ask(f"{theirs.only[:-1]}-")
     assert theirs.only not in answer.text
     if answer.status == 404:
-        answer = ours.ask("mac-ann", made, {**own, parameter: f"{ours.only[:-1]}-"})
+        answer = ask(f"{ours.only[:-1]}-")
         assert json.loads(answer.text)["near"] == [ours.only], "this is how it would be told"
 
 
@@ -360,6 +382,20 @@ def test_a_name_mentioned_in_one_space_reaches_nobody_in_the_other(live: Embedde
         assert sent["unmatched_mentions"] == [theirs.only]
         assert stranger.check_mentions(unread=False, limit=100) == before
         assert bob.check_mentions(limit=1)["mentions"][0]["message_id"] == sent["message"]["id"]
+
+
+def test_mail_to_a_group_stays_in_its_space(live: Embedded) -> None:
+    """Also if the other space has a group of the same name, or one has none and everybody is meant."""
+    ours, theirs = Space(live), Space(live)
+    with ours._client("mac-ann") as ann, theirs._client("mac-bob") as stranger, ours._client("mac-bob") as bob:
+        before = stranger.check_mentions(unread=False, limit=100), stranger.list_groups(group=CREW)
+        for target in (CREW, "all"):
+            sent = ann.send_direct_message(target, "for us")["message"]
+            assert bob.check_mentions(limit=1)["mentions"][0]["message_id"] == sent["id"]
+        ann.leave_group(CREW)
+        assert (stranger.check_mentions(unread=False, limit=100), stranger.list_groups(group=CREW)) == before
+        with pytest.raises(NotFound):
+            stranger.get_message(sent["id"])
 
 
 def test_the_same_file_in_two_spaces_is_two_files(live: Embedded) -> None:
@@ -401,6 +437,9 @@ def test_rows_of_a_space_are_found_in_every_table(live: Embedded) -> None:
     ((space_id,),) = database.ask(live, "SELECT id FROM spaces WHERE name = ?", space.name)
     sql = "INSERT INTO machines (name, space_id, public_key, created_at) VALUES (?, ?, '', 0)"
     database.ask(live, sql, fresh("box"), space_id)
+    ((message_id,),) = database.ask(live, "SELECT id FROM messages WHERE public_id = ?", space.messages[0]["id"])
+    sql = "INSERT INTO fan_outs (message_id, after_id, urgent, scope) VALUES (?, 0, 0, '')"
+    database.ask(live, sql, message_id)  # of a channel's message, so that the relay does not go about it
     database.ask(live, "INSERT INTO dropped_blobs VALUES (?, ?)", space_id, "0" * 64)
     found = rows_of(live, space.name)
     assert {table for table, rows in found.items() if not rows} == OF_NO_SPACE & found.keys()

@@ -100,7 +100,7 @@ def test_a_rule_broken_only_at_the_commit_is_its_callers_alone(peek: Peek):
 
     def bad(tx: Any) -> str:
         row = {"public_id": new_id(tx.now), "agent_id": None, "kind": "mention", "message_id": None, "created_at": 1}
-        tx.later("insert_item", **row)
+        tx.later("insert_item", **row, urgent=0, expires_at=None, scope="", vanishing=0)
         return "looks good"
 
     good = [(Lane.APPEND, peek.post(f"{number}")) for number in range(4)]

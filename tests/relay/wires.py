@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import select
+import socket
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -42,8 +43,7 @@ class Wire:
         if self._local is not None:
             told = self._local.send(Request(method, target, named, body, 60.0))
             return Answer(told.status, dict(cast("dict[str, str]", told.headers)), told.body)
-        sock = self.connection.sock
-        if sock is not None and select.select([sock], [], [], 0)[0]:  # hung up, because nothing was asked for long
+        if self.connection.sock is not None and _has_hung_up(self.connection.sock):  # nothing was asked for long
             self.connection.close()
         self.connection.request(method, target, body=body, headers=named)
         response = self.connection.getresponse()
@@ -63,6 +63,12 @@ class Wire:
         if self._local is not None:
             self._local.close()
         self.connection.close()
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    poll = select.poll()  # which knows descriptors above 1023, too
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def check_headers(answer: Answer) -> None:

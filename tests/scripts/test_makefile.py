@@ -23,8 +23,9 @@ def loads_agents(path: Path) -> bool:
 
 
 def test_every_environment_has_its_requirements():
-    names = re.findall(r"\.venv-([a-z-]+)/ready", MAKEFILE)
-    assert {"vendors", "oldest", "oldest-agents", "newest"} <= set(names)
+    (names,) = (found.split() for found in re.findall(r"^MATRIX := (.*)$", MAKEFILE, re.MULTILINE))
+    assert {"vendors", "operation", "oldest", "oldest-agents", "newest"} == set(names)
+    assert set(names) <= set(re.findall(r"\.venv-([a-z-]+)/bin", MAKEFILE)), "each is used"
     for name in names:
         assert (ROOT / "requirements" / f"{name}.txt").is_file(), name
 

@@ -70,6 +70,9 @@ class Postgres:
         self._writer = LaneThread("writer", self._write, stop=self._writing.close)
         self._beside = Link(lambda: connect(url, "-c synchronous_commit=off"))
         self._aside = LaneThread("aside", self._run_aside, stop=self._beside.close)
+        self._scrubbing = Link(lambda: connect(url, "-c statement_timeout=0"))
+        self._was_told = False  # why the tables could not be vacuumed
+        self._scrubber = LaneThread("scrubber", self._scrub, stop=self._scrubbing.close)
         self._readers = [self._reader(f"reader-{number}") for number in range(1, readers + 1)]
         self._searched = SearchTable(Link(lambda: connect(url, SESSION)), self._shared, self._again)
         self._fulltext = FullText(self._searched, deliver, as_ours, index_pause)
@@ -80,7 +83,7 @@ class Postgres:
             Lane.ASIDE: self._aside,
             Lane.SEARCH: self._fulltext.lane,
         }
-        for lane in (self._writer, self._aside, *self._readers, self._fulltext.lane):
+        for lane in (self._writer, self._aside, self._scrubber, *self._readers, self._fulltext.lane):
             lane.start()
         self._listener.start()
 
@@ -116,6 +119,12 @@ class Postgres:
     def listen(self, is_wanted: bool) -> None:
         """The database tells by itself."""
 
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        def over(is_clean: Any, error: BaseException | None) -> None:
+            done(bool(is_clean))
+
+        self._scrubber.submit(Waiting(Lane.ASIDE, vacuum, over))
+
     def measures(self) -> Measures:
         lanes = {"read": self._readers, "search": [self._fulltext.lane], "write": [self._writer]}
         return Measures(
@@ -132,7 +141,7 @@ class Postgres:
 
     def close(self) -> None:
         self._listener.close()
-        for lane in (self._fulltext.lane, *self._readers, self._aside, self._writer):
+        for lane in (self._fulltext.lane, *self._readers, self._scrubber, self._aside, self._writer):
             lane.close()
 
     # Opening
@@ -161,6 +170,18 @@ class Postgres:
         if group:
             self._deliver(run_aside(self._beside, group))
 
+    def _scrub(self, group: Sequence[Waiting]) -> None:
+        for waiting in group:
+            left = ""
+            try:
+                left = "; ".join(waiting.call(self._scrubbing.get()))
+            except psycopg.Error as error:
+                left = reason(error)
+            if left and not self._was_told:
+                _log.warning("Bytes of what was deleted are still in the tables' files: %s", left)
+            self._was_told = bool(left)
+            tell([(waiting.done, not left, None)])
+
     # The readers' threads
 
     def _reader(self, name: str) -> LaneThread:
@@ -188,6 +209,22 @@ class Postgres:
         self._extent = news.extent or self._extent
         self._watcher(News(self._shared.epoch, news.positions))
         self._fulltext.written()  # whoever wrote it may have ended since
+
+
+def vacuum(connection: Connection) -> list[str]:
+    """Have Postgres tidy the tables from which messages and files vanish; what it says if it did not."""
+    said: list[str] = []
+
+    def hear(notice: Any) -> None:
+        said.append(notice.message_primary)
+
+    connection.add_notice_handler(hear)
+    try:
+        for table in ("messages", "files"):
+            control(connection, f"VACUUM (SKIP_LOCKED) {table}")
+    finally:
+        connection.remove_notice_handler(hear)
+    return said
 
 
 def migrated(url: str, *, after: bool, role: str | None) -> tuple[list[str], list[str]]:

@@ -49,7 +49,8 @@ SELECT id FROM fulltext_progress FOR UPDATE
 """
 # A message can be seen only if all before it can be, or are gone: ids are given in turn.
 _NEW = """
-SELECT m.id, m.content, m.kind, c.space_id, m.channel_id, m.author_id, m.recipient_id
+SELECT m.id, m.content, m.kind <> 'status' AND m.vanishes_at IS NULL, c.space_id, m.channel_id, m.author_id,
+    m.recipient_id
 FROM messages m LEFT JOIN channels c ON c.id = m.channel_id
 WHERE m.id > $1 ORDER BY m.id LIMIT $2
 """
@@ -155,7 +156,7 @@ def _add_chunk(connection: Connection, wait: bool, insert: Callable[[Connection,
         held = control(connection, _HOLD.format(_LONGEST_WAIT) + ("" if wait else " SKIP LOCKED"))
         rows = _all(connection, _NEW, int(held[0][0] or 0), _CHUNK) if held else []
         if rows:
-            found = [(id, vector(id, text, _places(*where))) for id, text, kind, *where in rows if kind != "status"]
+            found = [(id, vector(id, text, _places(*where))) for id, text, is_kept, *where in rows if is_kept]
             insert(connection, [id for id, _ in found], [words for _, words in found])
             _run(connection, _ADDED, rows[-1][0])
             control(connection, "SELECT bring_in_words()")

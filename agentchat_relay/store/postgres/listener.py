@@ -115,9 +115,11 @@ class Listener:
 
     def _wait(self, connection: Connection | None, seconds: float = _PAUSE) -> bool:
         """For a word of Postgres, if there is a connection; whether the relay is to stop."""
-        sockets = [self._stopping] if connection is None else [self._stopping, connection.pgconn.socket]
-        ready, _, _ = select.select(sockets, [], [], seconds)
-        return self._stopping in ready
+        poll = select.poll()  # select() knows no descriptor above 1023, and streams may have taken all below
+        poll.register(self._stopping, select.POLLIN)
+        if connection is not None:
+            poll.register(connection.pgconn.socket, select.POLLIN)
+        return any(ready == self._stopping for ready, _ in poll.poll(seconds * 1000))
 
     def _tell(self, news: Heard) -> None:
         self._epoch = max(self._epoch, news.epoch)

@@ -143,6 +143,8 @@ class WriteTransaction(ReadTransaction, Buffered):
             self.memo.clear()
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
+        if len(self.tallies) > LARGEST_MEMO:
+            self.tallies.clear()
 
     def _prepare(self, connection: Connection) -> None:
         """What is run in every turn is planned once for a connection. It may have got stuck halfway before."""

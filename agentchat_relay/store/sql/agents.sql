@@ -1,12 +1,13 @@
 -- agent_by_key: who holds a key, if it is in use
-SELECT id, public_id, name, space_id, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
+SELECT id, public_id, name, space_id, kind, last_seen_at FROM agents WHERE key_hash = :key_hash AND active = 1
 
 -- holder_of_key: who has or had it
 SELECT id FROM agents WHERE key_hash = :key_hash
 
 -- agent_by_name: one agent of a space
-SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card, last_seen_at FROM agents
-WHERE space_id = :space_id AND name = :name
+SELECT id, public_id, name, space_id, machine_id, kind, roles, key_hash, active, card, is_group, retired_at,
+    last_seen_at
+FROM agents WHERE space_id = :space_id AND name = :name
 
 -- agent_names: names to guess a misspelt one from
 SELECT name FROM agents WHERE space_id = :space_id AND active = 1 ORDER BY last_seen_at DESC LIMIT 500
@@ -21,14 +22,13 @@ UPDATE agents SET key_hash = :key_hash, machine_id = :machine_id, active = 1 WHE
 -- set_card: the whole card
 UPDATE agents SET card = :card, card_role = :card_role, tags = :tags WHERE id = :id
 
--- see_agent: it was just here
-UPDATE agents SET last_seen_at = :now WHERE id = :id
-
--- find_agents: the active ones of a space, the last seen first
-SELECT a.name, a.last_seen_at, a.card, m.name AS machine, a.kind
+-- find_agents: the active ones of a space, the last seen first; those that were retired only if they are asked for
+SELECT a.name, a.last_seen_at, a.retired_at, a.card, m.name AS machine, a.kind
 FROM agents a LEFT JOIN machines m ON m.id = a.machine_id
-WHERE a.space_id = :space_id AND a.active = 1 AND a.tags LIKE :tags AND coalesce(a.card_role, '') LIKE :role ESCAPE '\'
+WHERE a.space_id = :space_id AND a.active = 1 AND a.is_group = 0 AND (a.retired_at IS NULL OR :with_retired = 1)
+AND a.tags LIKE :tags AND coalesce(a.card_role, '') LIKE :role ESCAPE '\'
 AND a.name LIKE :name ESCAPE '\' AND coalesce(a.last_seen_at, 0) BETWEEN :since AND :until
+AND (coalesce(a.last_seen_at, 0) BETWEEN :seen_after AND :seen_before) = (:is_between = 1)
 ORDER BY a.last_seen_at IS NULL, a.last_seen_at DESC, a.name LIMIT :limit
 
 -- agents_of_machine: how many active ones
@@ -36,9 +36,9 @@ SELECT count(*) AS agents FROM agents WHERE machine_id = :machine_id AND active 
 
 -- list_agents: for an operator
 SELECT a.name, s.name AS space, m.name AS machine, a.kind, a.roles, a.active, a.key_hash IS NOT NULL AS has_key,
-    a.created_at, a.last_seen_at
+    a.created_at, a.last_seen_at, a.retired_at
 FROM agents a JOIN spaces s ON s.id = a.space_id LEFT JOIN machines m ON m.id = a.machine_id
-WHERE s.name LIKE :space AND a.name NOT LIKE :grave ORDER BY s.name, a.name
+WHERE s.name LIKE :space AND a.is_group = 0 AND a.name NOT LIKE :grave ORDER BY s.name, a.name
 
 -- set_roles: of agent or person
 UPDATE agents SET roles = :roles WHERE id = :id

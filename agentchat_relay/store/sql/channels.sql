@@ -1,12 +1,12 @@
 -- channel_by_name: one channel of a space
-SELECT id, public_id, name, number, chats, last_at, latest_id FROM channels WHERE space_id = :space_id AND name = :name
+SELECT id, public_id, name, number, chats, last_at, latest_id, vanish_after FROM channels WHERE space_id = :space_id AND name = :name
 
 -- channel_names: names to guess a misspelt one from, the liveliest first
 SELECT name FROM channels WHERE space_id = :space_id ORDER BY last_at DESC LIMIT 500
 
 -- insert_channel: a new one, empty
-INSERT INTO channels (public_id, space_id, name, type, scope, created_by, created_at)
-VALUES (:public_id, :space_id, :name, :type, :scope, :created_by, :created_at) RETURNING id
+INSERT INTO channels (public_id, space_id, name, type, scope, created_by, created_at, vanish_after)
+VALUES (:public_id, :space_id, :name, :type, :scope, :created_by, :created_at, :vanish_after) RETURNING id
 
 -- count_channel_of: one more channel that this agent made
 UPDATE agents SET channels_created = channels_created + 1 WHERE id = :id
@@ -21,20 +21,21 @@ SELECT number, chats, last_at, latest_id FROM channels WHERE id = :id
 UPDATE channels SET number = :number, chats = :chats, last_at = :last_at, latest_id = :latest_id WHERE id = :id
 
 -- channels_joined: whole rows of the channels an agent is in
-SELECT c.public_id, c.name, c.type, c.scope, c.description, c.metadata, c.archived, c.created_at, a.public_id AS creator
+SELECT c.public_id, c.name, c.type, c.scope, c.description, c.metadata, c.archived, c.created_at, c.vanish_after,
+    a.public_id AS creator
 FROM memberships m JOIN channels c ON c.id = m.channel_id LEFT JOIN agents a ON a.id = c.created_by
 WHERE m.agent_id = :agent_id AND c.type LIKE :type
 ORDER BY m.joined_at, c.id LIMIT :limit
 
 -- board_joined: an agent's channels with what is unread and what came last
-SELECT c.public_id, c.name, c.type, c.scope, c.chats - m.read_chats - m.own_above AS unread,
+SELECT c.id, c.public_id, c.name, c.type, c.scope, c.vanish_after, c.chats - m.read_chats - m.own_above AS unread,
     l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name
 FROM memberships m JOIN channels c ON c.id = m.channel_id
 LEFT JOIN messages l ON l.id = c.latest_id AND l.recipient_id IS NULL LEFT JOIN agents a ON a.id = l.author_id
 WHERE m.agent_id = :agent_id ORDER BY m.joined_at, c.id LIMIT :limit
 
 -- board_others: the liveliest channels an agent is not in
-SELECT c.public_id, c.name, c.type, c.scope, 0 AS unread,
+SELECT c.id, c.public_id, c.name, c.type, c.scope, c.vanish_after, 0 AS unread,
     l.public_id AS latest_id, l.content, l.created_at, a.public_id AS author_id, a.name AS author_name
 FROM channels c LEFT JOIN memberships m ON m.channel_id = c.id AND m.agent_id = :agent_id
 LEFT JOIN messages l ON l.id = c.latest_id LEFT JOIN agents a ON a.id = l.author_id
@@ -74,10 +75,15 @@ SELECT created_at, chats FROM messages
 WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 ORDER BY created_at DESC LIMIT 1
 
--- own_between: an agent's own chats after one message and up to another
-SELECT count(*) AS own FROM messages
-WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :after AND created_at <= :through
-AND author_id = :agent_id
+-- own_between: chats after one message and up to another that an agent need not read: its own, and what vanished
+SELECT (
+    SELECT count(*) FROM messages
+    WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at > :after AND created_at <= :through
+    AND author_id = :agent_id
+) + (
+    SELECT count(*) FROM messages
+    WHERE channel_id = -:channel_id AND (kind = 'status') = FALSE AND created_at > :after AND created_at <= :through
+) AS own
 
 -- readers_of: who reads a channel, the last to move first
 SELECT a.name, m.read_at, m.joined_at, m.moved_at FROM memberships m JOIN agents a ON a.id = m.agent_id
@@ -85,7 +91,7 @@ WHERE m.channel_id = :channel_id AND a.active = 1 ORDER BY m.moved_at DESC LIMIT
 
 -- list_channels: for an operator
 SELECT c.name, s.name AS space, c.number, c.purged, coalesce(c.retention, s.retention) AS retention,
-    c.retention IS NOT NULL AS own_retention, c.created_at, c.last_at
+    c.retention IS NOT NULL AS own_retention, c.vanish_after, c.created_at, c.last_at
 FROM channels c JOIN spaces s ON s.id = c.space_id WHERE s.id = :space_id ORDER BY c.name
 
 -- keep_channel: how many days it keeps what it holds; null: as its space

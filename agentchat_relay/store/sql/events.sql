@@ -8,7 +8,7 @@ WHERE e.space_id = :space_id AND e.position > :position ORDER BY e.position LIMI
 SELECT position FROM events WHERE space_id = :space_id ORDER BY position LIMIT 1
 
 -- message_of: by its public id, for events, which never leave their space
-SELECT id FROM messages WHERE public_id = :public_id
+SELECT id FROM messages WHERE public_id = :public_id AND channel_id > 0
 
 -- agent_of: by its public id
-SELECT name, card FROM agents WHERE public_id = :public_id
+SELECT name, card, last_seen_at, retired_at FROM agents WHERE public_id = :public_id

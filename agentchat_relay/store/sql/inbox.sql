@@ -1,13 +1,16 @@
 -- insert_item: something waits for an agent
-INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at)
-VALUES (:public_id, :agent_id, :kind, :message_id, :created_at, :urgent, :expires_at)
+INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing)
+VALUES (:public_id, :agent_id, :kind, :message_id, :created_at, :urgent, :expires_at, :scope, :vanishing)
 
--- items_open: what waits for an agent and has not ended, newest first
+-- items_open: what waits for an agent in its lanes and has not ended, newest first
 SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel,
     a.name AS author
-FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
-JOIN agents a ON a.id = m.author_id
-WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND (i.expires_at IS NULL OR i.expires_at > :now)
+FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
+    SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
+    AND x IN LANE AND x.kind <> 'returned' AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent DESC, x.scope DESC, x.id DESC LIMIT :limit
+) PICKED
+JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.id DESC LIMIT :limit
 
 -- items_all: the same with what has ended
@@ -15,7 +18,7 @@ SELECT i.public_id, i.done_at, m.public_id AS message_id, m.content, m.metadata,
     a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
-WHERE i.agent_id = :agent_id ORDER BY i.message_id DESC LIMIT :limit
+WHERE i.agent_id = :agent_id AND i.kind <> 'returned' ORDER BY i.message_id DESC LIMIT :limit
 
 -- acknowledge_item: the agent's own only, whoever holds it
 UPDATE inbox SET done_at = :now, lease_until = NULL
@@ -25,22 +28,29 @@ WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL
 DELETE FROM inbox WHERE agent_id = :agent_id
 
 -- peek_items: what waits, in the order in which it is given out, from a place on. One that is being held waits, too
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, m.public_id AS message_id,
-    m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
-FROM (
-    SELECT * FROM (
-        SELECT * FROM inbox
-        WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1 AND :is_urgent = 1 AND id > :after
-        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT :limit
-    ) AS urgent_ones
-    UNION ALL
-    SELECT * FROM (
-        SELECT * FROM inbox
-        WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 0 AND (:is_urgent = 1 OR id > :after)
-        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT :limit
-    ) AS others
-) AS i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, i.scope,
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
+    SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
+    AND x IN LANE AFTER (CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END) LANE
+    AND x.urgent <= :is_urgent AND (x.expires_at IS NULL OR x.expires_at > :now)
+    ORDER BY x.urgent, x.scope, x.id LIMIT :limit
+) PICKED
+JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.urgent DESC, i.id LIMIT :limit
+
+-- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index. Urgency and scope
+-- compared as one row would be a look at everything that is as urgent, in SQLite
+WITH RECURSIVE found (urgent, scope, number) AS (
+    VALUES (0, '', 1), (1, '', 1)
+    UNION ALL
+    SELECT f.urgent, (
+        SELECT min(x.scope) FROM inbox x
+        WHERE x.agent_id = :agent_id AND x.done_at IS NULL AND x.urgent = f.urgent AND x.scope > f.scope
+    ), f.number + 1
+    FROM found f WHERE f.scope IS NOT NULL AND f.number <= :limit
+)
+SELECT DISTINCT scope FROM found WHERE scope <> '' ORDER BY scope
 
 -- claim_items: give out what nobody holds, in order, until there are so many or their texts so long. A session that
 -- checked gets what it holds again, and that is no new delivery
@@ -49,43 +59,35 @@ UPDATE inbox SET claim_id = :claim_id, claimed_at = :now, lease_until = :lease_u
 WHERE done_at IS NULL AND id IN (
     SELECT id FROM (
         SELECT id, sum(size) OVER (ORDER BY urgent DESC, id) - size AS before FROM (
-            SELECT * FROM (
-                SELECT i.id, i.urgent, length(m.content) AS size FROM inbox i JOIN messages m ON m.id = i.message_id
-                WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND i.urgent = 1
+            SELECT i.id, i.urgent, length(m.content) AS size
+            FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
+                SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
+                AND x IN LANE
                 AND (
-                    i.lease_until IS NULL OR i.lease_until <= :now OR i.lease_until > :now + :longest
-                    OR i.session = :session
+                    x.lease_until IS NULL OR x.lease_until <= :now OR x.lease_until > :now + :longest
+                    OR x.session = :session
                 )
-                AND (i.expires_at IS NULL OR i.expires_at > :now) ORDER BY i.id LIMIT :limit
-            ) AS urgent_ones
-            UNION ALL
-            SELECT * FROM (
-                SELECT i.id, i.urgent, length(m.content) AS size FROM inbox i JOIN messages m ON m.id = i.message_id
-                WHERE i.agent_id = :agent_id AND i.done_at IS NULL AND i.urgent = 0
-                AND (
-                    i.lease_until IS NULL OR i.lease_until <= :now OR i.lease_until > :now + :longest
-                    OR i.session = :session
-                )
-                AND (i.expires_at IS NULL OR i.expires_at > :now) ORDER BY i.id LIMIT :limit
-            ) AS others
-            ORDER BY urgent DESC, id LIMIT :limit
+                AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT :limit
+            ) PICKED
+            JOIN messages m ON m.id = i.message_id ORDER BY i.urgent DESC, i.id LIMIT :limit
         ) AS wanted
     ) AS taken WHERE before < :characters
 )
 
 -- claimed_items: what a claim gave out and is still its own, and whether somebody could claim more
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, m.public_id AS message_id,
-    m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author, EXISTS (
-        SELECT 1 FROM inbox o WHERE o.agent_id = :agent_id AND o.done_at IS NULL
-        AND (o.claim_id IS NULL OR o.claim_id <> :claim_id)
-        AND (o.lease_until IS NULL OR o.lease_until <= :now) AND (o.expires_at IS NULL OR o.expires_at > :now)
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, i.scope,
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author, EXISTS (
+        SELECT 1 FROM TEXTS(:lanes) AS lane JOIN inbox x ON x.agent_id = :agent_id AND x.done_at IS NULL
+        AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
+        AND (x.claim_id IS NULL OR x.claim_id <> :claim_id)
+        AND (x.lease_until IS NULL OR x.lease_until <= :now) AND (x.expires_at IS NULL OR x.expires_at > :now)
     ) AS has_more
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.claim_id = :claim_id AND i.agent_id = :agent_id ORDER BY i.urgent DESC, i.id
 
 -- inbox_item: one, by its public id
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until,
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until,
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id WHERE i.public_id = :public_id
@@ -119,7 +121,8 @@ LEFT JOIN messages m ON m.id = i.message_id
 WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most LIMIT :limit
 
 -- end_item: other than by an acknowledgement
-UPDATE inbox SET done_at = :now, outcome = :outcome, lease_until = NULL WHERE id = :id AND done_at IS NULL
+UPDATE inbox SET done_at = :now, outcome = :outcome, reason = :reason, lease_until = NULL
+WHERE id = :id AND done_at IS NULL
 
 -- expired_items: what had its time and is held by nobody, a portion
 SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
@@ -128,37 +131,31 @@ WHERE i.done_at IS NULL AND i.expires_at IS NOT NULL AND i.expires_at <= :now
 AND (i.lease_until IS NULL OR i.lease_until <= :now) ORDER BY i.expires_at LIMIT :limit
 
 -- dead_items: an agent's dead letters, the last ones first
-SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, NULL AS lease_until, i.done_at,
+SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until, i.done_at, i.reason,
     m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit
 
 -- requeue_item: a dead letter waits again, as if it were new
-UPDATE inbox SET done_at = NULL, outcome = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
+UPDATE inbox SET done_at = NULL, outcome = NULL, reason = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
     expires_at = NULL
 WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
 
 -- receipts_of: what became of a message for each who was notified
-SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.claim_id, i.lease_until,
-    i.expires_at
-FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id ORDER BY i.id LIMIT :limit
+SELECT a.name, i.kind, i.deliveries, i.created_at, i.claimed_at, i.done_at, i.outcome, i.reason, i.claim_id,
+    i.lease_until, i.expires_at, i.scope
+FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id AND i.kind <> 'returned'
+ORDER BY i.id LIMIT :limit
 
--- count_waiting: how much waits for an agent, up to a hundred of each kind
-SELECT
-    (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND urgent = 1
-        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
-    ) AS urgent_ones) AS urgent,
-    (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'direct'
-        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
-    ) AS direct_ones) AS direct,
-    (SELECT count(*) FROM (
-        SELECT 1 FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL AND kind = 'mention'
-        AND (expires_at IS NULL OR expires_at > :now) LIMIT 100
-    ) AS mentions_ones) AS mentions,
-    (
-        SELECT created_at FROM inbox WHERE agent_id = :agent_id AND done_at IS NULL
-        AND (expires_at IS NULL OR expires_at > :now) ORDER BY id LIMIT 1
-    ) AS oldest
+-- count_waiting: how much waits for an agent in its lanes, of about a hundred
+SELECT count(CASE WHEN urgent = 1 THEN 1 END) AS urgent, count(CASE WHEN kind = 'direct' THEN 1 END) AS direct,
+    count(CASE WHEN kind = 'mention' THEN 1 END) AS mentions, count(CASE WHEN kind = 'group' THEN 1 END) AS groups,
+    count(CASE WHEN kind = 'returned' THEN 1 END) AS returned, min(created_at) AS oldest
+FROM (
+    SELECT i.urgent, i.kind, i.created_at FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
+        SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
+        AND x IN LANE
+        AND (x.expires_at IS NULL OR x.expires_at > :now) ORDER BY x.urgent, x.scope, x.id LIMIT 100
+    ) PICKED
+) AS waiting

@@ -1,6 +1,6 @@
--- channels_due: channels that hold something older than they keep
+-- channels_due: channels that hold something older than they keep. An ephemeral one has a time of its own
 SELECT c.id FROM channels c JOIN spaces s ON s.id = c.space_id
-WHERE coalesce(c.retention, s.retention) > 0 AND (
+WHERE c.vanish_after IS NULL AND coalesce(c.retention, s.retention) > 0 AND (
     EXISTS (
         SELECT 1 FROM messages m WHERE m.channel_id = c.id AND (m.kind = 'status') = FALSE
         AND m.created_at < :now - coalesce(c.retention, s.retention) * :day
@@ -38,6 +38,11 @@ WHERE m.channel_id = :channel_id AND (m.kind = 'status') = FALSE AND m.created_a
 
 -- purge_items: of a channel's oldest messages
 DELETE FROM inbox WHERE message_id IN (
+    SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
+)
+
+-- purge_fan_outs: nobody is told of them any more
+DELETE FROM fan_outs WHERE message_id IN (
     SELECT id FROM messages WHERE channel_id = :channel_id AND (kind = 'status') = FALSE AND created_at <= :through
 )
 

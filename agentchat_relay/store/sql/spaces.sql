@@ -6,7 +6,7 @@ SELECT name FROM spaces WHERE id = :id
 
 -- list_spaces: all, with what is in them
 SELECT s.name, s.created_at, s.retention,
-    (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1) AS agents,
+    (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1 AND a.is_group = 0) AS agents,
     (SELECT count(*) FROM channels c WHERE c.space_id = s.id) AS channels
 FROM spaces s ORDER BY s.name
 

@@ -3,7 +3,7 @@ SELECT (SELECT count(*) FROM spaces) AS spaces, (SELECT count(*) FROM machines W
 
 -- stats_spaces: how much there is in each; messages are counted by the channels' own counters
 SELECT s.name,
-    (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1) AS agents,
+    (SELECT count(*) FROM agents a WHERE a.space_id = s.id AND a.active = 1 AND a.is_group = 0) AS agents,
     (SELECT count(*) FROM channels c WHERE c.space_id = s.id) AS channels,
     (SELECT CAST(coalesce(sum(c.number - c.purged), 0) AS BIGINT) FROM channels c WHERE c.space_id = s.id) AS messages,
     (SELECT count(*) FROM files f WHERE f.space_id = s.id) AS files,

@@ -101,6 +101,7 @@ class Sqlite:
         self._cut_short = False
         self._watcher: Callable[[News], None] = lambda news: None
         self._restart_at = 0.0
+        self._scrubbing: list[Callable[[bool], object]] = []
         self._shared = Shared(counted=neighbours)
         self._index = Index(os.path.join(directory, "search.db"), self.path, connect, self._forget, shared=neighbours)
         keeper = SearchFile(self._index, self._shared, self._again)
@@ -154,6 +155,10 @@ class Sqlite:
     def listen(self, is_wanted: bool) -> None:
         if self._lookout is not None:
             self._lookout.listen(is_wanted)
+
+    def scrub(self, done: Callable[[bool], object]) -> None:
+        self._scrubbing.append(done)
+        self._writer.wake()
 
     def measures(self) -> Measures:
         lanes = {"read": self._reader, "search": self._fulltext.lane, "write": self._writer}
@@ -209,6 +214,7 @@ class Sqlite:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten: see scrub
             # What a killed process had written, but not yet synced, is there now and could be lost yet: make it durable
             # before anybody is told of it.
             connection.execute(
@@ -231,6 +237,8 @@ class Sqlite:
         self._connection.close()
 
     def _write(self, group: Sequence[Waiting]) -> None:
+        if self._scrubbing:
+            self._scrub()
         if not group:
             return
         with self._turn:
@@ -268,11 +276,27 @@ class Sqlite:
             if log > _LONG_LOG and monotonic() >= self._restart_at:
                 self._begin_log_anew()
         except sqlite3.Error as error:
-            if (self._cut_short or self._has_neighbours) and getattr(
-                error, "sqlite_errorname", ""
-            ) == "SQLITE_IOERR_FSYNC":
-                self._give_up(error)
-            _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
+            self._failed_to_keep(error)
+
+    def _scrub(self) -> None:
+        """What was deleted is overwritten in the database, but still in its log."""
+        waiting, self._scrubbing = self._scrubbing, []
+        is_clean = False
+        self._connection.execute("PRAGMA busy_timeout = 250")
+        try:
+            with self._turn:
+                is_clean = not self._bring_up_to_date("TRUNCATE")[0]
+        except sqlite3.Error as error:
+            self._failed_to_keep(error)
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 30000")
+            for done in waiting:
+                done(is_clean)
+
+    def _failed_to_keep(self, error: sqlite3.Error) -> None:
+        if (self._cut_short or self._has_neighbours) and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
+            self._give_up(error)
+        _log.error("agentchat.db could not be brought up to date, its log grows: %s", error)
 
     def _begin_log_anew(self) -> None:
         """Readers that follow each other without a gap would keep SQLite from it for ever, so they are waited for: for

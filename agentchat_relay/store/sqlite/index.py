@@ -1,7 +1,7 @@
 """search.db, the full-text index of SQLite: what is in it, how it grows, forgets and stays quick.
 
 A message is filed under its places (see `seam.place_of`), so that a search in one channel, or of one agent's direct
-messages, costs no more than one in all.
+messages, costs no more than one in all. One that is to vanish is not in it.
 
 A deleted message leaves its words in the table `unindexed` (a trigger's doing), since FTS5 needs them to take it out of
 the index. How far that has come is remembered in this file, in the same transaction: twice would break the index.
@@ -54,7 +54,7 @@ SELECT m.id, m.content, CASE
     WHEN m.recipient_id IS NULL THEN 's' || c.space_id || ' c' || c.id
     ELSE 'd' || m.author_id || ' d' || m.recipient_id END
 FROM relay.messages m JOIN relay.channels c ON c.id = m.channel_id
-WHERE m.id > ? AND m.id <= ? AND m.kind <> 'status'
+WHERE m.id > ? AND m.id <= ? AND m.kind <> 'status' AND m.vanishes_at IS NULL
 """
 _ADDED = "UPDATE progress SET id = ?, public_id = (SELECT public_id FROM relay.messages WHERE id = ?)"
 _GONE = "SELECT coalesce(max(id), 0) FROM (SELECT id FROM relay.unindexed WHERE id > ? ORDER BY id LIMIT ?)"

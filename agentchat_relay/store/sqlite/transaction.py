@@ -97,6 +97,8 @@ class WriteTransaction(ReadTransaction, Buffered):
             self._look_again()
         elif len(self.memo) > LARGEST_MEMO:
             self.memo.clear()
+        if len(self.tallies) > LARGEST_MEMO:
+            self.tallies.clear()
 
     def _look_again(self) -> None:
         """Another process may have changed anything."""

@@ -27,6 +27,7 @@ from tests.relay.conftest import UNLIMITED
 
 PATIENCE = 60.0
 OK, WRONG, USAGE, MISSING, TAKEN = 0, 1, 2, 4, 5
+THERE = "repo:example.org/proj"  # where what ann sent to the group is for
 BIG = bytes(range(256)) * 4096  # a megabyte
 
 
@@ -110,6 +111,9 @@ def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
         ann.pin_message(first["id"])
         bob.send_message("tech-web", "step done", kind="status")
         ann.send_direct_message("bob", "a word in private")
+        for one in (ann, bob):
+            one.join_group("crew")
+        ann.send_direct_message("crew", "to all of you", scope=THERE)
         bob.mark_mentions_read([bob.check_mentions()["mentions"][-1]["mention_id"]])
         for number in range(30):
             ann.send_message("general", f"note {number} of the day")

@@ -46,6 +46,10 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         ann.send_message("tech-web", "done", kind="status")
         ann.send_direct_message("bob", "a word in private")
         bob.send_direct_message("ann", "@ann another")
+        for one in (ann, bob):
+            one.join_group("crew")
+        ann.send_to_many(["crew", "bob"], "to you and all of you", scope="repo:example.org/proj")
+        relay.ask(lambda tx: _half_told(tx, first["id"]))
         bob.mark_mentions_read([bob.check_mentions()["mentions"][-1]["mention_id"]])
         for text in ODD:
             gone.send_message("general", text, metadata={"text": text[:99]})
@@ -67,6 +71,12 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         assert purge_all(relay.relay.store) == 4  # type: ignore[union-attr]
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return keys, files
+
+
+def _half_told(tx: Any, id: str) -> None:
+    """A large group that is not told yet; of a channel's message, so that no relay goes about it."""
+    message_id = tx.the("find_message", public_id=id, space_id=1, agent_id=0)["id"]
+    tx.run("insert_fan_out", message_id=message_id, after_id=7, urgent=1, expires_at=None, scope="thread:7")
 
 
 def _register(relay: Embedded) -> None:

@@ -22,6 +22,7 @@ from tests.relay.conftest import UNLIMITED, until
 from tests.relay.keeping.conftest import (
     MISSING,
     OK,
+    THERE,
     WRONG,
     Admin,
     Board,
@@ -46,7 +47,9 @@ def of(exported: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def test_it_tells_what_the_api_tells(board: Board, admin: Admin):
     with running(str(board.path), settings=UNLIMITED) as relay, contextlib.ExitStack() as stack:
-        ann, bob = (stack.enter_context(Client(relay.url, board.keys[name])) for name in ("ann", "bob"))
+        ann, bob = (
+            stack.enter_context(Client(relay.url, board.keys[name], scopes=[THERE])) for name in ("ann", "bob")
+        )  # fmt: skip
         exported = lines(admin("export", "main", "--data", board.path).out)
         for client, name in ((ann, "ann"), (bob, "bob")):
             _compare_messages(client, name, exported)
@@ -58,6 +61,7 @@ def test_it_tells_what_the_api_tells(board: Board, admin: Admin):
 
 def _compare_messages(client: Client, name: str, exported: list[dict[str, Any]]) -> None:
     everything = of(exported, "message")
+    given = {item["message_id"] for item in of(exported, "inbox") if item["agent"] == name}
     for channel in client.list_channels()["channels"]:
         page = client.read_messages(channel["name"], limit=200, include_status=True)["messages"]
         told = [
@@ -69,7 +73,8 @@ def _compare_messages(client: Client, name: str, exported: list[dict[str, Any]])
             (m["id"], m["author"], m["content"], m["metadata"], m["parent_id"], m["pinned"], m["kind"],
              m["created_at"], m["channel_id"], m["author_id"])
             for m in everything
-            if m["channel"] == channel["name"] and (m["recipient"] is None or name in (m["recipient"], m["author"]))
+            if m["channel"] == channel["name"]
+            and (m["recipient"] is None or name in (m["recipient"], m["author"]) or m["id"] in given)
         ]  # fmt: skip
         assert sorted(mine) == sorted(told, key=lambda one: one[0])
         assert [one[7] for one in mine] == sorted(one[7] for one in mine)
@@ -92,16 +97,21 @@ def _compare_inbox(client: Client, name: str, exported: list[dict[str, Any]]) ->
     items = {item["id"]: item for item in of(exported, "inbox")}
     for item in client.peek_inbox(limit=100)["items"]:
         kept = items[item["item_id"]]
-        assert {name: kept[name] for name in ("urgent", "deliveries", "outcome", "expires_at")} == {
+        assert {name: kept[name] for name in ("urgent", "deliveries", "outcome", "expires_at", "scope")} == {
             "urgent": item["urgent"], "deliveries": item["deliveries"], "outcome": None,
-            "expires_at": item["expires_at"],
+            "expires_at": item["expires_at"], "scope": item.get("scope"),
         }  # fmt: skip
 
 
 def _compare_agents(client: Client, exported: list[dict[str, Any]]) -> None:
     told = {agent["name"]: agent["card"] for agent in client.find_agents()["agents"]}
-    cards = {agent["name"]: agent["card"] or {} for agent in of(exported, "agent")}
+    cards = {agent["name"]: agent["card"] or {} for agent in of(exported, "agent") if agent["kind"] != "group"}
     assert {name: {k: v for k, v in (card or {}).items() if v} for name, card in told.items()} == cards
+    members: dict[str, list[str]] = {each["name"]: [] for each in of(exported, "agent") if each["kind"] == "group"}
+    for member in of(exported, "member"):
+        members[member["group"]].append(member["agent"])
+    listed = [client.list_groups(group=row["name"])["groups"][0] for row in client.list_groups()["groups"]]
+    assert members == {row["name"]: row["agents"] for row in listed} == {"crew": ["ann", "bob"]}
 
 
 def _compare_files(client: Client, exported: list[dict[str, Any]], board: Board) -> None:
@@ -125,9 +135,10 @@ def test_its_form(board: Board, admin: Admin):
     assert last["kind"] == "end"
     assert last["counts"] == Counter(line["kind"] for line in exported[1:-1])
     order = [kind for kind, _ in Counter(line["kind"] for line in exported).items()]
-    assert order == ["space", "agent", "channel", "membership", "message", "inbox", "file", "end"]
+    assert order == ["space", "agent", "member", "channel", "membership", "message", "inbox", "file", "end"]
     assert {(m["author"], m["recipient"]) for m in of(exported, "message") if m["channel"] == "direct-messages"} == {
-        ("ann", "bob")
+        ("ann", "bob"),
+        ("ann", "crew"),
     }
 
 
@@ -136,7 +147,7 @@ def test_nothing_of_another_space_and_no_key(board: Board, admin: Admin):
     assert "elsewhere" not in main
     assert [m["content"] for m in of(lines(team), "message")] == ["elsewhere", "Shared a file: e.bin (9 bytes)"]
     assert "note" not in team
-    hashes = [row[0] for row in rows(board.path, "SELECT key_hash FROM agents")]
+    hashes = [row[0] for row in rows(board.path, "SELECT key_hash FROM agents WHERE key_hash IS NOT NULL")]
     assert not [secret for secret in [*hashes, *board.keys.values()] if secret in main + team]
 
 

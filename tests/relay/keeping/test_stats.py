@@ -69,7 +69,7 @@ def counted(path: Path, space: str) -> dict[str, Any]:
     )
     return {
         "name": space,
-        "agents": one("SELECT count(*) FROM agents WHERE active AND space_id ="),
+        "agents": one("SELECT count(*) FROM agents WHERE active AND NOT is_group AND space_id ="),
         "channels": one("SELECT count(*) FROM channels WHERE space_id ="),
         "messages": one("SELECT count(*) FROM messages m JOIN channels c ON c.id = m.channel_id WHERE c.space_id ="),
         "files": one("SELECT count(*) FROM files WHERE space_id ="),

@@ -28,10 +28,22 @@ def stores() -> Iterator[Stores]:
 def post(store: Postgres, text: str) -> None:
     def call(tx: Any) -> None:
         at = tx.place(1, chat=True)
-        values = dict.fromkeys(("recipient_id", "metadata", "parent_id", "root_id", "unmatched", "key", "digest"))
+        values = dict.fromkeys(
+            (
+                "recipient_id",
+                "metadata",
+                "parent_id",
+                "root_id",
+                "sent_with",
+                "vanishes_at",
+                "unmatched",
+                "key",
+                "digest",
+            )
+        )
         tx.later(
             "insert_message", **values, id=at.id, public_id=f"message-{at.id}", channel_id=1, number=at.number,
-            chats=at.chats, created_at=at.at, author_id=1, kind="chat", content=text,
+            chats=at.chats, created_at=at.at, author_id=1, kind="chat", content=text, depth=0,
         )  # fmt: skip
 
     store.ask(Lane.APPEND, call)
@@ -43,7 +55,7 @@ def people(store: Postgres) -> None:
         agent = {"public_id": "a", "space_id": 1, "name": "ann", "machine_id": None, "kind": "agent", "key_hash": "k"}
         tx.run("insert_agent", **agent, created_at=0)
         channel = {"public_id": "c", "space_id": 1, "name": "room", "type": "public", "scope": "local"}
-        tx.run("insert_channel", **channel, created_by=1, created_at=0)
+        tx.run("insert_channel", **channel, created_by=1, created_at=0, vanish_after=None)
 
     store.ask(Lane.WRITE, call)
 

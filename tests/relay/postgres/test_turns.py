@@ -4,11 +4,12 @@ for without end; and a connection that is lost costs nothing that was promised.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import count
 from typing import Any
 from urllib.parse import quote
@@ -286,3 +287,13 @@ def test_news_is_quick(schema: str):
             until(lambda told=told, teller=teller: told.store.epoch == teller.store.epoch)
             slow += time.monotonic() - began > 1
     assert slow < 10
+
+
+def test_news_come_to_a_relay_that_holds_a_thousand_streams(schema: str, caplog: pytest.LogCaptureFixture):
+    with ExitStack() as stack:
+        for _ in range(1100):  # which leave no low descriptor for a connection that is made anew
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        one, other = stack.enter_context(peek_at(schema)), stack.enter_context(peek_at(schema))
+        other.ask(Lane.WRITE, forget)
+        until(lambda: one.store.epoch == other.store.epoch)
+    assert "Listening" not in caplog.text

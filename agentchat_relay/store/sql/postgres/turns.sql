@@ -35,21 +35,21 @@ JOIN answers a ON a.key = r.key AND a.agent_id = r.agent_id
 WITH messages_ AS (
     INSERT INTO messages (
         id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
-        parent_id, root_id, unmatched, key, digest
+        parent_id, root_id, depth, sent_with, vanishes_at, unmatched, key, digest
     )
     SELECT id, public_id, channel_id, number, chats, created_at, author_id, recipient_id, kind, content, metadata,
-        parent_id, root_id, unmatched, key, decode(digest, 'base64')
+        parent_id, root_id, depth, sent_with, vanishes_at, unmatched, key, decode(digest, 'base64')
     FROM json_to_recordset(CAST(:insert_message AS JSON)) AS r(
         id BIGINT, public_id TEXT, channel_id BIGINT, number BIGINT, chats BIGINT, created_at BIGINT, author_id BIGINT,
-        recipient_id BIGINT, kind TEXT, content TEXT, metadata TEXT, parent_id BIGINT, root_id BIGINT, unmatched TEXT,
-        key TEXT, digest TEXT
+        recipient_id BIGINT, kind TEXT, content TEXT, metadata TEXT, parent_id BIGINT, root_id BIGINT, depth BIGINT,
+        sent_with BIGINT, vanishes_at BIGINT, unmatched TEXT, key TEXT, digest TEXT
     )
 ), inbox_ AS (
-    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at)
-    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at
+    INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing)
+    SELECT public_id, agent_id, kind, message_id, created_at, urgent, expires_at, scope, vanishing
     FROM json_to_recordset(CAST(:insert_item AS JSON)) AS r(
         public_id TEXT, agent_id BIGINT, kind TEXT, message_id BIGINT, created_at BIGINT, urgent BIGINT,
-        expires_at BIGINT
+        expires_at BIGINT, scope TEXT, vanishing BIGINT
     )
 ), events_ AS (
     INSERT INTO events (space_id, position, kind, actor_id, subject, channel_id, audience_id, created_at, hash)
@@ -66,6 +66,16 @@ WITH messages_ AS (
         GROUP BY agent_id, channel_id
     ) AS own
     WHERE memberships.agent_id = own.agent_id AND memberships.channel_id = own.channel_id
+), turns_ AS (
+    INSERT INTO turns (low_id, high_id, author_id, turns, at)
+    SELECT DISTINCT ON (low_id, high_id) low_id, high_id, author_id, turns, at
+    FROM (
+        SELECT row_number() OVER () AS number, r.* FROM json_to_recordset(CAST(:set_turn AS JSON)) AS r(
+            low_id BIGINT, high_id BIGINT, author_id BIGINT, turns BIGINT, at BIGINT
+        )
+    ) AS words ORDER BY low_id, high_id, number DESC
+    ON CONFLICT (low_id, high_id)
+    DO UPDATE SET author_id = excluded.author_id, turns = excluded.turns, at = excluded.at
 ), agents_ AS (
     UPDATE agents SET last_seen_at = seen.now
     FROM json_to_recordset(CAST(:see_agent AS JSON)) AS seen(now BIGINT, id BIGINT) WHERE agents.id = seen.id

@@ -5,6 +5,18 @@ Only members that every relay of the contract sends are required; the others may
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from ._files import FileContent as FileContent
+from ._files import FileLink as FileLink
+from ._files import FileList as FileList
+from ._files import StoredFile as StoredFile
+from ._files import UploadedFile as UploadedFile
+from ._mail import Group as Group
+from ._mail import GroupChange as GroupChange
+from ._mail import GroupList as GroupList
+from ._mail import SentPage as SentPage
+from ._mail import SentRow as SentRow
+
+Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
 
@@ -23,6 +35,8 @@ class LatestMessage(TypedDict):
 
 
 class BoardChannel(TypedDict):
+    """`vanish_after` only of an ephemeral channel: the seconds after which its posts are gone at the latest."""
+
     channel: str
     type: str
     unread: int
@@ -30,6 +44,7 @@ class BoardChannel(TypedDict):
     latest: LatestMessage | None
     channel_id: NotRequired[str]
     federation_scope: NotRequired[str]
+    vanish_after: NotRequired[int]
 
 
 class Board(TypedDict):
@@ -46,6 +61,7 @@ class Channel(TypedDict):
     archived: bool
     created_at: str
     federation_scope: NotRequired[str]
+    vanish_after: NotRequired[int]
 
 
 class ChannelList(TypedDict):
@@ -53,6 +69,9 @@ class ChannelList(TypedDict):
 
 
 class Message(TypedDict):
+    """`vanishes_at` only of an ephemeral one: when it is gone at the latest. `vanished` only in the answer to a
+    repeated call, if it is gone by then."""
+
     id: str
     channel_id: str
     author_agent_id: str
@@ -66,6 +85,8 @@ class Message(TypedDict):
     author_display: NotRequired[str | None]
     channel_name: NotRequired[str]
     kind: NotRequired[str]
+    vanishes_at: NotRequired[str]
+    vanished: NotRequired[bool]
 
 
 class MessagePage(TypedDict):
@@ -77,11 +98,20 @@ class MessagePage(TypedDict):
     next_cursor: NotRequired[str | None]
     previous_cursor: NotRequired[str | None]
     has_more: NotRequired[bool]
+    vanish_after: NotRequired[int]
 
 
 class SentMessage(TypedDict):
     message: Message
+    pending: NotRequired[bool]
     unmatched_mentions: NotRequired[list[str]]
+
+
+class SentToMany(TypedDict):
+    """A message for each recipient, agents first. `pending` while members of a large group are still being told."""
+
+    messages: list[Message]
+    pending: NotRequired[bool]
 
 
 class FoundMessage(TypedDict):
@@ -143,7 +173,8 @@ class MarkedRead(TypedDict):
 
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
-    somebody holds it."""
+    somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
+    and did not get it."""
 
     item_id: str
     kind: str
@@ -156,6 +187,8 @@ class WaitingItem(TypedDict):
     timestamp: str
     expires_at: str | None
     claimed_until: NotRequired[str]
+    scope: NotRequired[str]
+    undelivered_to: NotRequired[list[str]]
 
 
 class InboxItem(WaitingItem, _From):
@@ -173,9 +206,12 @@ class Inbox(TypedDict):
 
 
 class InboxPage(TypedDict):
+    """`scopes` are those in which something waits that a session must present them for."""
+
     items: list[InboxItem]
     next_cursor: str | None
     has_more: bool
+    scopes: NotRequired[list[str]]
 
 
 class ClaimChange(TypedDict):
@@ -189,7 +225,10 @@ class ClaimChange(TypedDict):
 
 
 class DeadLetter(InboxItem):
+    """`reason` is `deliveries`, given out too often, or `retired`: you were, and are back."""
+
     ended_at: str
+    reason: str
 
 
 class DeadLetters(TypedDict):
@@ -202,7 +241,8 @@ class Requeued(TypedDict):
 
 
 class Receipt(TypedDict):
-    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead."""
+    """What became of a message for one agent: `state` is stored, claimed, acknowledged, expired or dead; `reason` why
+    it is dead, `deliveries` or `retired`."""
 
     agent_name: str
     kind: str
@@ -211,6 +251,8 @@ class Receipt(TypedDict):
     stored_at: str
     claimed_at: str | None
     ended_at: str | None
+    scope: NotRequired[str]
+    reason: NotRequired[str]
 
 
 class Receipts(TypedDict):
@@ -219,9 +261,10 @@ class Receipts(TypedDict):
 
 
 class Event(TypedDict):
-    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind."""
+    """One committed change. `data` is what it was about, if that is still there: see docs/events.md for each kind.
+    Presence has no position: it is told to those who stream it, and is in no log."""
 
-    position: int
+    position: int | None
     kind: str
     at: str
     actor: str | None
@@ -263,36 +306,6 @@ class Readers(TypedDict):
     readers: list[Reader]
 
 
-class StoredFile(TypedDict):
-    name: str
-    size: int
-    path: str
-    bucket: NotRequired[str]
-    type: NotRequired[str]
-    created_at: NotRequired[str]
-
-
-class UploadedFile(TypedDict):
-    file: StoredFile
-
-
-class FileList(TypedDict):
-    files: list[StoredFile]
-    has_more: NotRequired[bool]
-
-
-class FileLink(TypedDict):
-    signed_url: str
-    expires_in: int
-
-
-class FileContent(TypedDict):
-    """A downloaded file: the answer's bytes, not JSON."""
-
-    content_type: str
-    content: bytes
-
-
 class Card(TypedDict, total=False):
     role: str
     about: str
@@ -304,9 +317,13 @@ class Card(TypedDict, total=False):
 
 
 class Agent(TypedDict):
+    """`presence` says whether it is here; mail waits for it in any case, unless it was retired."""
+
     name: str
     active: bool
     last_seen_at: str | None
+    presence: NotRequired[Presence]
+    retired_at: NotRequired[str]
     description: NotRequired[str | None]
     machine: NotRequired[str | None]
     card: NotRequired[Card | None]
@@ -318,11 +335,13 @@ class AgentList(TypedDict):
 
 
 class Waiting(TypedDict):
-    """How much waits in an inbox; each number stops at 100."""
+    """How much waits for this session; of more than a hundred, about a hundred are counted."""
 
     urgent: int
     mentions: int
     direct: int
+    groups: NotRequired[int]
+    returned: NotRequired[int]
     oldest_at: str | None
 
 

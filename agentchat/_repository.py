@@ -1,0 +1,65 @@
+"""The scope of the working directory: the repository that it is a checkout of, read from git's own files."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+_LARGEST = 1_000_000
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]+)?/(?P<path>.+)", re.IGNORECASE)
+_SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>[^/].*)")  # git@github.com:org/proj.git
+
+
+def scope_here() -> str | None:
+    """`repo:HOST/PATH` of the remote `origin`, or None where there is no such."""
+    with suppress(OSError, UnicodeDecodeError):
+        directory = os.getcwd()
+        while True:
+            if (config := _config(os.path.join(directory, ".git"))) is not None:
+                return scope_of(_origin(config))
+            parent = os.path.dirname(directory)
+            if parent == directory:
+                return None
+            directory = parent
+    return None
+
+
+def scope_of(url: str | None) -> str | None:
+    """The scope of a repository with this URL; a directory or a file has none."""
+    found = (_URL.fullmatch(url) or _SHORT.fullmatch(url)) if url else None
+    if found is None or url is None or url.lower().startswith("file:"):
+        return None
+    path = found["path"].strip("/").removesuffix(".git")
+    scope = f"repo:{found['host'].lower()}/{path}"
+    fits = re.fullmatch("[!#-+.0-~-]+(/[!#-+.0-~-]+)*", path) and len(scope) <= 200
+    return scope if fits else None
+
+
+def _config(git: str) -> str | None:
+    """Git's settings, if this is its directory, or the file of a worktree or a submodule that names it."""
+    if os.path.isfile(git):
+        named = re.match(r"gitdir: (.+)", _text(git))
+        if named is None:
+            return None
+        git = os.path.join(os.path.dirname(git), named[1].strip())
+    if os.path.isfile(common := os.path.join(git, "commondir")):
+        git = os.path.join(git, _text(common).strip())
+    config = os.path.join(git, "config")
+    return _text(config) if os.path.isfile(config) else None
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read(_LARGEST)
+
+
+def _origin(config: str) -> str | None:
+    section = ""
+    for line in config.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            section = line
+        elif section == '[remote "origin"]' and (found := re.match(r"url\s*=\s*(.+)", line)):
+            return found[1].strip().strip('"')
+    return None

@@ -1,0 +1,164 @@
+"""Groups: a name for several agents. A message to it is one row, and an item in the inbox of each member at that time.
+
+A group is a row among the agents, so that no agent can have its name and nothing that is meant for it is public. Those
+who join and leave are its only rules. `all` is everybody in the space. A small group is told in the transaction of the
+send; of a large one the rest is written down, and told in portions after it, whatever happens to the relay meanwhile.
+"""
+
+from __future__ import annotations
+
+from agentchat import types
+from agentchat.errors import BadRequest, Conflict, Forbidden
+
+from ..store.seam import Reading, Writing
+from ..wire import new_id
+from . import agents, channels, notices
+from .agents import Known
+from .call import Call
+from .notices import Posted, Terms
+
+ALL = "all"
+_MOST_JOINED = 100  # groups of one agent
+_MOST_MEMBERS = 10_000
+_MOST_LISTED = 500
+_AT_ONCE = 50  # members who are told in the transaction of the send
+_PORTION = 200
+
+
+def join_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
+    found = _look_up(tx, call, group)
+    if found is None:
+        channels.check_may_create(tx, call)
+        found = _insert(tx, call, group)
+        tx.run("count_channel_of", id=call.agent.id)
+    me = call.agent.id
+    changed = tx.one("membership_in", group_id=found.id, agent_id=me) is None
+    if changed:
+        if tx.the("count_groups_of", agent_id=me)["groups"] >= _MOST_JOINED:
+            raise Conflict(f"You are in {_MOST_JOINED} groups, which is the limit; leave one first.")
+        if tx.the("count_members", group_id=found.id)["members"] >= _MOST_MEMBERS:
+            raise Conflict(f"{_MOST_MEMBERS} agents are in {group}, which is the limit.")
+        tx.run("insert_member", group_id=found.id, agent_id=me, joined_at=tx.now)
+        _tell(tx, call, "group.joined", found)
+    return _change(tx, group, found.id, True, changed)
+
+
+def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
+    found = _look_up(tx, call, group)
+    if found is None:
+        raise agents.unknown(tx, call, group)
+    changed = bool(tx.run("delete_member", group_id=found.id, agent_id=call.agent.id))
+    if changed:
+        _tell(tx, call, "group.left", found)
+    return _change(tx, group, found.id, False, changed)
+
+
+def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.GroupList:
+    me = call.agent
+    rows = tx.all(
+        "list_groups", space_id=me.space_id, agent_id=me.id, name=group or "", limit=_MOST_LISTED + 1
+    )  # fmt: skip
+    if group is not None and not rows:
+        raise agents.unknown(tx, call, group)
+    listed: list[types.Group] = [
+        {"name": row["name"], "members": row["members"], "joined": row["joined"] is not None}
+        for row in rows[:_MOST_LISTED]
+    ]
+    if group is not None:
+        members = tx.all("member_names", group_id=rows[0]["id"], limit=_MOST_LISTED)
+        listed[0]["agents"] = [row["name"] for row in members]
+    return {"groups": listed, "has_more": len(rows) > _MOST_LISTED}
+
+
+def _look_up(tx: Writing, call: Call, name: str) -> Known | None:
+    if name == ALL:
+        raise BadRequest("Everybody is in all; nobody joins or leaves it.")
+    found = agents.known(tx, call.agent.space_id, name)
+    if found is None and agents.is_reserved(name):
+        raise Forbidden(f"The name {name} is reserved.")
+    if found is not None and not found.is_group:
+        raise Conflict(f"{name} is an agent; a group needs a name of its own.")
+    return found
+
+
+def _insert(tx: Writing, call: Call, name: str) -> Known:
+    public_id = new_id(tx.now)
+    id = tx.run("insert_group", public_id=public_id, space_id=call.agent.space_id, name=name, created_at=tx.now)
+    tx.forget()
+    return Known(id, public_id, True, False, True, None)
+
+
+def _tell(tx: Writing, call: Call, kind: str, group: Known) -> None:
+    agent = call.agent
+    tx.event(agent.space_id, kind, actor_id=agent.id, subject=group.public_id)
+
+
+def _change(tx: Reading, name: str, id: int, joined: bool, changed: bool) -> types.GroupChange:
+    members = tx.the("count_members", group_id=id)["members"]
+    return {"group": name, "joined": joined, "members": members, "idempotent": not changed}
+
+
+# Telling the members
+
+
+def to_be_told(tx: Writing, call: Call, name: str, group: Known | None) -> tuple[Known, list[int]]:
+    """The group, and who is in it besides the caller: one more than are told at once, if there are more. That of the
+    whole space is made when somebody first writes to it."""
+    members: list[int] = []
+    if name == ALL and group is None:
+        group = _insert(tx, call, ALL)
+    if group is not None:
+        posted = Posted(0, tx.now, 0, call.agent.space_id, call.agent.id)
+        members = _members(tx, posted, group.id, is_all=name == ALL, limit=_AT_ONCE + 1)
+    if group is None or not members:
+        raise Conflict(f"Nobody else is in the group {name}, so nothing was sent.")
+    return group, members
+
+
+def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms, told: set[int]) -> bool:
+    """Tell the members, or write down that they are to be told; whether it is done. Who was told of this call's other
+    messages is left out, and added are those who are told now."""
+    if len(members) > _AT_ONCE:
+        tx.later(
+            "insert_fan_out", message_id=posted.id, after_id=0, urgent=int(terms.urgent), expires_at=terms.expires_at,
+            scope=terms.scope,
+        )  # fmt: skip
+        return False
+    for agent_id in members:
+        if agent_id not in told:
+            _put(tx, posted, agent_id, terms)
+    told.update(members)
+    return True
+
+
+def fan_out(tx: Writing) -> int:
+    """Tell the next members of the first large group that has something; how many that were."""
+    row = tx.one("next_fan_out")
+    if row is None:
+        return 0
+    posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
+    is_all = row["name"] == ALL
+    members = _members(tx, posted, row["group_id"], is_all=is_all, after=row["after_id"], limit=_PORTION)
+    terms = Terms(bool(row["urgent"]), row["expires_at"], row["scope"], row["vanishes_at"] is not None)
+    for agent_id in members:
+        if not row["is_one_of_many"] or tx.one("told_with", id=row["first_id"], agent_id=agent_id) is None:
+            _put(tx, posted, agent_id, terms)
+    if len(members) < _PORTION:
+        tx.run("delete_fan_out", message_id=posted.id)
+    else:
+        tx.run("move_fan_out", message_id=posted.id, after_id=members[-1])
+    return max(len(members), 1)
+
+
+def _members(tx: Reading, posted: Posted, group_id: int, *, is_all: bool, after: int = 0, limit: int) -> list[int]:
+    """Members as of the message, by their ids: who came later gets the next one."""
+    found = tx.all(
+        "everybody" if is_all else "members",
+        **({"space_id": posted.space_id} if is_all else {"group_id": group_id}),
+        after=after, until=posted.at, author_id=posted.author_id, limit=limit,
+    )  # fmt: skip
+    return [row["agent_id"] for row in found]
+
+
+def _put(tx: Writing, posted: Posted, agent_id: int, terms: Terms) -> None:
+    notices.put(tx, posted, agent_id, "group", terms)

@@ -1,0 +1,104 @@
+"""The loop guard: two agents that answer each other without end cost their owners money, and nobody reads it.
+
+What counts is what agents alone do: a person's word begins everything anew and is never refused. Nothing is counted
+that answers nobody. What an agent is told when it is refused says why, and what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agentchat.errors import Conflict
+
+from ..store.seam import Row, Writing
+from .agents import Known
+from .call import Call
+
+_SECOND = 1_000_000
+
+
+class Turn(NamedTuple):
+    """Two agents, and where they stand: whose the last word was, how often it changed hands, and when."""
+
+    low_id: int
+    high_id: int
+    author_id: int
+    turns: int
+    at: int
+
+
+def depth_of(call: Call, kind: str, parent: Row | None) -> int:
+    """How many agents have answered in a row since a person spoke."""
+    if parent is None or call.agent.is_person:
+        return 0
+    return int(parent["depth"]) + (kind != "status")
+
+
+def check(tx: Writing, call: Call, kind: str, parent: Row | None, told: Iterable[Known]) -> list[Turn]:
+    """Refuse what goes on for too long; returns what is to be counted once the message is there."""
+    if call.agent.is_person or kind == "status":
+        return []
+    if parent is not None:
+        _check_parent(call, kind, parent)
+    others = [agent for agent in told if not (agent.is_person or agent.is_group or agent.id == call.agent.id)]
+    return [turn for agent in others if (turn := _next(tx, call, agent)) is not None]
+
+
+def count(tx: Writing, call: Call, turns: Iterable[Turn]) -> None:
+    for turn in turns:
+        tx.tallies["turn", turn.low_id, turn.high_id] = turn
+        tx.later("set_turn", **turn._asdict())
+
+
+def _check_parent(call: Call, kind: str, parent: Row) -> None:
+    if parent["kind"] in ("status", "system"):
+        raise _refused(
+            "That message was made by a program, which reads no answers. Write to its author instead, if it matters: "
+            "a new message with @name, or a direct one.",
+            "automated",
+        )
+    most = call.loops.depth
+    if most and depth_of(call, kind, parent) > most:
+        raise _refused(
+            f"Agents have answered each other {most} times in this thread, and no person has spoken. Do not answer "
+            "again: if something is left to do, do it, or tell a person what is undecided.",
+            "depth",
+            limit=most,
+        )
+
+
+def _next(tx: Writing, call: Call, other: Known) -> Turn | None:
+    """Where the two stand once the caller has spoken; None if the word does not change hands."""
+    most, me = call.loops.turns, call.agent.id
+    if not most:
+        return None
+    low, high = min(me, other.id), max(me, other.id)
+    last = _last(tx, low, high)
+    if last is None or tx.now - last.at > call.loops.pause * _SECOND:
+        return Turn(low, high, me, 1, tx.now)
+    if last.author_id == me:
+        return None
+    if last.turns >= most:
+        raise _refused(
+            f"You and the other agent have answered each other {most} times without a pause. Stop here: act on what "
+            f"was agreed, or leave it to a person. Once neither has written for {call.loops.pause // 60} minutes, you "
+            "can go on.",
+            "turns",
+            limit=most,
+            pause=call.loops.pause,
+        )
+    return Turn(low, high, me, last.turns + 1, tx.now)
+
+
+def _last(tx: Writing, low: int, high: int) -> Turn | None:
+    fact = ("turn", low, high)
+    if fact not in tx.tallies:
+        row = tx.one("turn_of", low_id=low, high_id=high)
+        tx.tallies[fact] = None if row is None else Turn(low, high, row["author_id"], row["turns"], row["at"])
+    found: Turn | None = tx.tallies[fact]
+    return found
+
+
+def _refused(text: str, reason: str, **details: int) -> Conflict:
+    return Conflict(text, code="loop_guard", details={"reason": reason, **details})

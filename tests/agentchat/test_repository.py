@@ -1,0 +1,104 @@
+"""The scope of the working directory, from git's own files as git writes them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentchat import Client, settings
+from agentchat._repository import scope_here, scope_of
+from agentchat.errors import NotConfigured
+
+
+@pytest.mark.parametrize(
+    ("url", "scope"),
+    [
+        ("https://github.com/org/proj.git", "repo:github.com/org/proj"),
+        ("https://github.com/org/proj", "repo:github.com/org/proj"),
+        ("https://user:secret@GitHub.com/org/proj.git/", "repo:github.com/org/proj"),
+        ("git@github.com:org/proj.git", "repo:github.com/org/proj"),
+        ("ssh://git@host.example:2222/deep/er/proj.git", "repo:host.example/deep/er/proj"),
+        ("host.example:proj", "repo:host.example/proj"),
+        ("https://host/Org/Proj.js.git", "repo:host/Org/Proj.js"),
+        ("file:///srv/git/proj.git", None),
+        ("/srv/git/proj.git", None),
+        ("../proj", None),
+        ("C:\\proj", None),
+        ("https://host/with space", None),
+        ("https://host/a,b", None),
+        ("https://host/a//b", None),
+        ("https://host/" + "x" * 300, None),
+        ("https://host/", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_urls(url: str | None, scope: str | None) -> None:
+    assert scope_of(url) == scope
+
+
+def git(where: Path, *words: str) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", *identity, *words], cwd=where, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "proj" / "deep" / "er").mkdir(parents=True)
+    git(tmp_path / "proj", "init")
+    git(tmp_path / "proj", "remote", "add", "other", "https://other.example/x/y")
+    git(tmp_path / "proj", "remote", "add", "origin", "git@github.com:org/proj.git")
+    return tmp_path / "proj"
+
+
+def test_a_checkout_and_what_is_in_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in (checkout, checkout / "deep" / "er"):
+        monkeypatch.chdir(where)
+        assert scope_here() == "repo:github.com/org/proj"
+
+
+def test_a_worktree_is_of_its_repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(checkout, "commit", "--allow-empty", "-m", "x")
+    git(checkout, "worktree", "add", str(checkout.parent / "beside"))
+    monkeypatch.chdir(checkout.parent / "beside")
+    assert scope_here() == "repo:github.com/org/proj"
+
+
+def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "init")
+    monkeypatch.chdir(tmp_path)
+    assert scope_here() is None
+    (tmp_path / ".git" / "config").write_bytes(b"\xff\xfe")
+    assert scope_here() is None
+
+
+def test_the_setting(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(checkout)
+
+    def scopes(setting: str | None) -> tuple[str, ...]:
+        environ = {"AGENTCHAT_URL": "http://127.0.0.1:1", **({} if setting is None else {"AGENTCHAT_SCOPES": setting})}
+        return settings.load(home=tmp_path, environ=environ).scopes
+
+    here = "repo:github.com/org/proj"
+    assert scopes(None) == scopes("") == scopes("auto") == (here,)
+    assert scopes("off") == scopes("none") == ()
+    assert scopes("thread:7, auto") == ("thread:7", here)
+    assert scopes("thread:7") == ("thread:7",)
+    with pytest.raises(NotConfigured, match="no scope"):
+        scopes("offf")
+
+
+def test_what_a_client_may_be_given() -> None:
+    for scopes in (["x"], "repo:x", ["repo:" + "x" * 200]):
+        with pytest.raises(NotConfigured):
+            Client("http://127.0.0.1:1", "k", scopes=scopes)
+    for groups in (["X"], "reviewers", ["-"]):
+        with pytest.raises(NotConfigured):
+            Client("http://127.0.0.1:1", "k", groups=groups)
+
+
+def test_groups_of_the_environment(tmp_path: Path) -> None:
+    environ = {"AGENTCHAT_URL": "http://127.0.0.1:1", "AGENTCHAT_GROUPS": "one, two,one"}
+    assert settings.load(home=tmp_path, environ=environ).groups == ("one", "two")
