@@ -171,8 +171,11 @@ class Chores:
             self._is_stirred = False
             self._wait = _BETWEEN
             await self._try(self._vanish)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), self._wait)
+            with suppress(
+                TimeoutError
+            ):  # wait_for, until Python 3.12, forgets that it was cancelled if both come at once
+                async with asyncio.timeout(self._wait):
+                    await self._stirred.wait()
             await asyncio.sleep(_PAUSE)
 
     async def _vanish(self) -> None:
