@@ -46,9 +46,10 @@ RELEASED = {
     "0001_first.sql": "8b92404609012f78302f5c57f38a2217ccd446a407c0a3378feba65f90f98f96",
     "0002_keeping.sql": "807de3aaac88fcd89c83c3e41f2ebd24c4da66dc8cfc98e24c57259f58b023dd",
     "0003_delivery.sql": "82456838caa9e811ebd7da76bad1aa1ea6685b1dbf692dcaa89967206f7ecba6",
+    "0004_mail.sql": "57745518ac2dfa35004aa83a9138e440f2cd6791f7ff4070d39b54983a87917e",
 }
 PATIENCE = 60.0
-PASSING = {"dropped_blobs", "unindexed", "sqlite_sequence"}  # tables whose rows a running relay takes away at once
+PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence"}  # tables whose rows a running relay takes away at once
 Rows = dict[str, list[tuple[Any, ...]]]
 # What the contract leaves open, or the clock decides.
 OPEN = {"last_seen_at", "next_cursor", "previous_cursor", "rank"}
@@ -70,7 +71,9 @@ def lay(name: str, path: Path, *, index: bool = True) -> dict[str, Any]:
     with closing(sqlite3.connect(path / "agentchat.db", isolation_level=None)) as database:
         database.executescript((HERE / f"{name}.sql").read_text("utf-8"))
         database.execute("PRAGMA journal_mode = WAL")
-        for table, column in (("answers", "created_at"), ("events", "created_at"), ("nonces", "used_at")):
+        times = [("answers", "created_at"), ("events", "created_at"), ("nonces", "used_at")]
+        times += [("turns", "at")] if name >= "0004" else []
+        for table, column in times:
             database.execute(f"UPDATE {table} SET {column} = ?", (now(),))  # else they would be swept
     return described
 
