@@ -49,7 +49,8 @@ RELEASED = {
     "0004_mail.sql": "57745518ac2dfa35004aa83a9138e440f2cd6791f7ff4070d39b54983a87917e",
 }
 PATIENCE = 60.0
-PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence"}  # tables whose rows a running relay takes away at once
+# Tables whose rows a running relay takes away at once.
+PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence"}
 Rows = dict[str, list[tuple[Any, ...]]]
 # What the contract leaves open, or the clock decides.
 OPEN = {"last_seen_at", "next_cursor", "previous_cursor", "rank"}
