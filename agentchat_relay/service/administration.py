@@ -124,7 +124,7 @@ def named(tx: Reading, name: str) -> tuple[Agent, int]:
         cast("Writing", tx).forget()
         row = tx.the("agent_by_name", space_id=space_id, name=name)
     if row["is_group"]:
-        raise Unauthorized(f"{name} is a group of agents; an agent needs a name of its own.")
+        raise Conflict(f"{name} is a group of agents; choose another name.")
     if not row["active"]:
         raise Unauthorized(f"{name} is deactivated.")
     agent = Agent(row["id"], row["public_id"], name, space_id, row["kind"] == "person")
