@@ -129,6 +129,10 @@ class Agents(RuleBasedStateMachine):
     def reply(self, who: int, channel: str, answered: int) -> None:
         if messages := self.channels.get(channel):
             agent, parent, text = self.agent(who), messages[answered % len(messages)], self.text()
+            if parent.kind != "chat":  # nobody reads answers to it
+                with pytest.raises(Conflict):
+                    agent.client.send_message(channel, text, parent_message_id=parent.id)
+                return
             sent = agent.client.send_message(channel, text, parent_message_id=parent.id)
             self.posted(agent, channel, text, sent, parent=parent)
 
