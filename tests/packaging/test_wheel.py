@@ -180,6 +180,7 @@ def test_the_wheel_brings_the_command(built: Built) -> None:
             "admin": "agentchat_relay.cli.admin:main",
             "demo": "agentchat_demo.command:main",
         },
+        "agentchat.transports": {"local": "agentchat_relay.local"},
     }
 
 

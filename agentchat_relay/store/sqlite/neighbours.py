@@ -1,8 +1,8 @@
 """Several processes on one directory, with no server between them: whose turn it is to write, and what others wrote.
 
 SQLite keeps them apart, and gives one that is quick every turn: whoever finds its lock taken sleeps for up to 100 ms
-and tries again. So they wait for `DIR/turn` first, a lock of the kernel's, which goes to whoever has waited longest and
-ends with its holder, however that ends.
+and tries again. So they wait for `DIR/turn` first, a lock of the kernel's, which goes to whoever of those that wait has
+waited longest, and ends with its holder, however that ends.
 """
 
 from __future__ import annotations
