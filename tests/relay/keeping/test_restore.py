@@ -55,7 +55,7 @@ def seen(path: Path, board: Board, settings: Settings = UNLIMITED) -> dict[str, 
                 "board": client.check_board(),
                 "mentions": client.check_mentions(unread=False),
                 "agents": {
-                    agent["name"]: {**agent, "online": None, "last_seen_at": None}
+                    agent["name"]: {**agent, "presence": None, "last_seen_at": None}
                     for agent in client.find_agents()["agents"]
                 },
                 "channels": {
