@@ -282,6 +282,9 @@ KINDS = {
 }
 
 
+TIMES = {"sqlite": 1, "postgres": 1, "local": 3}  # as many strikes: there are more to strike
+
+
 class Blow(NamedTuple):
     """What happens when so many messages were sent."""
 
@@ -292,7 +295,7 @@ class Blow(NamedTuple):
 
 def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow]:
     total = len(SENDERS) * shape.sends
-    times = luck.randint(shape.least, shape.most) * (3 if engine == "local" else 1)
+    times = luck.randint(shape.least, shape.most) * TIMES[engine]
     moments = sorted(luck.randrange(2, total) for _ in range(times))
     kinds = KINDS[engine]
     strikes = postgres_campaign.planned(random.Random(luck.random()))
