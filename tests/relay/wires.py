@@ -18,6 +18,12 @@ class Answer:
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
 
+    @classmethod
+    def of(cls, response: http.client.HTTPResponse) -> Answer:
+        return cls(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        )  # fmt: skip
+
     def json(self) -> Any:
         return json.loads(self.body)
 
@@ -46,10 +52,7 @@ class Wire:
         if self.connection.sock is not None and _has_hung_up(self.connection.sock):  # nothing was asked for long
             self.connection.close()
         self.connection.request(method, target, body=body, headers=named)
-        response = self.connection.getresponse()
-        answer = Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        )
+        answer = Answer.of(self.connection.getresponse())
         check_headers(answer)
         return answer
 
