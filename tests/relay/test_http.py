@@ -27,7 +27,7 @@ from agentchat.identity import signed_bytes
 from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
-from tests.relay.wires import Answer, Wire, check_all_headers, check_headers, check_refusal
+from tests.relay.wires import Wire, check_all_headers, check_headers, check_refusal, received
 
 pytestmark = pytest.mark.usefixtures("impatient")
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
@@ -417,7 +417,7 @@ def test_a_body_over_the_limit(world: SimpleNamespace, name: str, chunked: bool)
     body: Any = (whole[at : at + 65536] for at in range(0, len(whole), 65536)) if chunked else whole
     path = path_of(world, operation)
     wire.connection.request(operation.verb, path, body=body, headers=wire._headers, encode_chunked=chunked)
-    answer = Answer(wire.connection.getresponse())
+    answer = received(wire.connection.getresponse())
     check_headers(answer)
     assert (answer.status, check_refusal(answer)) == (413, "too_large")
     # The connection goes on, or it was closed in good order and is opened anew.

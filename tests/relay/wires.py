@@ -27,6 +27,10 @@ class Answer:
         return self.json()["data"]
 
 
+def received(response: http.client.HTTPResponse) -> Answer:
+    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+
+
 class Wire:
     """One keep-alive connection, as whom."""
 
@@ -46,10 +50,7 @@ class Wire:
         if self.connection.sock is not None and _has_hung_up(self.connection.sock):  # nothing was asked for long
             self.connection.close()
         self.connection.request(method, target, body=body, headers=named)
-        response = self.connection.getresponse()
-        answer = Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        )
+        answer = received(self.connection.getresponse())
         check_headers(answer)
         return answer
 
