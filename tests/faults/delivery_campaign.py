@@ -133,7 +133,7 @@ class NoFleet(TestedFleet):
         log = self._place / "workers.log"
         told = log.read_text() if log.exists() else ""
         if "Traceback" in told:
-            yield f"the log of the workers: {told[told.index('Traceback') :][:1000]}"
+            yield f"the log of the workers: {told[told.index('Traceback') :][:3000]}"
 
     def close(self) -> None:
         """There is nothing to end."""
