@@ -27,7 +27,7 @@ from agentchat.identity import signed_bytes
 from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
-from tests.relay.wires import Wire, check_all_headers, check_headers, check_refusal
+from tests.relay.wires import Answer, Wire, check_all_headers, check_headers, check_refusal
 
 pytestmark = pytest.mark.usefixtures("impatient")
 UNLIMITED = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0)
