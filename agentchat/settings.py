@@ -276,7 +276,7 @@ def _is_meant(found: str, home: str) -> bool:
         if os.name == "posix" and {os.stat(found).st_uid, os.lstat(found).st_uid} != {os.geteuid()}:
             return False
         names = os.listdir(found)
-        return "agentchat.db" in names or not (names or os.path.samefile(found, os.path.abspath(home)))
+        return "agentchat.db" in names or not (names or os.path.realpath(found) == os.path.realpath(home))
     except OSError:
         return False
 

@@ -442,7 +442,7 @@ def test_a_directory_is_named_by_its_path(
     assert settings.directory_of(settings.checked_url(url)) == named
 
 
-@pytest.mark.parametrize("kind", ["empty", "in use"])
+@pytest.mark.parametrize("kind", ["empty", "in use", "the first on its machine"])
 def test_a_directory_above_is_found_where_nothing_else_is_set(
     project: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -450,6 +450,8 @@ def test_a_directory_above_is_found_where_nothing_else_is_set(
     found.mkdir()
     if kind == "in use":
         (found / "agentchat.db").touch()
+    if kind == "the first on its machine":
+        monkeypatch.setenv("AGENTCHAT_HOME", str(project / "not" / "there"))
     assert settings.load().url == settings.checked_url("local:") == f"local:{found}"
     nearer = project / "src" / ".agentchat"
     nearer.mkdir()
