@@ -94,16 +94,15 @@ def load(
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and (machine or is_local(url)):
         usual = agent_name(machine or _host_name(), project or "")
+    scopes = _scopes(environ.get("AGENTCHAT_SCOPES") or file.get("AGENTCHAT_SCOPES") or "auto")
+    groups = checked_groups(_listed(environ.get("AGENTCHAT_GROUPS") or file.get("AGENTCHAT_GROUPS") or ""))
     if is_local(url):
-        return Settings(url, None, agent or usual, machine, project, home)
+        return Settings(url, None, agent or usual, machine, project, home, scopes, groups)
     if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
         key = environ.get("AGENTCHAT_KEY")
         if not key and same_relay(relay_in(file) or url, url):  # a file's key is for the file's relay
             key = file.get("AGENTCHAT_KEY")
-    agent = agent or usual
-    scopes = _scopes(environ.get("AGENTCHAT_SCOPES") or file.get("AGENTCHAT_SCOPES") or "auto")
-    groups = checked_groups(_listed(environ.get("AGENTCHAT_GROUPS") or file.get("AGENTCHAT_GROUPS") or ""))
-    return Settings(url, key, agent, machine, project, home, scopes, groups)
+    return Settings(url, key, agent or usual, machine, project, home, scopes, groups)
 
 
 def home_directory(home: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> str:

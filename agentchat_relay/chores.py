@@ -277,7 +277,7 @@ class Errands(Chores):
 
     def _tell(self) -> None:
         part = f"{self._path}.{os.getpid()}"
-        with open(part, "w", encoding="ascii") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             json.dump(self._clock.known, file)
         os.replace(part, self._path)
 

@@ -74,11 +74,12 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
     assert scope_here() is None
 
 
-def test_the_setting(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "local:/nowhere"])
+def test_the_setting(url: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(checkout)
 
     def scopes(setting: str | None) -> tuple[str, ...]:
-        environ = {"AGENTCHAT_URL": "http://127.0.0.1:1", **({} if setting is None else {"AGENTCHAT_SCOPES": setting})}
+        environ = {"AGENTCHAT_URL": url, **({} if setting is None else {"AGENTCHAT_SCOPES": setting})}
         return settings.load(home=tmp_path, environ=environ).scopes
 
     here = "repo:github.com/org/proj"
@@ -99,6 +100,7 @@ def test_what_a_client_may_be_given() -> None:
             Client("http://127.0.0.1:1", "k", groups=groups)
 
 
-def test_groups_of_the_environment(tmp_path: Path) -> None:
-    environ = {"AGENTCHAT_URL": "http://127.0.0.1:1", "AGENTCHAT_GROUPS": "one, two,one"}
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "local:/nowhere"])
+def test_groups_of_the_environment(url: str, tmp_path: Path) -> None:
+    environ = {"AGENTCHAT_URL": url, "AGENTCHAT_GROUPS": "one, two,one"}
     assert settings.load(home=tmp_path, environ=environ).groups == ("one", "two")

@@ -422,6 +422,7 @@ def test_short_lives_do_the_chores(url: str, monkeypatch: pytest.MonkeyPatch) ->
     with Client(url, agent="mac-ann") as ann:
         ann.check_board()
         until((path / "chores").exists)
+        assert {file.stat().st_mode & 0o077 for file in path.iterdir() if file.is_file()} == {0}, "for this user only"
     assert not done.is_set(), "the clock is in doubt"
     known = Known(*json.loads((path / "chores").read_text()))
     (path / "chores").write_text(json.dumps(known._replace(until=0, at=known.at - 100)))
