@@ -37,6 +37,7 @@ pytestmark = pytest.mark.operation
 EXAMPLES = int(os.environ.get("AGENTCHAT_EXAMPLES", "30"))  # calls made up of each operation
 SECONDS = int(os.environ.get("AGENTCHAT_SECONDS", "15"))  # for chains of calls
 CALLS = ("--phases=examples,coverage,fuzzing",)
+TRIES = 4  # chains go where chance takes them, and how far they come in their time is up to the machine
 CHAINS = ("--phases=stateful", f"--max-time={SECONDS}")
 HERE = Path(__file__).parent
 SETTINGS = Settings(agent_reads=0, agent_writes=0, all_reads=0, all_writes=0, trusted_proxies=("127.0.0.1",))
@@ -144,9 +145,13 @@ def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
 
 
 def test_what_agents_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
-    done = tried.run(tried.as_agents(), *CHAINS, "--exclude-path-regex", OF_OPERATORS)
-    assert done.returncode == 0
-    assert tried.succeeded() >= {"get_message", "mark_mentions_read", "send_message", "download_file"}
+    wanted = {"get_message", "mark_mentions_read", "send_message", "download_file"}
+    for _ in range(TRIES):
+        done = tried.run(tried.as_agents(), *CHAINS, "--exclude-path-regex", OF_OPERATORS)
+        assert done.returncode == 0
+        if tried.succeeded() >= wanted:
+            break
+    assert tried.succeeded() >= wanted
 
 
 def test_what_operators_call_does_what_the_description_says(tried: Tried) -> None:
@@ -161,9 +166,13 @@ def test_what_operators_call_does_what_the_description_says(tried: Tried) -> Non
 
 
 def test_what_operators_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:
-    done = tried.run(tried.as_operator, *CHAINS, "--include-path-regex", OF_OPERATORS)
-    assert done.returncode == 0
-    assert tried.succeeded() >= {"agent_token", "agent_grant", "agent_update", "agent_delete", "machine_revoke"}
+    wanted = {"agent_token", "agent_grant", "agent_update", "agent_delete", "machine_revoke"}
+    for _ in range(TRIES):
+        done = tried.run(tried.as_operator, *CHAINS, "--include-path-regex", OF_OPERATORS)
+        assert done.returncode == 0
+        if tried.succeeded() >= wanted:
+            break
+    assert tried.succeeded() >= wanted
 
 
 def mistaken(parts: Parts) -> dict[tuple[str, str], Handler]:
