@@ -53,7 +53,7 @@ PATIENCE = 60.0
 PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence"}
 Rows = dict[str, list[tuple[Any, ...]]]
 # What the contract leaves open, or the clock decides.
-OPEN = {"last_seen_at", "next_cursor", "previous_cursor", "rank"}
+OPEN = {"last_seen_at", "next_cursor", "presence", "previous_cursor", "rank"}
 
 
 # Databases
