@@ -298,7 +298,9 @@ _STEP = st.tuples(
 @given(steps=st.lists(_STEP, max_size=25))
 def test_unread_is_what_a_plain_count_says(live: Embedded, steps: list[tuple[str, int]]):
     """Against a list: what others posted as chat above the furthest place that was marked."""
-    with Client(live.url, live.token(fresh())) as ann, Client(live.url, live.token(fresh())) as bob:
+    names = fresh(), fresh()
+    with ExitStack() as stack:
+        ann, bob = (stack.enter_context(Client(live.url, live.token(name), agent=name)) for name in names)
         channel = joined(ann, bob)
         posted: list[tuple[bool, str]] = []  # whether it counts, and when
         cursor, shown = "", ""

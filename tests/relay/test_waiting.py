@@ -54,6 +54,7 @@ def following(agent: Agent, wait: int = 0, **query: Any) -> Any:
 @contextmanager
 def under_way(live: Embedded, call: Callable[[], Any]) -> Iterator[Future[Any]]:
     """A call that waits already."""
+    assert how_many_wait(live) == 0
     with ThreadPoolExecutor(1) as threads:
         result = threads.submit(call)
         until(lambda: how_many_wait(live) == 1 or result.done())
@@ -251,6 +252,7 @@ def test_an_answer_long_ago_is_found_too(ann: Agent, bob: Agent, monkeypatch: py
 
 
 def test_a_revoked_key_ends_a_wait(live: Embedded, ann: Agent):
+    assert how_many_wait(live) == 0
     with ThreadPoolExecutor(1) as threads:
         refused = threads.submit(lambda: ann.wire.refused("GET", "/api/v2/next?wait=50"))
         until(lambda: how_many_wait(live) == 1)
