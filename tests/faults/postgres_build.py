@@ -93,10 +93,10 @@ def find_no_repeat(self: WriteTransaction, statement: str, /, **values: Any) -> 
 _one = WriteTransaction.one
 
 
-async def remember(self: Agents, hash: bytes) -> tuple[Caller, int]:
+async def remember(self: Agents, hash: bytes, key: bytes) -> tuple[Caller, int]:
     known: dict[bytes, tuple[Caller, int]] = self.__dict__.setdefault("known", {})
     if hash not in known:
-        known[hash] = await _look_up(self, hash)
+        known[hash] = await _look_up(self, hash, key)
     return known[hash]
 
 
