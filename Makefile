@@ -17,6 +17,9 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
 MATRIX := vendors operation oldest oldest-agents newest
+# What stands above the store, and knows no engine.
+ENGINELESS := tests/relay/postgres tests/relay/blobs $(addprefix tests/relay/test_,arguments.py config.py connections.py \
+	daemon.py http.py links.py local.py local_parity.py logs.py media.py metrics.py openapi.py serve.py uploads.py)
 # What clients see of a relay, and see the same of where there is none.
 WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting groups scopes
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
@@ -57,7 +60,7 @@ test-matrix: environments
 	@$(MAKE) --no-print-directory --jobs 2 matrix-parallel matrix-single
 
 matrix-parallel:
-	$(BIN)/python $(SUITE) --engine postgres tests/relay --ignore tests/relay/postgres  # which is of one engine, and in make test
+	$(BIN)/python $(SUITE) --engine postgres tests/relay $(addprefix --ignore ,$(ENGINELESS))
 	$(BIN)/python $(SUITE) --mode local $(addprefix tests/relay/test_,$(addsuffix .py,$(WITHOUT_RELAY)))
 	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "$(MARKS) and not agents" $(addprefix --ignore ,$(AGENTS_ONLY)) $(LEANING)
 	.venv-oldest-agents/bin/python $(SUITE) $(LANGCHAIN)
