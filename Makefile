@@ -18,7 +18,7 @@ LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tes
 	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
 MATRIX := vendors operation oldest oldest-agents newest
 # What stands above the store, and knows no engine.
-ENGINELESS := tests/relay/postgres tests/relay/blobs $(addprefix tests/relay/test_,arguments.py config.py connections.py \
+ENGINELESS := tests/relay/postgres tests/relay/blobs $(addprefix tests/relay/test_,arguments.py bounds.py config.py connections.py \
 	daemon.py http.py links.py local.py local_parity.py logs.py media.py metrics.py openapi.py serve.py uploads.py)
 # What clients see of a relay, and see the same of where there is none.
 WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting groups scopes
@@ -57,7 +57,7 @@ environments:
 	@$(MAKE) --no-print-directory --jobs 4 $(addsuffix /ready,.venv $(addprefix .venv-,$(MATRIX)))
 
 test-matrix: environments
-	@$(MAKE) --no-print-directory --jobs 2 matrix-parallel matrix-single
+	@$(MAKE) --no-print-directory --jobs 2 WORKERS=2 matrix-parallel matrix-single
 
 matrix-parallel:
 	$(BIN)/python $(SUITE) --engine postgres tests/relay $(addprefix --ignore ,$(ENGINELESS))
