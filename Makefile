@@ -8,7 +8,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environmen
 MARKS := not vendors and not packaging and not operation and not campaign
 # Tests wait for much, so one process more than there are cores keeps these busy.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
-PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo
 # What leans on a library: servers, sockets, drivers, encoders. The rest of the suite knows no versions.

@@ -12,13 +12,18 @@ from tests.servers import FakeRelay
 KEY = "0" * 64
 
 
+LONGEST = ("test_two_relays.py", "test_state_machine.py", "test_documents.py", "test_toolkit.py", "test_serve.py")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=("sqlite", "postgres"), default="sqlite", help="where relays keep their rows")
     parser.addoption("--mode", choices=("served", "local"), default="served", help="whether agents have a relay")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On Postgres, tests of SQLite's own parts, and of those that know no engine, have nothing to say."""
+    """On Postgres, tests of SQLite's own parts, and of those that know no engine, have nothing to say. What takes long
+    begins first, so that one process is not at it while the others have nothing left."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--engine") == "postgres":
         left = [item for item in items if not item.get_closest_marker("sqlite")]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
