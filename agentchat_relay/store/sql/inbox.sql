@@ -96,10 +96,6 @@ JOIN agents a ON a.id = m.author_id WHERE i.public_id = :public_id
 SELECT id, public_id, deliveries, done_at, outcome FROM inbox
 WHERE claim_id = :claim_id AND agent_id = :agent_id ORDER BY id
 
--- acknowledge_claim: all that it holds
-UPDATE inbox SET done_at = :now, lease_until = NULL
-WHERE claim_id = :claim_id AND agent_id = :agent_id AND done_at IS NULL
-
 -- acknowledge_claimed: one of them
 UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
 
