@@ -69,15 +69,15 @@ def test_a_merge_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_search_ends_in_time_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with place(tmp_path) as (_, ann):
         for number in range(300):
-            ann.send_message("room", f"okapi okapi {number}")
+            ann.send_message("room", f"okapi okapi {number % 10}")
         assert len(ann.search_messages("okapi")["results"]) == 50
         monkeypatch.setattr(index, "_LONGEST_SEARCH", -1.0)
         cut = ann.search_messages('"okapi 7"')
         assert cut["has_more"] is True
-        assert cut["results"] == []
+        assert len(cut["results"]) < 30
         monkeypatch.undo()
         whole = ann.search_messages('"okapi 7"')
-        assert [hit["content"] for hit in whole["results"]] == ["okapi okapi 7"]
+        assert [hit["content"] for hit in whole["results"]] == ["okapi okapi 7"] * 30
         assert whole["has_more"] is False
 
 
