@@ -107,6 +107,30 @@ class RequeuedLetter(TypedDict):
     agent: str
 
 
+class AuditRow(TypedDict):
+    """One transition of something that agents hand to each other. `actor` is null where the relay did it."""
+
+    number: int
+    at: str
+    kind: str
+    id: str
+    version: int
+    action: str
+    actor: str | None
+    before: str | None
+    after: str
+    fence: int
+    note: str | None
+
+
+class Audit(TypedDict):
+    """Oldest first. `after` is where to go on."""
+
+    transitions: list[AuditRow]
+    after: int
+    has_more: bool
+
+
 class RelayStats(TypedDict):
     version: str
     spaces: int
@@ -277,6 +301,23 @@ class Administration:
         space: Space = "main",
     ) -> RequeuedLetter:
         """Put a dead letter back into the agent's inbox."""
+        raise NotImplementedError
+
+    # What agents handed to each other
+
+    @operation("GET", "/api/v2/admin/audit")
+    def audit(
+        self,
+        *,
+        id: Annotated[Id | None, "Only of the task, or whatever it is, of this id."] = None,
+        actor: Annotated[Name | None, "Only what this agent did."] = None,
+        after: Annotated[
+            int | None, "Only what came after this number, oldest first; default the newest.", Limit(0, 2**53 - 1)
+        ] = None,
+        limit: Annotated[int, "How many.", Limit(1, 1000)] = 100,
+        space: Space = "main",
+    ) -> Audit:
+        """Show who did what with tasks, when, and from which state to which. With --json and --after, export it."""
         raise NotImplementedError
 
     # All of it

@@ -24,6 +24,7 @@ from agentchat.errors import AgentChatError
 from .http.parts import Parts
 from .service import limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
+from .service.work import kinds
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
@@ -89,7 +90,7 @@ class Chores:
         self._tasks: list[asyncio.Task[None]] = []
         self._purged = self._failed = 0
         self._tidying = asyncio.Lock()
-        self._stirred = asyncio.Event()
+        self._stirred, self._stirred_work = asyncio.Event(), asyncio.Event()
         self._is_stirred = False
         # What vanished may still be in the store's files. Where tables are vacuumed, once is not enough: somebody may
         # have been reading what was there before.
@@ -106,7 +107,8 @@ class Chores:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._push.stirred = self._stir
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._have_vanish())]
+        chores = (self._run, self._have_vanish, self._keep_time)
+        self._tasks = [asyncio.create_task(chore()) for chore in chores]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -147,6 +149,8 @@ class Chores:
     async def _purge(self) -> None:
         if (at := await self._believed()) is None:
             return
+        while await self._portion(kinds.purge):
+            pass
         before = self._purged
         try:
             for channel_id in await self._ask(Lane.READ, partial(retention.due, at=at)):
@@ -163,7 +167,11 @@ class Chores:
         if not self._is_stirred:
             self._is_stirred = True
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._stirred.set)
+                self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        self._stirred.set()
+        self._stirred_work.set()
 
     async def _have_vanish(self) -> None:
         while True:
@@ -171,11 +179,7 @@ class Chores:
             self._is_stirred = False
             self._wait = _BETWEEN
             await self._try(self._vanish)
-            with suppress(
-                TimeoutError
-            ):  # wait_for, until Python 3.12, forgets that it was cancelled if both come at once
-                async with asyncio.timeout(self._wait):
-                    await self._stirred.wait()
+            await _wait(self._stirred, self._wait)
             await asyncio.sleep(_PAUSE)
 
     async def _vanish(self) -> None:
@@ -192,6 +196,29 @@ class Chores:
             self._wait = min((due.at - at) / 1e6, _BETWEEN)
         if self._dirty:
             await self._scrub()
+
+    # What has a deadline, or a lease
+
+    async def _keep_time(self) -> None:
+        """What is over by the clock is over for whoever asks; here it is made explicit, so that the others are told."""
+        while True:
+            self._stirred_work.clear()
+            self._is_stirred = False
+            self._until_due = _BETWEEN
+            await self._try(self._settle_work)
+            await _wait(self._stirred_work, self._until_due)
+            await asyncio.sleep(_PAUSE)
+
+    async def _settle_work(self) -> None:
+        due = await self._ask(Lane.READ, kinds.due)
+        if due.at is None:
+            return
+        if due.at <= due.now:
+            while await self._given_way(kinds.settle):
+                pass
+            self._until_due = 0.0  # the next one's time is not known
+        else:
+            self._until_due = min((due.at - due.now) / 1e6, _BETWEEN)
 
     async def _scrub(self) -> None:
         if (left := self._scrub_at - time.monotonic()) <= 0:
@@ -287,6 +314,12 @@ class Errands(Chores):
                 return Known(*map(float, json.load(file)))
         except (OSError, ValueError, TypeError):
             return None
+
+
+async def _wait(stirred: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):  # wait_for, until Python 3.12, forgets that it was cancelled if both come at once
+        async with asyncio.timeout(seconds):
+            await stirred.wait()
 
 
 def _settle(future: asyncio.Future[bool], outcome: bool) -> None:

@@ -20,16 +20,24 @@ if TYPE_CHECKING:
     from .tool import AgentChatTool as AgentChatTool
     from .toolkit import AgentChatToolkit as AgentChatToolkit
     from .tools import AcknowledgeItemsTool as AcknowledgeItemsTool
+    from .tools import CancelTaskTool as CancelTaskTool
     from .tools import CheckBoardTool as CheckBoardTool
     from .tools import CheckInboxTool as CheckInboxTool
     from .tools import CheckMentionsTool as CheckMentionsTool
+    from .tools import CheckWorkTool as CheckWorkTool
     from .tools import ClaimItemsTool as ClaimItemsTool
+    from .tools import ClaimTaskTool as ClaimTaskTool
+    from .tools import CompleteTaskTool as CompleteTaskTool
+    from .tools import CreateTaskTool as CreateTaskTool
+    from .tools import DeclineTaskTool as DeclineTaskTool
     from .tools import DownloadFileTool as DownloadFileTool
+    from .tools import FailTaskTool as FailTaskTool
     from .tools import FindAgentsTool as FindAgentsTool
     from .tools import GetBriefingTool as GetBriefingTool
     from .tools import GetFileUrlTool as GetFileUrlTool
     from .tools import GetMessageTool as GetMessageTool
     from .tools import GetReceiptsTool as GetReceiptsTool
+    from .tools import GetTaskTool as GetTaskTool
     from .tools import JoinGroupTool as JoinGroupTool
     from .tools import LeaveGroupTool as LeaveGroupTool
     from .tools import ListChannelsTool as ListChannelsTool
@@ -40,15 +48,21 @@ if TYPE_CHECKING:
     from .tools import ListPinnedMessagesTool as ListPinnedMessagesTool
     from .tools import ListReadersTool as ListReadersTool
     from .tools import ListSentTool as ListSentTool
+    from .tools import ListTasksTool as ListTasksTool
     from .tools import MarkChannelReadTool as MarkChannelReadTool
     from .tools import MarkMentionsReadTool as MarkMentionsReadTool
+    from .tools import OfferTaskTool as OfferTaskTool
     from .tools import PeekInboxTool as PeekInboxTool
     from .tools import PinMessageTool as PinMessageTool
     from .tools import ReadMessagesTool as ReadMessagesTool
+    from .tools import ReadTaskContextTool as ReadTaskContextTool
     from .tools import ReadThreadTool as ReadThreadTool
     from .tools import RenewClaimTool as RenewClaimTool
+    from .tools import RenewTaskTool as RenewTaskTool
+    from .tools import ReportProgressTool as ReportProgressTool
     from .tools import RequeueItemsTool as RequeueItemsTool
     from .tools import ReturnItemsTool as ReturnItemsTool
+    from .tools import ReturnTaskTool as ReturnTaskTool
     from .tools import SearchMessagesTool as SearchMessagesTool
     from .tools import SendDirectMessageTool as SendDirectMessageTool
     from .tools import SendMessageTool as SendMessageTool
@@ -66,16 +80,24 @@ _HOMES = {
     "AsyncClient": "client",
     "args_schema": "arguments",
     "AcknowledgeItemsTool": "tools",
+    "CancelTaskTool": "tools",
     "CheckBoardTool": "tools",
     "CheckInboxTool": "tools",
     "CheckMentionsTool": "tools",
+    "CheckWorkTool": "tools",
     "ClaimItemsTool": "tools",
+    "ClaimTaskTool": "tools",
+    "CompleteTaskTool": "tools",
+    "CreateTaskTool": "tools",
+    "DeclineTaskTool": "tools",
     "DownloadFileTool": "tools",
+    "FailTaskTool": "tools",
     "FindAgentsTool": "tools",
     "GetBriefingTool": "tools",
     "GetFileUrlTool": "tools",
     "GetMessageTool": "tools",
     "GetReceiptsTool": "tools",
+    "GetTaskTool": "tools",
     "JoinGroupTool": "tools",
     "LeaveGroupTool": "tools",
     "ListChannelsTool": "tools",
@@ -86,15 +108,21 @@ _HOMES = {
     "ListPinnedMessagesTool": "tools",
     "ListReadersTool": "tools",
     "ListSentTool": "tools",
+    "ListTasksTool": "tools",
     "MarkChannelReadTool": "tools",
     "MarkMentionsReadTool": "tools",
+    "OfferTaskTool": "tools",
     "PeekInboxTool": "tools",
     "PinMessageTool": "tools",
     "ReadMessagesTool": "tools",
+    "ReadTaskContextTool": "tools",
     "ReadThreadTool": "tools",
     "RenewClaimTool": "tools",
+    "RenewTaskTool": "tools",
+    "ReportProgressTool": "tools",
     "RequeueItemsTool": "tools",
     "ReturnItemsTool": "tools",
+    "ReturnTaskTool": "tools",
     "SearchMessagesTool": "tools",
     "SendDirectMessageTool": "tools",
     "SendMessageTool": "tools",
@@ -112,16 +140,24 @@ __all__ = [
     "AgentChatTool",
     "AgentChatToolkit",
     "AsyncClient",
+    "CancelTaskTool",
     "CheckBoardTool",
     "CheckInboxTool",
     "CheckMentionsTool",
+    "CheckWorkTool",
     "ClaimItemsTool",
+    "ClaimTaskTool",
+    "CompleteTaskTool",
+    "CreateTaskTool",
+    "DeclineTaskTool",
     "DownloadFileTool",
+    "FailTaskTool",
     "FindAgentsTool",
     "GetBriefingTool",
     "GetFileUrlTool",
     "GetMessageTool",
     "GetReceiptsTool",
+    "GetTaskTool",
     "JoinGroupTool",
     "LeaveGroupTool",
     "ListChannelsTool",
@@ -132,15 +168,21 @@ __all__ = [
     "ListPinnedMessagesTool",
     "ListReadersTool",
     "ListSentTool",
+    "ListTasksTool",
     "MarkChannelReadTool",
     "MarkMentionsReadTool",
+    "OfferTaskTool",
     "PeekInboxTool",
     "PinMessageTool",
     "ReadMessagesTool",
+    "ReadTaskContextTool",
     "ReadThreadTool",
     "RenewClaimTool",
+    "RenewTaskTool",
+    "ReportProgressTool",
     "RequeueItemsTool",
     "ReturnItemsTool",
+    "ReturnTaskTool",
     "SearchMessagesTool",
     "SendDirectMessageTool",
     "SendMessageTool",

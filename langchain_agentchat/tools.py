@@ -153,6 +153,62 @@ class GetBriefingTool(AgentChatTool):
     operation = Contract.get_briefing
 
 
+class CreateTaskTool(AgentChatTool):
+    operation = Contract.create_task
+
+
+class ListTasksTool(AgentChatTool):
+    operation = Contract.list_tasks
+
+
+class CheckWorkTool(AgentChatTool):
+    operation = Contract.check_work
+
+
+class GetTaskTool(AgentChatTool):
+    operation = Contract.get_task
+
+
+class ReadTaskContextTool(AgentChatTool):
+    operation = Contract.read_task_context
+
+
+class ClaimTaskTool(AgentChatTool):
+    operation = Contract.claim_task
+
+
+class DeclineTaskTool(AgentChatTool):
+    operation = Contract.decline_task
+
+
+class RenewTaskTool(AgentChatTool):
+    operation = Contract.renew_task
+
+
+class ReportProgressTool(AgentChatTool):
+    operation = Contract.report_progress
+
+
+class ReturnTaskTool(AgentChatTool):
+    operation = Contract.return_task
+
+
+class CompleteTaskTool(AgentChatTool):
+    operation = Contract.complete_task
+
+
+class FailTaskTool(AgentChatTool):
+    operation = Contract.fail_task
+
+
+class CancelTaskTool(AgentChatTool):
+    operation = Contract.cancel_task
+
+
+class OfferTaskTool(AgentChatTool):
+    operation = Contract.offer_task
+
+
 class FindAgentsTool(AgentChatTool):
     operation = Contract.find_agents
 

@@ -17,7 +17,17 @@ OTHER_LIMITS = (800, 120)
 ARROWS: dict[str, set[str]] = {
     "agentchat": {"cryptography"},  # inside functions only: extra `keys`
     "agentchat_executor": {"agentchat"},
-    "agentchat_relay": {"agentchat", "boto3", "botocore", "cryptography", "msgspec", "psycopg", "uvicorn", "uvloop"},
+    "agentchat_relay": {
+        "agentchat",
+        "boto3",
+        "botocore",
+        "cryptography",
+        "jsonschema",
+        "msgspec",
+        "psycopg",
+        "uvicorn",
+        "uvloop",
+    },
     "langchain_agentchat": {"agentchat", "httpx", "pydantic", "langchain_core", "langchain", "langgraph"},
     "agentchat_demo": {"agentchat", "agentchat_relay", "langchain_agentchat", "langchain", "langchain_core"},
 }

@@ -15,6 +15,7 @@ from ._delivery import DeliveryOperations
 from ._forms import LONGEST_SCOPE, SCOPE_FORM, Id, Name, Time
 from ._mail import MailOperations
 from ._messages import MessageOperations
+from ._tasks import TaskOperations
 
 __all__ = [
     "LONGEST_SCOPE",
@@ -31,8 +32,12 @@ __all__ = [
 ]
 
 
-class Contract(MessageOperations, MailOperations, DeliveryOperations, AgentOperations):
+class Contract(MessageOperations, MailOperations, DeliveryOperations, TaskOperations, AgentOperations):
     """What an agent with a key can do."""
+
+
+def _declared_names(owner: type) -> tuple[str, ...]:
+    return tuple(name for name, entry in vars(owner).items() if isinstance(entry, Declared))
 
 
 def _declared(*owners: type) -> dict[str, Operation[..., Any]]:
@@ -55,5 +60,6 @@ STANDARD = (
 PRESETS: dict[str, tuple[str, ...]] = {
     "core": (*STANDARD[:5], "check_inbox", "send_direct_message"),
     "standard": STANDARD,
+    "tasks": _declared_names(TaskOperations),
     "all": tuple(OPERATIONS),
 }

@@ -47,6 +47,8 @@ def _state(row: Any) -> str:
     if (ended := get(row, "ended_at")) is not None:
         why = ": you were retired" if get(row, "reason") == "retired" else ""
         state += f" (dead since {shown_time(ended)}{why})"
+    if (work := get(row, "work")) is not None:
+        state += f" ({word(get(work, 'kind'), 20)} {word(get(work, 'id'))}, {word(get(work, 'state'), 20)})"
     if get(row, "kind") == "returned":
         state += f" ({_undelivered(rows_of(row, 'undelivered_to'))})"
     return state
@@ -249,7 +251,9 @@ def _has_fence(body: str) -> bool:
 
 
 def _waiting(data: Any, cut: Cut) -> str:
-    numbers = {name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "returned")}
+    numbers = {
+        name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "tasks", "returned")
+    }
     if not any(numbers.values()):
         return "Nothing waits for you."
     counts = ", ".join(f"{word(number)} {name}" for name, number in numbers.items() if number is not None)

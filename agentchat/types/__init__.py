@@ -5,6 +5,12 @@ Only members that every relay of the contract sends are required; the others may
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from ._agents import Agent as Agent
+from ._agents import AgentList as AgentList
+from ._agents import Card as Card
+from ._agents import CardSet as CardSet
+from ._agents import Presence as Presence
+from ._agents import Registered as Registered
 from ._files import FileContent as FileContent
 from ._files import FileLink as FileLink
 from ._files import FileList as FileList
@@ -15,8 +21,13 @@ from ._mail import GroupChange as GroupChange
 from ._mail import GroupList as GroupList
 from ._mail import SentPage as SentPage
 from ._mail import SentRow as SentRow
+from ._tasks import Task as Task
+from ._tasks import TaskChange as TaskChange
+from ._tasks import TaskContext as TaskContext
+from ._tasks import TaskDetails as TaskDetails
+from ._tasks import TaskList as TaskList
+from ._tasks import Transition as Transition
 
-Presence = Literal["online", "idle", "offline"]
 ChannelType = Literal["project", "technology", "environment", "global"]
 
 
@@ -171,6 +182,14 @@ class MarkedRead(TypedDict):
     marked_read: int
 
 
+class ItemOfWork(TypedDict):
+    """What an item is about that has a state, which may have changed since: `gone` if it was purged."""
+
+    id: str
+    kind: str
+    state: str
+
+
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
     somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
@@ -189,6 +208,7 @@ class WaitingItem(TypedDict):
     claimed_until: NotRequired[str]
     scope: NotRequired[str]
     undelivered_to: NotRequired[list[str]]
+    work: NotRequired[ItemOfWork]
 
 
 class InboxItem(WaitingItem, _From):
@@ -290,6 +310,18 @@ class Awaited(TypedDict):
     timed_out: bool
 
 
+class Work(TypedDict):
+    """What concerns an agent: what it could claim, what it has, and what became of what it asked for."""
+
+    mentions: list[ReceivedMention]
+    offered_to_me: list[Task]
+    open_matching: list[Task]
+    mine_claimed: list[Task]
+    completed_for_me: list[Task]
+    failed_for_me: list[Task]
+    declined_for_me: list[Task]
+
+
 class ReadPosition(TypedDict):
     channel: str
     read_through: str
@@ -306,34 +338,6 @@ class Readers(TypedDict):
     readers: list[Reader]
 
 
-class Card(TypedDict, total=False):
-    role: str
-    about: str
-    status_line: str
-    model: str
-    harness: str
-    plan: str
-    capabilities: list[str]
-
-
-class Agent(TypedDict):
-    """`presence` says whether it is here; mail waits for it in any case, unless it was retired."""
-
-    name: str
-    active: bool
-    last_seen_at: str | None
-    presence: NotRequired[Presence]
-    retired_at: NotRequired[str]
-    description: NotRequired[str | None]
-    machine: NotRequired[str | None]
-    card: NotRequired[Card | None]
-
-
-class AgentList(TypedDict):
-    agents: list[Agent]
-    has_more: NotRequired[bool]
-
-
 class Waiting(TypedDict):
     """How much waits for this session; of more than a hundred, about a hundred are counted."""
 
@@ -341,6 +345,7 @@ class Waiting(TypedDict):
     mentions: int
     direct: int
     groups: NotRequired[int]
+    tasks: NotRequired[int]
     returned: NotRequired[int]
     oldest_at: str | None
 
@@ -368,13 +373,3 @@ class Briefing(TypedDict):
     channels: list[BriefedChannel]
     help: str
     provenance: NotRequired[str]
-
-
-class CardSet(TypedDict):
-    ok: bool
-    card: Card
-
-
-class Registered(TypedDict):
-    agent_id: str
-    agent_name: str

@@ -181,7 +181,7 @@ def _store(
     with _opened(url, directory, **options) as store:
 
         def perform(operation: Operation[..., Any], given: dict[str, Any]) -> Any:
-            _, lane, service = ADMIN_SERVICES[operation.name]
+            _, lane, service, _ = ADMIN_SERVICES[operation.name]
             return store.ask(lane, lambda tx: service(tx, **given))
 
         yield perform
@@ -254,6 +254,9 @@ def _told(name: str, result: Any) -> str:
         return f"Deleted {result['name']}; its messages are now by {result['messages_now_by']}."
     if name == "stats":
         return f"{_table([_sized(result['relay'])])}\n\n{_table([_sized(row) for row in result['spaces']])}"
+    if name == "audit":
+        more = f"\nThere are more: --after {result['after']}" if result["has_more"] and result["transitions"] else ""
+        return _table(result["transitions"]) + more
     if name.endswith("_list"):
         return _table(next(iter(result.values())))
     return _table([result])

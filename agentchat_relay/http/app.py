@@ -21,6 +21,7 @@ from ..administration import ADMINISTRATION
 from ..metrics import Tally
 from ..service import waiting
 from ..service.operations import ADMIN_SERVICES, SERVICES, Entry
+from . import compat
 from .admission import Register, RegisterMachine
 from .byhand import ROUTES
 from .events import Events
@@ -42,12 +43,15 @@ _is_id = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 
 def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[str, str], Handler]:
     """All there is, by method and path; names in braces stand for one segment each."""
+    operations = {name: OperationRoute(parts, entry) for name, entry in services.items()}
     return {
         ("GET", "/"): _root,
         ("GET", "/health"): _health,
         ("GET", "/metrics"): MetricsPage(parts, CONTRACT),
         ("GET", "/openapi.json"): Description(parts.settings.public_url),
-        **{_route(entry): OperationRoute(parts, entry) for entry in services.values()},
+        **{_route(services[name]): route for name, route in operations.items()},
+        _route(services["list_tasks"]): compat.ForMe(operations["list_tasks"], operations["check_work"]),
+        ("POST", "/api/v2/tasks/{task_id}"): compat.ByAction(parts, operations),
         _route_of(OPERATIONS["list_events"]): Events(parts),
         _route_of(OPERATIONS["wait_for_reply"]): WaitRoute(parts, "wait_for_reply", waiting.reply),
         _route_of(OPERATIONS["wait_for_message"]): WaitRoute(parts, "wait_for_message", waiting.message),

@@ -17,9 +17,10 @@ from agentchat._operation import Form, Operation, Parameter
 from agentchat.errors import BadRequest
 
 from . import compat
-from .request import Request, read_json
+from .request import MOST_BODY, Request, read_json
 
 Given = dict[str, Any]
+_LONG = 100_000  # characters of a text for which a usual body has no room
 _NUL = b"\\u0000"
 
 
@@ -28,6 +29,12 @@ class Arguments:
 
     def __init__(self, operation: Operation[..., Any]) -> None:
         self._operation = operation
+        # A character may take six bytes, escaped.
+        self._most = MOST_BODY + 6 * sum(
+            parameter.limit.high
+            for parameter in operation.parameters.values()
+            if parameter.kind == "string" and parameter.limit and parameter.limit.high > _LONG
+        )
         self._renamed = [
             (name, parameter.wire) for name, parameter in operation.parameters.items() if parameter.wire != (name,)
         ]
@@ -39,7 +46,7 @@ class Arguments:
     async def read(self, request: Request) -> Given:
         if self._operation.verb == "GET":
             return self.checked(request.query(), request.segments)
-        body = await request.body()
+        body = await request.body(self._most)
         if (found := self.quickly(body)) is not None:
             return found
         return self.checked(read_json(body), request.segments)

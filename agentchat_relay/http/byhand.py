@@ -56,6 +56,23 @@ _TOKEN: Schema = {
     "name": "token", "in": "path", "required": True, "schema": TEXT,
     "description": "The end of a link that `get_file_url` gave.",
 }  # fmt: skip
+_TASK_ID: Schema = {
+    "name": "task_id", "in": "path", "required": True, "description": "Id of the task.",
+    "schema": {**TEXT, "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
+}  # fmt: skip
+_ACTION: Schema = {
+    "type": "object",
+    "properties": {
+        "action": {"enum": ["claim", "complete", "cancel"], "description": "What to do."},
+        "result": {**TEXT, "minLength": 1, "maxLength": 32_000, "description": "What came of it, to complete it."},
+    },
+    "required": ["action"],
+}
+_MOVED: Schema = {
+    "type": "object",
+    "properties": {"data": {"type": "object", "properties": {"task": {"type": "object"}}, "required": ["task"]}},
+    "required": ["data"],
+}
 ROUTES = (
     Route(
         "root", "GET", "/", "relay", "Say what answers here.", NOBODY,
@@ -78,6 +95,11 @@ ROUTES = (
         "linked_file", "GET", "/api/files/signed/{token}", "files",
         "Read a shared file by a link of `get_file_url`, for one hour after it was made.", NOBODY,
         {"*/*": {"description": "The file's bytes, in its own media type."}}, [_TOKEN], None, (403, 404, *FAILURES),
+    ),
+    Route(
+        "act_on_task", "POST", "/api/v2/tasks/{task_id}", "tasks",
+        "Do with a task what `action` says, as `claim_task`, `complete_task` and `cancel_task` do.", AGENT,
+        {JSON: _MOVED}, [_TASK_ID], _ACTION, (400, 401, 403, 404, 409, 413, 429, *FAILURES),
     ),
     Route(
         "register_machine", "POST", "/api/v2/admin/register-machine", "admin machines",

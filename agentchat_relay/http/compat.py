@@ -1,14 +1,62 @@
 """Twin spellings: what clients of the same contract send or look for besides ours. Nowhere else.
 
 Three clients were looked at. One looks for flat names on the board (`channel_name`, `unread_count`), one prints
-`timestamp`, `channel` and `author` of a search hit, one sends a whole card and knows sorting by cost.
+`timestamp`, `channel` and `author` of a search hit, one sends a whole card and knows sorting by cost. They do with a
+task what `action` says, and ask for their work by `for_me`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from agentchat.errors import BadRequest
+
+from .parts import Parts
+from .reply import Reply
+from .request import Request, read_json
+
+Handler = Callable[[Request], Awaitable[Reply]]
+_ACTIONS = {"claim": "claim_task", "complete": "complete_task", "cancel": "cancel_task"}
+_YES = ("1", "true")
+
+
+class ByAction:
+    """One route for what has routes of its own here: `action` in the body says which."""
+
+    def __init__(self, parts: Parts, routes: Mapping[str, Handler]) -> None:
+        self._parts = parts
+        self._routes = {action: routes[operation] for action, operation in _ACTIONS.items()}
+
+    async def __call__(self, request: Request) -> Reply:
+        body = await request.body()
+        request.receive = _replayed(body)
+        try:
+            route = self._routes.get(str(read_json(body).get("action")))
+            if route is None:
+                raise BadRequest(f"action must be one of {', '.join(_ACTIONS)}.")
+        except BadRequest:
+            await self._parts.agents.caller(request)  # a stranger is told that, and no more
+            raise
+        return await route(request)
+
+
+class ForMe:
+    """A list of tasks, or with `for_me` what concerns the caller."""
+
+    def __init__(self, every: Handler, mine: Handler) -> None:
+        self._every, self._mine = every, mine
+
+    async def __call__(self, request: Request) -> Reply:
+        is_mine = str(request.query().get("for_me", "")).lower() in _YES
+        return await (self._mine if is_mine else self._every)(request)
+
+
+def _replayed(body: bytes) -> Any:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 def taken_in(operation: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -18,8 +66,14 @@ def taken_in(operation: str, given: dict[str, Any]) -> dict[str, Any]:
     elif operation == "set_card":
         card = given.get("card")
         if isinstance(card, dict) and isinstance(tags := card.get("capabilities"), list):
-            card["capabilities"] = [tag.strip().lower() if isinstance(tag, str) else tag for tag in tags]
+            card["capabilities"] = [_tag(tag) for tag in tags]
+    elif operation == "create_task" and isinstance(tags := given.get("capability_tags"), list):
+        given["capability_tags"] = [_tag(tag) for tag in tags]
     return given
+
+
+def _tag(tag: Any) -> Any:
+    return tag.strip().lower() if isinstance(tag, str) else tag
 
 
 def _check_sorting(given: dict[str, Any]) -> None:
@@ -47,6 +101,9 @@ def given_out(operation: str, result: Any) -> Any:
         for row in result["agents"]:
             plan = (row["card"] or {}).get("plan")
             row.update(plan=plan, effective_rate_per_mtok=None, tokens_today=0)
+    elif operation == "list_tasks":
+        for row in result["tasks"]:
+            row["channels"] = {"name": row["channel"]}
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
@@ -16,11 +17,12 @@ from agentchat.errors import BadRequest
 
 from ..service import groups, scopes
 from ..service.call import Agent, Call
-from ..service.operations import Entry
+from ..service.operations import Ahead, Entry
 from ..store.seam import Lane
 from . import compat
 from .arguments import Arguments
 from .asked import Asked
+from .authentication import Caller
 from .parts import Parts
 from .reply import Reply, enveloped, json_reply
 from .request import Request
@@ -36,7 +38,7 @@ class OperationRoute:
 
     def __init__(self, parts: Parts, entry: Entry) -> None:
         self._parts = parts
-        self._operation, self._lane, self._service = entry
+        self._operation, self._lane, self._service, self._ahead = entry
         self._arguments = Arguments(entry.operation)
         self._allowance = parts.writes if entry.operation.writes else parts.reads
         self._loops = parts.settings.loops
@@ -49,11 +51,19 @@ class OperationRoute:
         await self._allowance.take(agent.id)
         arguments = await self._arguments.read(request)
         call = call_of(self._operation, agent, request, arguments)._replace(loops=self._loops)
+        if self._ahead is not None:
+            await self._check_ahead(self._ahead, caller, call, arguments)
         with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
             result = await parts.ask(self._lane, Asked(caller, call, lambda tx: service(tx, call, **arguments)))
         if self._lane == Lane.APPEND and result.get("pending"):
             parts.go_on(groups.fan_out)
         return self._answer(compat.given_out(self._operation.name, result))
+
+    async def _check_ahead(self, ahead: Ahead, caller: Caller, call: Call, arguments: dict[str, Any]) -> None:
+        found = await self._parts.ask(Lane.READ, Asked(caller, call, lambda tx: ahead.look(tx, call, **arguments)))
+        if found is not None:
+            with self._parts.at_a_time(caller.agent.id):
+                await asyncio.to_thread(ahead.judge, found)
 
 
 class AdminRoute:
@@ -61,7 +71,7 @@ class AdminRoute:
 
     def __init__(self, parts: Parts, entry: Entry) -> None:
         self._parts = parts
-        self._operation, self._lane, self._service = entry
+        self._operation, self._lane, self._service, _ = entry
         self._arguments = Arguments(entry.operation)
 
     async def __call__(self, request: Request) -> Reply:

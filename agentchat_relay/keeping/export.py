@@ -73,6 +73,20 @@ SELECT f.path, f.name, f.type, f.size, f.hash AS sha256, c.name AS channel, a.na
 FROM files f LEFT JOIN channels c ON c.id = f.channel_id LEFT JOIN agents a ON a.id = f.author_id
 WHERE f.space_id = ? ORDER BY f.id
 """
+_WORK = """
+SELECT w.public_id AS id, w.kind AS type, w.state, w.version, w.fence, w.title, w.body, w.tags AS capability_tags,
+    w.details, w.result, w.reason, c.name AS channel, a.name AS creator, t.name AS target, o.name AS owner,
+    w.message AS message_id, w.result_message AS result_message_id, x.content AS context, w.created_at, w.deadline_at,
+    w.claimed_at, w.lease_until, w.ended_at
+FROM work w JOIN agents a ON a.id = w.creator_id LEFT JOIN channels c ON c.id = w.channel_id
+LEFT JOIN agents t ON t.id = w.target_id LEFT JOIN agents o ON o.id = w.owner_id
+LEFT JOIN work_contexts x ON x.work_id = w.id WHERE w.space_id = ? ORDER BY w.id
+"""
+_TRANSITIONS = """
+SELECT w.public_id AS id, w.kind AS type, l.version, l.action, a.name AS actor, l.before, l.after, l.fence, l.note, l.at
+FROM work_log l JOIN work w ON w.id = l.work_id LEFT JOIN agents a ON a.id = l.actor_id
+WHERE l.space_id = ? ORDER BY l.id
+"""
 _TABLES = {
     "agent": _AGENTS,
     "member": _MEMBERS,
@@ -81,11 +95,25 @@ _TABLES = {
     "message": _MESSAGES,
     "inbox": _INBOX,
     "file": _FILES,
+    "work": _WORK,
+    "transition": _TRANSITIONS,
 }
 _MESSAGE_COUNT = "SELECT coalesce(sum(number - purged), 0) FROM channels WHERE space_id = ?"
 
-_TIMES = ("created_at", "last_seen_at", "joined_at", "read_through", "expires_at", "claimed_at", "done_at")
-_JSON = ("card", "metadata")
+_TIMES = (
+    "created_at",
+    "last_seen_at",
+    "joined_at",
+    "read_through",
+    "expires_at",
+    "claimed_at",
+    "done_at",
+    "deadline_at",
+    "lease_until",
+    "ended_at",
+    "at",
+)
+_JSON = ("card", "metadata", "details")
 _FLAGS = ("active", "archived", "pinned", "open", "urgent")
 _encode = msgspec.json.encode
 
@@ -160,6 +188,8 @@ def _telling(row: dict[str, Any]) -> dict[str, Any]:
             row[name] = msgspec.Raw(value.encode())
         elif name in _FLAGS:
             row[name] = bool(value)
+        elif name == "capability_tags":
+            row[name] = msgspec.json.decode(value) if value else []
         elif name == "roles":
             row[name] = value.split()
     return row

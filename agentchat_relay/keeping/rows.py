@@ -23,10 +23,14 @@ _SPARE = {
     "group_members": ("group_id agents", "agent_id agents"),
     "fan_outs": ("message_id messages",),
     "turns": ("low_id agents", "high_id agents"),
+    "work_offers": ("work_id work",),
+    "work_contexts": ("work_id work",),
+    "work_log": ("work_id work",),
 }
 _DEAR = {
     "messages": ("channel_id channels", "author_id agents", "recipient_id agents"),
     "files": ("space_id spaces", "channel_id channels", "author_id agents"),
+    "work": ("space_id spaces", "creator_id agents", "target_id agents", "owner_id agents", "channel_id channels"),
     "channels": ("space_id spaces",),
     "agents": ("space_id spaces",),
     "machines": ("space_id spaces",),

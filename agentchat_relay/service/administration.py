@@ -12,6 +12,8 @@ from agentchat.errors import BadRequest, Conflict, NotFound, Unauthorized
 from ..administration import (
     AgentRow,
     AgentRows,
+    Audit,
+    AuditRow,
     ChannelRow,
     ChannelRows,
     Deleted,
@@ -261,6 +263,23 @@ def letter_requeue(tx: Writing, *, name: str, item_id: str, space: str = upkeep.
     if not inbox.requeue(tx, row["space_id"], row["id"], item_id, by=None):
         raise NotFound(f"{item_id} is no dead letter of {name}. agentchat admin letter list {name} shows them.")
     return {"item_id": item_id, "agent": name}
+
+
+def audit(
+    tx: Reading, *, id: str | None = None, actor: str | None = None, after: int | None = None, limit: int = 100,
+    space: str = upkeep.MAIN,
+) -> Audit:  # fmt: skip
+    actor_id = 0 if actor is None else _agent(tx, space, actor)["id"]
+    which = {"space_id": _space_id(tx, space), "public_id": id or "", "actor_id": actor_id, "limit": limit + 1}
+    if after is None:
+        rows = tx.all("newest_transitions", **which)
+        more, rows = len(rows) > limit, rows[:limit][::-1]
+    else:
+        rows = tx.all("transitions_after", **which, after=after)
+        more, rows = len(rows) > limit, rows[:limit]
+    members = ("number", "kind", "id", "version", "action", "actor", "before", "after", "fence", "note")
+    found = [cast("AuditRow", {"at": iso(row["at"]), **{name: row[name] for name in members}}) for row in rows]
+    return {"transitions": found, "after": found[-1]["number"] if found else after or 0, "has_more": more}
 
 
 def stats(tx: Reading) -> Stats:

@@ -48,6 +48,7 @@ def _waiting(row: Row) -> types.Waiting:
         "mentions": row["mentions"],
         "direct": row["direct"],
         "groups": row["groups"],
+        "tasks": row["tasks"],
         "returned": row["returned"],
         "oldest_at": iso(row["oldest"]) if row["oldest"] else None,
     }

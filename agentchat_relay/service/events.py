@@ -18,6 +18,8 @@ from ..store.seam import Reading, Row
 from ..wire import iso
 from . import channels, inbox, messages
 from .call import Agent, Call
+from .work import machine
+from .work.kinds import KINDS
 
 PRESENCE = "agent.presence"  # of the moment: attendance.py tells it, and no row
 _AT_A_TIME = 1000
@@ -97,7 +99,7 @@ def _body(tx: Reading, row: Row) -> bytes:
     tell = _DATA.get(row["kind"])
     return told(
         row["kind"], row["created_at"], position=row["position"], actor=row["actor"], channel=row["channel"],
-        subject=row["subject"], data=None if tell is None else tell(tx, row),
+        subject=row["subject"].partition(machine.VERSION)[0], data=None if tell is None else tell(tx, row),
     )  # fmt: skip
 
 
@@ -146,6 +148,19 @@ def _retired(tx: Reading, event: Row) -> Any:
     return {"agent": row["name"], **times}
 
 
+def _transition(tx: Reading, event: Row) -> Any:
+    """What moved, as it is by now, and what it was that happened to it."""
+    public_id, _, version = event["subject"].partition(machine.VERSION)
+    line = tx.one("work_logged", public_id=public_id, version=int(version))
+    if line is None:
+        return None
+    row = tx.the("work_by_id", public_id=public_id, space_id=line["space_id"], kind=line["kind"])
+    return {
+        line["kind"]: KINDS[line["kind"]].shown(row, tx.now),
+        **{name: line[name] for name in ("version", "action", "before", "after", "note")},
+    }
+
+
 _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "message.created": _message,
     "inbox.added": _item,
@@ -155,6 +170,7 @@ _DATA: dict[str, Callable[[Reading, Row], Any]] = {
     "group.left": _group,
     "agent.retired": _retired,
     "agent.returned": _agent,
+    **{f"{kind.kind}.{event}": _transition for kind in KINDS.values() for event in kind.events},
 }
 
 

@@ -29,6 +29,7 @@ _ANY = 1 << 40
 _MOST_RECEIPTS = 500
 _PORTION = 500
 _SECOND = 1_000_000
+_WORK = frozenset({"task"})  # items about something that has a state
 
 
 # Looking
@@ -72,6 +73,9 @@ def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem
         item["scope"] = row["scope"]
     if now is not None and (row["lease_until"] or 0) > now:
         item["claimed_until"] = iso(row["lease_until"])
+    if row["kind"] in _WORK and isinstance(id := metadata.get(f"{row['kind']}_id"), str):
+        work = tx.one("work_state", public_id=id)
+        item["work"] = {"id": id, "kind": row["kind"], "state": "gone" if work is None else work["state"]}
     if row["kind"] == "returned":
         retired = tx.all("undelivered_to", message_id=row["message_id"], limit=_MOST_RECEIPTS)
         item["undelivered_to"] = [agent["name"] for agent in retired]

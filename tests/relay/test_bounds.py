@@ -291,7 +291,9 @@ def test_whoever_takes_no_answer_is_cut_off_and_whoever_takes_it_slowly_is_not(
     key, size, pace = impatient.token("ann"), 9 * MIB, 1.25 * MIB
     path = big_file(impatient, key, size)
     with ExitStack() as stack:
-        stuck, slow, idle = (stack.enter_context(closing(raw(impatient.url, buffer))) for buffer in (65536, 65536, None))
+        stuck, slow, idle = (
+            stack.enter_context(closing(raw(impatient.url, buffer))) for buffer in (65536, 65536, None)
+        )
         for sock in (stuck, slow):
             sock.sendall(request(f"/api/files?path={path}", key))
         until(lambda: len(answering := kept(stuck)) == 1 and answering[0].standing() is not None)

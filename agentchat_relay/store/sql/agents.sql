@@ -55,3 +55,6 @@ DELETE FROM memberships WHERE agent_id = :agent_id
 
 -- delete_answers: of an agent that is gone
 DELETE FROM answers WHERE agent_id = :agent_id
+
+-- tags_of: what an agent says that it can do
+SELECT tags FROM agents WHERE id = :id

@@ -147,6 +147,7 @@ ORDER BY i.id LIMIT :limit
 -- count_waiting: how much waits for an agent in its lanes, of about a hundred
 SELECT count(CASE WHEN urgent = 1 THEN 1 END) AS urgent, count(CASE WHEN kind = 'direct' THEN 1 END) AS direct,
     count(CASE WHEN kind = 'mention' THEN 1 END) AS mentions, count(CASE WHEN kind = 'group' THEN 1 END) AS groups,
+    count(CASE WHEN kind = 'task' THEN 1 END) AS tasks,
     count(CASE WHEN kind = 'returned' THEN 1 END) AS returned, min(created_at) AS oldest
 FROM (
     SELECT i.urgent, i.kind, i.created_at FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (

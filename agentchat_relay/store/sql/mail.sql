@@ -4,7 +4,7 @@ SELECT id FROM messages WHERE sent_with = :id ORDER BY id
 -- sent_by: an agent's mail, newest first
 SELECT m.id, m.public_id, m.content, m.created_at, r.name AS recipient, r.is_group, f.message_id AS pending
 FROM messages m JOIN agents r ON r.id = m.recipient_id LEFT JOIN fan_outs f ON f.message_id = m.id
-WHERE m.author_id = :agent_id AND m.recipient_id IS NOT NULL AND m.created_at < :before
+WHERE m.author_id = :agent_id AND m.recipient_id IS NOT NULL AND m.created_at < :before AND m.kind <> 'system'
 ORDER BY m.created_at DESC LIMIT :limit
 
 -- states_of: what became of a message, counted

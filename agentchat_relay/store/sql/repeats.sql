@@ -1,6 +1,7 @@
 -- repeat: what an agent did before under this key
 SELECT 'message' AS kind, id, digest, NULL AS answer FROM messages WHERE key = :key AND author_id = :agent_id
 UNION ALL SELECT 'file', id, digest, NULL FROM files WHERE key = :key AND author_id = :agent_id
+UNION ALL SELECT 'work', id, digest, NULL FROM work WHERE key = :key AND creator_id = :agent_id
 UNION ALL SELECT 'answer', id, digest, answer FROM answers WHERE key = :key AND agent_id = :agent_id
 
 -- insert_answer: to be given again

@@ -27,6 +27,9 @@ JOIN messages m ON m.key = r.key AND m.author_id = r.agent_id
 UNION ALL SELECT r.key, r.agent_id, f.id, f.digest, NULL
 FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
 JOIN files f ON f.key = r.key AND f.author_id = r.agent_id
+UNION ALL SELECT r.key, r.agent_id, w.id, w.digest, NULL
+FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
+JOIN work w ON w.key = r.key AND w.creator_id = r.agent_id
 UNION ALL SELECT r.key, r.agent_id, a.id, a.digest, a.answer
 FROM json_to_recordset(CAST(:keys AS JSON)) AS r(key TEXT, agent_id BIGINT)
 JOIN answers a ON a.key = r.key AND a.agent_id = r.agent_id

@@ -1,0 +1,164 @@
+"""Tasks as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arguments import json_text
+from .._fence import NOTICE, word
+from ._layout import Cut, Row, count, fit, fit_below, get, rows_of, shown_time, text_of
+
+_SECTIONS = (
+    ("offered_to_me", "offered to you"),
+    ("mine_claimed", "that you have"),
+    ("open_matching", "that anybody may claim"),
+    ("declined_for_me", "of yours, declined"),
+    ("completed_for_me", "of yours, done"),
+    ("failed_for_me", "of yours, ended without a result"),
+)
+
+_CHANGES = {
+    "create_task": "Offered",
+    "offer_task": "Offered",
+    "claim_task": "It is yours",
+    "decline_task": "Declined",
+    "renew_task": "Yours for longer",
+    "report_progress": "Noted",
+    "return_task": "Given back",
+    "complete_task": "Done",
+    "fail_task": "Failed",
+    "cancel_task": "Cancelled",
+}
+
+
+def _row(task: Any, *, whole: bool = False) -> Row:
+    """A task as one entry; `whole` has all of its text."""
+    ours = f"{word(get(task, 'id'))} {word(get(task, 'state') or get(task, 'status'), 20)}"
+    ours += f", by @{word(get(task, 'creator') or get(task, 'created_by'))} {shown_time(get(task, 'created_at'))}"
+    if (target := get(task, "target")) is not None:
+        ours += f", for @{word(target)}"
+    if (channel := get(task, "channel") or get(task, "channels", "name")) is not None:
+        ours += f", in #{word(channel)}"
+    ours += _terms(task)
+    texts = [text_of(task, "title")]
+    if whole:
+        texts += [text_of(task, "body"), _said("Reason", task, "reason")]
+    texts.append(_said("Result", task, "result"))
+    return Row(ours, "\n".join(text for text in texts if text))
+
+
+def _said(what: str, task: Any, name: str) -> str:
+    text = text_of(task, name)
+    return f"{what}: {text}" if text else ""
+
+
+def _terms(task: Any) -> str:
+    """What is not ordinary about a task."""
+    terms = " (urgent)" if get(task, "urgent") is True else ""
+    tags = [word(tag, 50) for tag in rows_of(task, "capability_tags")[:10]]
+    if tags:
+        terms += f" (takes {', '.join(tags)})"
+    if get(task, "state") == "claimed":
+        terms += f" (claimed by @{word(get(task, 'claimant'))}, fence {word(get(task, 'fence'))}"
+        terms += f", until {shown_time(get(task, 'lease_until'))})"
+    if (deadline := get(task, "deadline_at")) is not None and get(task, "completed_at") is None:
+        terms += f" (deadline {shown_time(deadline)})"
+    if size := get(task, "context_size"):
+        terms += f" (context of {word(size)} characters)"
+    return terms
+
+
+def _changed(data: Any, cut: Cut) -> str:
+    task = get(data, "task")
+    already = " already" if get(data, "idempotent") is True else ""
+    title = f"{_CHANGES[cut.asked]}{already}.{_what_next(task, cut)}"
+    return fit(title, [_row(task, whole=cut.asked == "claim_task")], cut)
+
+
+def _what_next(task: Any, cut: Cut) -> str:
+    if cut.asked != "claim_task":
+        return ""
+    following = ""
+    if get(task, "context_size") and (tool := cut.tool("read_task_context")):
+        following += f" {tool} reads its context."
+    if get(task, "result_schema") and (tool := cut.tool("get_task")):
+        following += f" {tool} shows the schema its result must fit."
+    return following
+
+
+def _listed(data: Any, cut: Cut) -> str:
+    found = rows_of(data, "tasks")
+    if not found:
+        return "No tasks."
+
+    def note(left_out: int) -> str:
+        if left_out:
+            return f"({left_out} older left out: ask for fewer with limit)"
+        following = None if get(data, "has_more") is False else get(data, "next_cursor")
+        return f"(older ones: cursor={word(following, 512)})" if following else ""
+
+    return fit(f"{count(found, 'task')}, newest first.", [_row(task) for task in found], cut, note=note)
+
+
+def _details(data: Any, cut: Cut) -> str:
+    task = get(data, "task")
+    rows = [_row(task, whole=True)]
+    if (schema := get(task, "result_schema")) is not None:
+        rows.append(Row("Its result must be JSON that fits this JSON Schema:", json_text(schema)))
+    rows += [_transition(line) for line in rows_of(data, "history")]
+    earlier = " Earlier transitions are left out." if get(data, "has_more") is True else ""
+    return fit(f"1 task, and what happened to it.{earlier}", rows, cut, evenly=True)
+
+
+def _transition(line: Any) -> Row:
+    actor = get(line, "actor")
+    who = "the relay" if actor is None else f"@{word(actor)}"
+    states = " -> ".join(word(get(line, name), 20) for name in ("before", "after") if get(line, name) is not None)
+    ours = (
+        f"{word(get(line, 'version'))} {shown_time(get(line, 'at'))} {word(get(line, 'action'), 20)} by {who}: {states}"
+    )
+    return Row(ours, text_of(line, "note"))
+
+
+def _context(data: Any, cut: Cut) -> str:
+    offset, size = get(data, "offset"), get(data, "size")
+    begin = offset if type(offset) is int else 0
+    text = text_of(data, "context")
+    title = f"Context of task {word(get(data, 'task_id'))}, from character {begin} of {word(size)}."
+
+    def shown(kept: int) -> str:
+        row = Row("It says:", text[:kept])
+        end = begin + kept
+        rest = f"\n(the rest: offset={end})" if type(size) is int and end < size else ""
+        return fit(title, [row], cut._replace(max_chars=1 << 40)) + rest
+
+    kept = len(text)
+    while len(answer := shown(kept)) > cut.max_chars and kept > 8:
+        kept = max(8, kept - max(1, len(answer) - cut.max_chars))
+    return answer
+
+
+def _work(data: Any, cut: Cut) -> str:
+    sections = [(words, [_row(task) for task in rows_of(data, name)]) for name, words in _SECTIONS]
+    sections = [(words, rows) for words, rows in sections if rows]
+    mentions = rows_of(data, "mentions")
+    if not sections and not mentions:
+        return "No work: nothing is offered to you, you have nothing, and nothing of yours has ended."
+    title = f"What concerns you. {NOTICE}" if sections else "What concerns you."
+    room = (cut.max_chars - 400) // (len(sections) + bool(mentions))
+    part = cut._replace(max_chars=room)
+    parts = [fit_below(f"{count(rows, 'task')} {words}:", rows, part) for words, rows in sections]
+    if mentions:
+        tool = cut.tool("check_inbox", "check_mentions")
+        parts.append(f"{count(mentions, 'unread mention')}{f': see {tool}' if tool else ''}.")
+    return "\n".join([title, *parts])
+
+
+RENDERERS: dict[str, Callable[[Any, Cut], str]] = {
+    "list_tasks": _listed,
+    "check_work": _work,
+    "get_task": _details,
+    "read_task_context": _context,
+    **dict.fromkeys(_CHANGES, _changed),
+}

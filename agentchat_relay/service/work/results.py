@@ -1,0 +1,180 @@
+"""What a task's result must fit: a JSON Schema of the task's creator, which the relay runs on what somebody else sends.
+
+So it is kept small and tame: 16 KiB, nothing that is fetched from elsewhere, no regular expressions (they can take for
+ever), and a tenth of a second for all of it, looked at with every keyword. It is run before the transaction, beside
+everything else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentchat.errors import AgentChatError, BadRequest
+
+from ...store.seam import Reading
+from ..call import Call
+from . import machine
+from .task import TASK, result_schema
+
+MOST = 16_384  # bytes of JSON
+_DEEPEST = 24
+_LONGEST = 0.1  # seconds
+_MOST_ERRORS = 3
+_MOST_SHOWN = 300  # characters of an error
+_PATTERNS = frozenset({"pattern", "patternProperties", "format"})
+_ELSEWHERE = frozenset({"$id", "id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"})
+_NAMES = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})  # whose members are called anything
+_DATA = frozenset({"const", "enum", "default", "examples"})
+
+
+class Promise(NamedTuple):
+    """A result, and what it must fit."""
+
+    schema: dict[str, Any]
+    result: str
+
+
+def asked(tx: Reading, call: Call, **arguments: Any) -> dict[str, Any] | None:
+    schema: dict[str, Any] | None = arguments.get("result_schema")
+    return schema
+
+
+def promised(tx: Reading, call: Call, *, task_id: str, result: str, fence: int | None = None) -> Promise | None:
+    """Who may not complete it is told so by the transaction."""
+    try:
+        row = machine.find(tx, call, TASK, task_id)
+    except AgentChatError:
+        return None
+    schema = result_schema(row)
+    return None if schema is None or row["owner_id"] != call.agent.id else Promise(schema, result)
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Refuse what is no schema, or no tame one."""
+    from jsonschema.exceptions import best_match
+
+    if len(msgspec.json.encode(schema)) > MOST:
+        raise BadRequest(f"result_schema must have at most {MOST} bytes as JSON; shorten it.")
+    _check_tame(schema, "result_schema", 0)
+    kind = _validator()
+    found = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
+    if found is not None:
+        raise BadRequest(f"result_schema is no JSON Schema: {_worded(found)}.")
+
+
+def _check_tame(schema: object, where: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise BadRequest(f"{where[:200]}: result_schema is nested deeper than {_DEEPEST}; make it flatter.")
+    if isinstance(schema, list):
+        for number, part in enumerate(schema):
+            _check_tame(part, f"{where}[{number}]", depth + 1)
+    if not isinstance(schema, dict):
+        return
+    for name, part in schema.items():
+        if name in _PATTERNS or name in _ELSEWHERE:
+            raise BadRequest(f"{where[:200]}: {name} is not taken here; say it in the task's body instead.")
+        if name == "$schema":
+            continue
+        if name == "$ref" and not (isinstance(part, str) and (part == "#" or part.startswith("#/"))):
+            raise BadRequest(f"{where[:200]}: $ref must stay within the schema, like #/$defs/thing.")
+        if name in _NAMES and isinstance(part, dict):
+            for called, inner in part.items():
+                _check_tame(inner, f"{where}.{name}.{called[:40]}", depth + 1)
+        elif name not in _DATA:
+            _check_tame(part, f"{where}.{name[:40]}", depth + 1)
+
+
+class _TooLong(Exception):
+    """The time is over."""
+
+
+def check_result(promise: Promise) -> None:
+    """Refuse a result that does not fit, in words by which a model can mend it."""
+    try:
+        result = msgspec.json.decode(promise.result)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"result must be JSON, since the task has a result_schema: {error}.") from None
+    deadline = time.monotonic() + _LONGEST
+    try:
+        errors = [
+            _worded(error) for _, error in zip(range(_MOST_ERRORS), _errors(promise, result, deadline), strict=False)
+        ]
+    except (_TooLong, RecursionError):
+        raise BadRequest(
+            "result could not be checked against the task's result_schema in time; send less, or fail the task."
+        ) from None
+    except Exception as error:  # a reference to nothing, which the schema's author has to mend
+        raise BadRequest(
+            f"The task's result_schema cannot be used ({type(error).__name__}: {str(error)[:200]}); fail the task, and "
+            "say so."
+        ) from None
+    if errors:
+        raise BadRequest(f"result does not fit the task's result_schema: {'; '.join(errors)}.")
+
+
+def _errors(promise: Promise, result: object, deadline: float) -> Iterator[Any]:
+    validator = _timed(deadline)
+    yield from validator(promise.schema).iter_errors(result)
+
+
+def _worded(error: Any) -> str:
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+    text = str(error.message)
+    if len(text) > _MOST_SHOWN:
+        text = f"{text[: _MOST_SHOWN // 2]}…{text[-_MOST_SHOWN // 2 :]}"
+    return f"at ${where[:200]}: {text}"
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator
+
+
+def _timed(deadline: float) -> Any:
+    """The usual validator, each of whose keywords looks at the clock before it works, and while."""
+    from jsonschema.validators import extend
+
+    def timed(keyword: Any) -> Any:
+        def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+            for error in keyword(validator, value, instance, schema) or ():
+                _look(deadline)
+                yield error
+
+        def begin(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+            _look(deadline)
+            return check(validator, value, instance, schema)
+
+        return begin
+
+    known = _validator().VALIDATORS
+    return extend(_validator(), {name: timed(keyword) for name, keyword in known.items()} | {"uniqueItems": _unique})
+
+
+def _look(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise _TooLong
+
+
+def _unique(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """By their JSON, since comparing each with each takes too long. 1 and 1.0 are one number there."""
+    from jsonschema.exceptions import ValidationError
+
+    if unique and isinstance(instance, list):
+        different = {msgspec.json.encode(_plain(item), order="sorted") for item in instance}
+        if len(different) < len(instance):
+            yield ValidationError("its items are not unique")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, dict) else value
