@@ -33,7 +33,8 @@ class Who(enum.Enum):
     """Who may take a move. The text is for those who may not."""
 
     CREATOR = "only who made it"
-    TARGET = "only who it is offered to"  # anybody, if it is offered to nobody
+    TAKER = "only who it is offered to"  # anybody, if it is offered to nobody
+    TARGET = "only whom it is offered to alone"
     OWNER = "only who has it"
     RELAY = "nobody"
 
@@ -157,8 +158,10 @@ def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, row: Row,
     match move.by:
         case Who.CREATOR:
             allowed = me == row["creator_id"]
-        case Who.TARGET:
+        case Who.TAKER:
             allowed = row["target_id"] in (None, me)
+        case Who.TARGET:
+            allowed = row["target_id"] == me
         case Who.OWNER:
             _check_owner(tx, call, machine, row, fence)
             allowed = owner_id in (None, me)

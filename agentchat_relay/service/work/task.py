@@ -18,7 +18,7 @@ FAILED, CANCELLED, EXPIRED = "failed", "cancelled", "expired"
 TASK = Machine(
     "task", begins=OPEN, held=CLAIMED, final=(DONE, FAILED, CANCELLED, EXPIRED),
     moves=(
-        Move("claim", Who.TARGET, (OPEN,), CLAIMED, "claimed"),
+        Move("claim", Who.TAKER, (OPEN,), CLAIMED, "claimed"),
         Move("decline", Who.TARGET, (OPEN,), DECLINED, "declined"),
         Move("progress", Who.OWNER, (CLAIMED,), CLAIMED, "progressed"),
         Move("return", Who.OWNER, (CLAIMED,), OPEN, "returned"),

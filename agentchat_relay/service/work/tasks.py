@@ -132,8 +132,6 @@ def claim_task(tx: Writing, call: Call, *, task_id: str, lease: int = 1800) -> t
 
 def decline_task(tx: Writing, call: Call, *, task_id: str, reason: str) -> types.TaskChange:
     row = machine.find(tx, call, TASK, task_id)
-    if row["target_id"] is None:
-        raise Conflict("This task is offered to whoever is first; leave it to others. Nothing was changed.")
     moved = machine.take(tx, call, TASK, "decline", row, note=reason, reason=reason)
     if moved is not None:
         _withdraw(tx, call, moved)
@@ -145,7 +143,7 @@ def renew_task(
     tx: Writing, call: Call, *, task_id: str, fence: int | None = None, lease: int = 1800
 ) -> types.TaskChange:
     row = machine.find(tx, call, TASK, task_id)
-    move = TASK.move("progress")
+    row, move = machine.settle(tx, TASK, row) or row, TASK.move("progress")
     machine.check_actor(tx, call, TASK, move, row, fence)
     until = tx.now + lease * _SECOND
     if not tx.run("renew_work", id=row["id"], version=row["version"], lease_until=until, now=tx.now):
@@ -218,8 +216,7 @@ def _ended(
 
 def _withdraw(tx: Writing, call: Call | None, row: Row) -> None:
     """Nobody else is to look at the offer any more."""
-    if row["target_id"] is None:
-        tx.run("delete_offers", work_id=row["id"])
+    tx.run("delete_offers", work_id=row["id"])
     telling.withdraw(tx, call, row)
 
 
