@@ -126,13 +126,20 @@ class Tasks(RuleBasedStateMachine):
 
     def _settle(self, task: Model) -> None:
         """What is over becomes explicit, before somebody moves it."""
-        now_in = self._by_clock(task)
-        if now_in == task.state:
-            return
-        task.history.append(("expire" if now_in == "expired" else "lapse", None, now_in))
-        task.state, task.until = now_in, 0
-        if now_in == "open":
-            task.owner = task.session = None
+        if self._is_lost(task):
+            task.history.append(("lapse", None, "open"))
+            task.state, task.owner, task.session = "open", None, None
+        if self._by_clock(task) != task.state:
+            task.history.append(("expire", None, "expired"))
+            task.state = "expired"
+
+    def _is_lost(self, task: Model) -> bool:
+        """Its lease was over, and before its deadline."""
+        is_over = task.state == "claimed" and task.until <= self.clock.at
+        return is_over and (task.deadline is None or task.until < task.deadline)
+
+    def _owner(self, task: Model) -> int | None:
+        return None if self._is_lost(task) else task.owner
 
     def _sees(self, task: Model, worker: int) -> bool:
         return not task.is_private or worker in (task.target, task.owner) or worker in task.had
@@ -140,11 +147,10 @@ class Tasks(RuleBasedStateMachine):
     def _owner_refusal(self, task: Model, worker: int, fence: int | None) -> tuple[int, str] | None:
         if not self._sees(task, worker):
             return UNKNOWN
-        now_in = self._by_clock(task)
-        has_it = task.owner == worker and now_in == task.state != "open"
-        if worker in task.had and (not has_it or fence not in (None, task.fence)):
+        owner = self._owner(task)
+        if worker in task.had and (owner != worker or fence not in (None, task.fence)):
             return STALE
-        return None if has_it or task.owner is None or now_in == "open" else FORBIDDEN
+        return None if owner in (None, worker) else FORBIDDEN
 
     def _pick(self, number: int) -> Model | None:
         return self.tasks[number % len(self.tasks)] if self.tasks else None
@@ -302,7 +308,6 @@ class Tasks(RuleBasedStateMachine):
             pass
         for task in self.tasks:
             self._settle(task)
-            self._settle(task)  # what has come back may be too late as well
 
     # What holds after each step
 
@@ -313,7 +318,7 @@ class Tasks(RuleBasedStateMachine):
                 Lane.READ, lambda tx, at=task.id: SERVICES["get_task"].service(tx, Call(self.boss), task_id=at)
             )  # fmt: skip
             shown, state = told["task"], self._by_clock(task)
-            owner = None if state == "open" or task.owner is None else self.workers[task.owner].name
+            owner = None if (at := self._owner(task)) is None else self.workers[at].name
             assert (shown["state"], shown["fence"], shown["claimant"], shown["result"]) == (
                 state, task.fence, owner, task.result,
             )  # fmt: skip

@@ -94,37 +94,44 @@ def _had(tx: Reading, row: Row, agent_id: int) -> bool:
 
 
 def due(machine: Machine, row: Row, now: int) -> Move | None:
-    """The relay's own move that is to be taken, since the clock says so."""
-    if row["ended_at"] is not None:
-        return None
-    if row["deadline_at"] is not None and row["deadline_at"] <= now:
-        return machine.move("expire")
-    if row["lease_until"] is not None and row["lease_until"] <= now:
+    """The relay's own move that is to be taken next, since the clock says so: that of the time which was over first."""
+    if is_lost(row, now):
         return machine.move("lapse")
-    return None
+    return machine.move("expire") if _is_late(row, now) else None
+
+
+def is_lost(row: Row, now: int) -> bool:
+    """Whether its lease ended, by the clock, while there was time left for it."""
+    lease, deadline = row["lease_until"], row["deadline_at"]
+    return lease is not None and lease <= now and (deadline is None or lease < deadline)
+
+
+def _is_late(row: Row, now: int) -> bool:
+    return row["ended_at"] is None and row["deadline_at"] is not None and row["deadline_at"] <= now
 
 
 def state(machine: Machine, row: Row, now: int) -> str:
     """Its state by the clock, whether or not the relay has made it explicit."""
-    move = due(machine, row, now)
-    return str(row["state"] if move is None else move.after)
+    if _is_late(row, now):
+        return machine.move("expire").after
+    return machine.move("lapse").after if is_lost(row, now) else str(row["state"])
 
 
 # Moving
 
 
 def settle(tx: Writing, machine: Machine, row: Row) -> Row | None:
-    """Take the relay's own move, if one is due. What it is then."""
-    move = due(machine, row, tx.now)
-    if move is None:
-        return None
-    is_over = move.after in machine.final
-    if not tx.run(
-        "end_work_in_time", id=row["id"], version=row["version"], before=row["state"], state=move.after, now=tx.now,
-        owner_id=row["owner_id"] if is_over else None, ended_at=tx.now if is_over else None,
-    ):  # fmt: skip
-        return None
-    return _moved(tx, machine, move, row, None, None)
+    """Take the relay's own moves that are due. What it is then; None if there was none."""
+    found = None
+    while (move := due(machine, row, tx.now)) is not None:
+        is_over = move.after in machine.final
+        if not tx.run(
+            "end_work_in_time", id=row["id"], version=row["version"], before=row["state"], state=move.after, now=tx.now,
+            owner_id=row["owner_id"] if is_over else None, ended_at=tx.now if is_over else None,
+        ):  # fmt: skip
+            break
+        row = found = _moved(tx, machine, move, row, None, None)
+    return found
 
 
 def take(

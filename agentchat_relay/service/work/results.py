@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -60,19 +61,23 @@ def check_schema(schema: dict[str, Any]) -> None:
 
     if len(msgspec.json.encode(schema)) > MOST:
         raise BadRequest(f"result_schema must have at most {MOST} bytes as JSON; shorten it.")
-    _check_tame(schema, "result_schema", 0)
+    references: list[str] = []
+    _check_tame(schema, "result_schema", 0, references)
+    for reference in references:
+        if not _leads_somewhere(schema, reference):
+            raise BadRequest(f"result_schema: $ref {reference[:200]!a} leads nowhere; define what it names.")
     kind = _validator()
     found = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
     if found is not None:
         raise BadRequest(f"result_schema is no JSON Schema: {_worded(found)}.")
 
 
-def _check_tame(schema: object, where: str, depth: int) -> None:
+def _check_tame(schema: object, where: str, depth: int, references: list[str]) -> None:
     if depth > _DEEPEST:
         raise BadRequest(f"{where[:200]}: result_schema is nested deeper than {_DEEPEST}; make it flatter.")
     if isinstance(schema, list):
         for number, part in enumerate(schema):
-            _check_tame(part, f"{where}[{number}]", depth + 1)
+            _check_tame(part, f"{where}[{number}]", depth + 1, references)
     if not isinstance(schema, dict):
         return
     for name, part in schema.items():
@@ -80,13 +85,28 @@ def _check_tame(schema: object, where: str, depth: int) -> None:
             raise BadRequest(f"{where[:200]}: {name} is not taken here; say it in the task's body instead.")
         if name == "$schema":
             continue
-        if name == "$ref" and not (isinstance(part, str) and (part == "#" or part.startswith("#/"))):
-            raise BadRequest(f"{where[:200]}: $ref must stay within the schema, like #/$defs/thing.")
+        if name == "$ref":
+            if not (isinstance(part, str) and (part == "#" or part.startswith("#/"))):
+                raise BadRequest(f"{where[:200]}: $ref must stay within the schema, like #/$defs/thing.")
+            references.append(part)
         if name in _NAMES and isinstance(part, dict):
             for called, inner in part.items():
-                _check_tame(inner, f"{where}.{name}.{called[:40]}", depth + 1)
+                _check_tame(inner, f"{where}.{name}.{called[:40]}", depth + 1, references)
         elif name not in _DATA:
-            _check_tame(part, f"{where}.{name[:40]}", depth + 1)
+            _check_tame(part, f"{where}.{name[:40]}", depth + 1, references)
+
+
+def _leads_somewhere(schema: Any, reference: str) -> bool:
+    """A JSON pointer, whose steps may be quoted as in a URL."""
+    for step in unquote(reference).split("/")[1:]:
+        step = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list) and step.isdecimal() and int(step) < len(schema):
+            schema = schema[int(step)]
+        elif isinstance(schema, dict) and step in schema:
+            schema = schema[step]
+        else:
+            return False
+    return isinstance(schema, dict | bool)
 
 
 class _TooLong(Exception):

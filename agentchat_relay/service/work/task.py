@@ -38,7 +38,7 @@ _STATUS = {state: word for word, states in STATUS.items() for state in states}
 def snapshot(row: Row, now: int) -> types.Task:
     """A task as it travels, as it stands by the clock."""
     state = machine.state(TASK, row, now)
-    is_open = state == OPEN
+    is_open = state == OPEN or machine.is_lost(row, now)
     task: types.Task = {
         "id": row["public_id"],
         "title": row["title"],

@@ -46,7 +46,8 @@ def create_task(
     if (before := repeats.earlier(tx, call)) is not None:
         row = tx.the("work_key", id=before["id"])
         return _change(tx, machine.find(tx, call, TASK, row["public_id"]), False)
-    title = title.strip()
+    if not (title := title.strip()):  # Unicode knows more blanks than the contract's check
+        raise BadRequest("title must be text that is not blank.")
     place = _place(tx, call, channel, target_agent)
     target = None if target_agent is None else _target(tx, call, target_agent)
     tags = list(dict.fromkeys(capability_tags or ()))

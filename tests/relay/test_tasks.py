@@ -1,0 +1,410 @@
+"""Tasks over the wire: who is told of what, what is refused, and what becomes of it by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agentchat import Client, types
+from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
+from agentchat_relay.embedded import Embedded
+from agentchat_relay.service import administration
+from agentchat_relay.service.work import kinds
+
+from .conftest import Clock, MakeAgent, fresh, raw, until
+
+
+def items(client: Client) -> list[types.InboxItem]:
+    return client.peek_inbox(limit=100)["items"]
+
+
+def contents(client: Client) -> list[str]:
+    return [item["content"] for item in items(client)]
+
+
+def settle_all(live: Embedded) -> None:
+    """What the relay does by itself, now."""
+    while live.ask(kinds.settle):
+        pass
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay makes nothing explicit by itself."""
+    monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))
+
+
+# Handing over
+
+
+def test_a_hand_off_reaches_who_is_asked_and_its_result_who_asked(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    task = ann.create_task("count the beans", target_agent=bob.agent, body="all of them", urgent=True)["task"]
+    (item,) = items(bob)
+    assert (item["kind"], item["urgent"], item["message_id"]) == ("task", True, task["message_id"])
+    assert item["work"] == {"id": task["id"], "kind": "task", "state": "open"}
+    assert item["content"] == "Task for you: count the beans\n\nall of them"
+    assert bob.check_work()["offered_to_me"][0]["id"] == task["id"]
+    claimed = bob.claim_task(task["id"], lease=60)["task"]
+    assert (claimed["state"], claimed["fence"], claimed["claimant"]) == ("claimed", 1, bob.agent)
+    assert items(bob) == [], "who has it needs no reminder"
+    done = bob.complete_task(task["id"], "42 beans", fence=1)["task"]
+    assert (done["status"], done["state"], done["result"]) == ("done", "done", "42 beans")
+    (item,) = items(ann)
+    assert (item["kind"], item["from"], item["content"]) == (
+        "task",
+        bob.agent,
+        "Task done: count the beans\n\n42 beans",
+    )
+    answer = ann.get_message(done["result_message_id"] or "")["message"]
+    assert answer["parent_message_id"] == task["message_id"]
+    assert answer["kind"] == "system"
+    assert ann.check_work()["completed_for_me"][0]["result"] == "42 beans"
+    assert ann.list_sent()["messages"] == [], "what the relay wrote in her name is not her mail"
+
+
+def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    task = ann.create_task("count", target_agent=bob.agent)["task"]
+    bob.claim_task(task["id"])
+    bob.complete_task(task["id"], "7")
+    found = ann.wait_for_reply(task["message_id"] or "", wait=0)["message"]
+    assert found is not None and found["content"].endswith("7")
+
+
+def test_a_declined_task_can_go_to_somebody_else(agent: MakeAgent) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    with pytest.raises(InvalidArguments, match="reason"):
+        bob.decline_task(id, " ")
+    assert bob.decline_task(id, "no time")["task"]["reason"] == "no time"
+    assert items(bob) == []
+    assert contents(ann) == ["Task declined: count\n\nno time"]
+    assert [task["id"] for task in ann.check_work()["declined_for_me"]] == [id]
+    ann.offer_task(id, cy.agent or "")
+    assert [item["work"]["state"] for item in items(cy)] == ["open"]
+    with pytest.raises(NotFound):
+        bob.claim_task(id)
+    assert cy.claim_task(id)["task"]["state"] == "claimed"
+
+
+def test_what_is_offered_in_a_channel_is_announced_there(agent: MakeAgent) -> None:
+    ann, bob, cy, channel = agent(), agent(), agent(), fresh("work")
+    for client, tags in ((bob, ["count"]), (cy, ["count", "sing"])):
+        client.set_card(capabilities=tags)
+    task = ann.create_task("beans @everybody", channel=channel, capability_tags=["count", "dance"])["task"]
+    (post,) = bob.read_messages(channel)["messages"]
+    assert post["content"] == "Task: beans @everybody (takes count, dance)"
+    assert post["metadata"] == {"task_id": task["id"], "task_event": "created"}
+    assert [len(items(client)) for client in (bob, cy)] == [1, 1], "who says that it can do it is told"
+    assert [found["id"] for found in bob.check_work()["open_matching"] if found["channel"] == channel] == [task["id"]]
+    cy.claim_task(task["id"])
+    assert items(bob) == [], "nobody else needs to look at it any more"
+    ends = [receipt["state"] for receipt in ann.get_receipts(task["message_id"] or "")["receipts"]]
+    assert sorted(ends) == ["acknowledged", "expired"]
+    assert [found for found in bob.check_work()["open_matching"] if found["channel"] == channel] == []
+    cy.complete_task(task["id"], "42")
+    assert [post["content"] for post in bob.read_messages(channel)["messages"]][1:] == [
+        "Task done: beans @everybody\n\n42"
+    ]
+
+
+def test_what_is_between_two_agents_is_nobody_elses(agent: MakeAgent) -> None:
+    ann, bob, eve = agent(), agent(), agent()
+    id = ann.create_task("a secret", target_agent=bob.agent, context="very")["task"]["id"]
+    position = eve.list_events()["position"]
+    bob.claim_task(id)
+    bob.complete_task(id, "done")
+    for ask in (eve.get_task, eve.read_task_context, eve.claim_task, eve.cancel_task):
+        with pytest.raises(NotFound, match=f"There is no task {id}"):
+            ask(id)
+    assert id not in json.dumps(eve.list_tasks(limit=200))
+    assert [event for event in eve.list_events(since=position)["events"] if event["kind"].startswith("task.")] == []
+    assert [task["id"] for task in bob.list_tasks(mine="claimed")["tasks"]] == [id]
+
+
+@pytest.mark.parametrize("where", [{}, {"channel": "direct-messages"}, {"channel": "shared-work"}])
+def test_a_task_needs_a_place(agent: MakeAgent, where: dict[str, str]) -> None:
+    with pytest.raises(BadRequest):
+        agent().create_task("count", **where)
+
+
+def test_a_task_needs_somebody_who_can_take_it(agent: MakeAgent) -> None:
+    ann, bob, group = agent(), agent(), fresh("team")
+    bob.join_group(group)
+    with pytest.raises(NotFound) as caught:
+        ann.create_task("count", target_agent=f"{bob.agent}x")
+    assert caught.value.near == [bob.agent]
+    with pytest.raises(BadRequest, match="is a group"):
+        ann.create_task("count", target_agent=group)
+    channel = fresh("gone")
+    ann.send_message(channel, "it goes", vanish_after=60)
+    with pytest.raises(Conflict, match="keeps nothing"):
+        ann.create_task("count", channel=channel)
+
+
+def test_the_same_key_makes_one_task(live: Embedded, agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    first = ann.with_options(idempotency_key="k1").create_task("count", target_agent=bob.agent)
+    assert ann.with_options(idempotency_key="k1").create_task("count", target_agent=bob.agent) == first
+    bob.claim_task(first["task"]["id"])
+    again = ann.with_options(idempotency_key="k1").create_task("count", target_agent=bob.agent)
+    assert (again["task"]["id"], again["task"]["state"]) == (first["task"]["id"], "claimed")
+    with pytest.raises(Conflict) as caught:
+        ann.with_options(idempotency_key="k1").create_task("count twice", target_agent=bob.agent)
+    assert caught.value.code == "idempotency_mismatch"
+    assert len(ann.list_tasks(mine="created")["tasks"]) == 1
+
+
+# What comes with it
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", '"'])
+def test_a_context_of_a_megabyte_comes_back_whole(agent: MakeAgent, letter: str) -> None:
+    ann, bob = agent(), agent()
+    context = letter * (1 << 20)
+    task = ann.create_task("read", target_agent=bob.agent, context=context)["task"]
+    assert task["context_size"] == len(context)
+    pieces: list[str] = []
+    while True:
+        found = bob.read_task_context(task["id"], offset=sum(map(len, pieces)))
+        pieces.append(found["context"])
+        if not found["has_more"]:
+            break
+    assert "".join(pieces) == context
+    assert bob.read_task_context(task["id"], offset=1 << 20)["context"] == ""
+
+
+def test_more_than_that_is_refused(agent: MakeAgent) -> None:
+    ann = agent()
+    body = {"title": "read", "channel": "work", "context": "x" * ((1 << 20) + 1)}
+    assert raw(ann, "POST", "/api/v2/tasks", body)[0] == 400
+    with pytest.raises(TooLarge):
+        status, answer = raw(ann, "POST", "/api/v2/tasks", {**body, "context": "x" * (9 << 20)})
+        raise TooLarge(answer["error"]) if status == 413 else AssertionError(status)
+
+
+def test_without_a_context_there_is_nothing_to_read(agent: MakeAgent) -> None:
+    ann = agent()
+    task = ann.create_task("read", channel="work")["task"]
+    with pytest.raises(NotFound, match="Nothing came with"):
+        ann.read_task_context(task["id"])
+
+
+# What becomes of it by itself
+
+
+def test_a_deadline_holds_though_nobody_has_looked(asleep: None, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent, deadline_in=60)["task"]["id"]
+    clock.ahead += 61
+    assert ann.get_task(id)["task"]["state"] == "expired"
+    assert items(bob) == bob.check_work()["offered_to_me"] == []
+    with pytest.raises(Conflict) as caught:
+        bob.claim_task(id)
+    assert (caught.value.current or {})["state"] == "expired"
+
+
+def test_a_deadline_that_is_over_is_told(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent, deadline_in=60)["task"]["id"]
+    bob.claim_task(id, lease=3600)
+    clock.ahead += 61
+    settle_all(live)
+    assert contents(ann) == contents(bob) == ["Task expired: count"]
+    assert [line["action"] for line in ann.get_task(id)["history"]] == ["create", "claim", "expire"]
+    with pytest.raises(Conflict):
+        bob.complete_task(id, "too late")
+
+
+def test_a_worker_that_dies_loses_its_task(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:
+    """Another takes over with a higher number, and the first one's late result is refused."""
+    ann, bob, cy, channel = agent(), agent(), agent(), fresh("work")
+    id = ann.create_task("count", channel=channel)["task"]["id"]
+    bob.claim_task(id, lease=60)
+    with pytest.raises(Conflict, match="is claimed"):
+        cy.claim_task(id)
+    clock.ahead += 61
+    assert cy.claim_task(id)["task"]["fence"] == 2
+    for fence in (None, 1, 2):
+        with pytest.raises(Conflict) as caught:
+            bob.complete_task(id, "late", fence=fence)
+        assert caught.value.code == "stale_fence"
+        assert (caught.value.current or {})["claimant"] == cy.agent
+    with pytest.raises(Conflict) as caught:
+        cy.complete_task(id, "with an old number", fence=1)
+    assert caught.value.code == "stale_fence"
+    assert cy.complete_task(id, "42", fence=2)["task"]["result"] == "42"
+
+
+def test_what_was_lost_is_offered_again(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    bob.claim_task(id, lease=60)
+    clock.ahead += 61
+    settle_all(live)
+    assert contents(bob) == ["Task open again: count"]
+    assert contents(ann) == ["Task open again: count"]
+    assert bob.claim_task(id)["task"]["fence"] == 2
+
+
+def test_the_relay_looks_by_itself(live: Embedded, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob, channel = agent(), agent(), fresh("work")
+    id = ann.create_task("count", channel=channel, deadline_in=3600)["task"]["id"]
+    bob.claim_task(id, lease=60)
+    clock.ahead += 61
+    ann.send_message(channel, "something stirs")
+    until(lambda: "lapse" in [line["action"] for line in ann.get_task(id)["history"]])
+    clock.ahead += 3600
+    ann.send_message(channel, "something stirs")
+    until(lambda: "expire" in [line["action"] for line in ann.get_task(id)["history"]])
+
+
+def test_renewing_keeps_it(asleep: None, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    bob.claim_task(id, lease=60)
+    clock.ahead += 50
+    version = bob.report_progress(id, "half of it", fence=1)["task"]["version"]
+    assert bob.renew_task(id, fence=1, lease=60)["task"]["version"] == version, "nothing moved"
+    clock.ahead += 50
+    assert bob.complete_task(id, "42")["task"]["state"] == "done"
+    notes = [line["note"] for line in ann.get_task(id)["history"]]
+    assert notes == [None, None, "half of it", None]
+
+
+# Sessions
+
+
+def test_two_sessions_of_one_agent_are_two(live: Embedded, agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    one, two = bob.with_options(session="one"), bob.with_options(session="two")
+    assert one.claim_task(id)["idempotent"] is False
+    assert one.claim_task(id)["idempotent"] is True
+    with pytest.raises(Conflict):
+        two.claim_task(id)
+
+
+# Lists
+
+
+def test_lists_of_tasks(agent: MakeAgent) -> None:
+    ann, bob, channel = agent(), agent(), fresh("work")
+    made = [
+        ann.create_task(f"task {number}", channel=channel, capability_tags=["odd" if number % 2 else "even"])["task"][
+            "id"
+        ]
+        for number in range(5)
+    ]
+    bob.claim_task(made[0])
+    bob.complete_task(made[0], "done")
+    bob.claim_task(made[1])
+    ann.cancel_task(made[2])
+
+    def listed(client: Client, **which: Any) -> list[str]:
+        return [task["id"] for task in client.list_tasks(**which)["tasks"]]
+
+    assert listed(ann, channel=channel) == made[::-1]
+    assert listed(ann, mine="created") == made[::-1]
+    assert listed(bob, mine="claimed") == [made[1], made[0]]
+    assert listed(bob, channel=channel, status="open") == [made[4], made[3]]
+    assert listed(bob, channel=channel, status="cancelled") == [made[2]]
+    assert listed(bob, channel=channel, status="done", mine="claimed") == [made[0]]
+    assert listed(bob, channel=channel, capability="odd") == [made[3], made[1]]
+    with pytest.raises(NotFound):
+        listed(bob, channel=fresh("nowhere"))
+    for which in ({"channel": channel}, {"mine": "created"}):
+        found, page = [], ann.list_tasks(limit=2, **which)
+        while True:
+            found += [task["id"] for task in page["tasks"]]
+            if not page["next_cursor"]:
+                break
+            page = ann.list_tasks(limit=2, cursor=page["next_cursor"], **which)
+        assert found == made[::-1]
+
+
+def test_work_that_ended_is_told_since_a_time(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    ids = [ann.create_task("count", target_agent=bob.agent)["task"]["id"] for _ in range(2)]
+    for id in ids:
+        bob.claim_task(id)
+    ended = bob.complete_task(ids[0], "1")["task"]["completed_at"]
+    bob.fail_task(ids[1], "no beans")
+    work = ann.check_work()
+    assert [task["id"] for task in work["completed_for_me"]] == [ids[0]]
+    assert [task["reason"] for task in work["failed_for_me"]] == ["no beans"]
+    work = ann.check_work(since=ended)
+    assert (work["completed_for_me"], len(work["failed_for_me"])) == ([], 1)
+
+
+# What an agent may not
+
+
+def test_only_its_creator_takes_it_back(agent: MakeAgent) -> None:
+    ann, bob, channel = agent(), agent(), fresh("work")
+    id = ann.create_task("count", channel=channel)["task"]["id"]
+    bob.claim_task(id)
+    with pytest.raises(Forbidden, match="only who made it"):
+        bob.cancel_task(id)
+    ann.cancel_task(id, reason="no beans left")
+    assert contents(bob) == ["Task cancelled: count\n\nno beans left"]
+    with pytest.raises(Conflict):
+        bob.complete_task(id, "42")
+
+
+# Clients of another vendor
+
+
+def test_one_route_for_all_actions(agent: MakeAgent) -> None:
+    ann, bob, channel = agent(), agent(), fresh("work")
+    status, answer = raw(
+        ann, "POST", "/api/v2/tasks",
+        {"channel": channel, "title": "  count ", "body": None, "capability_tags": [" Count "]},
+    )  # fmt: skip
+    task = answer["data"]["task"]
+    assert (status, task["title"], task["capability_tags"], task["status"]) == (200, "count", ["count"], "open")
+    path = f"/api/v2/tasks/{task['id']}"
+    assert raw(bob, "POST", path, {"action": "dance"})[0] == 400
+    assert raw(bob, "POST", path, {})[0] == 400
+    assert raw(bob, "POST", path, [])[0] == 400
+    assert raw(bob, "POST", path, {"action": "complete", "result": "x"})[0] == 409
+    assert raw(bob, "POST", path, {"action": "claim"})[1]["data"]["task"]["claimed_by"]
+    assert raw(ann, "POST", path, {"action": "claim"})[0] == 409
+    assert raw(ann, "POST", path, {"action": "complete", "result": "x"})[0] == 403
+    assert raw(bob, "POST", path, {"action": "complete", "result": " "})[0] == 400
+    mine = raw(bob, "GET", "/api/v2/tasks?for_me=1")[1]["data"]
+    assert [found["id"] for found in mine["mine_claimed"]] == [task["id"]]
+    assert raw(bob, "POST", path, {"action": "complete", "result": "42"})[1]["data"]["task"]["status"] == "done"
+    assert raw(ann, "POST", path, {"action": "cancel"})[0] == 409
+    assert raw(bob, "POST", path.replace(task["id"], "junk"), {"action": "claim"})[0] == 400
+    listed = raw(ann, "GET", f"/api/v2/tasks?channel={channel}")[1]["data"]["tasks"]
+    assert [row["channels"] for row in listed] == [{"name": channel}]
+    work = raw(ann, "GET", "/api/v2/work")[1]["data"]
+    assert [row["id"] for row in work["completed_for_me"]] == [task["id"]]
+    stranger = Client(ann.url, "0" * 64, agent="stranger", retries=0)
+    assert raw(stranger, "POST", path, {"action": "dance"})[0] == 401
+
+
+# What an operator sees
+
+
+def test_an_operator_sees_who_did_what(live: Embedded, agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    bob.decline_task(id, "no time")
+
+    def audit(**which: Any) -> Any:
+        return live.ask(lambda tx: administration.audit(tx, **which))
+
+    found = audit(id=id)
+    rows = found["transitions"]
+    assert [(row["action"], row["actor"], row["before"], row["after"], row["note"]) for row in rows] == [
+        ("create", ann.agent, None, "open", None),
+        ("decline", bob.agent, "open", "declined", "no time"),
+    ]
+    later = audit(id=id, after=rows[0]["number"], limit=1)
+    assert (later["transitions"], later["has_more"]) == (rows[1:], False)
+    assert [row["id"] for row in audit(actor=bob.agent)["transitions"]] == [id]
