@@ -63,9 +63,11 @@ def check_schema(schema: dict[str, Any]) -> None:
         raise BadRequest(f"result_schema must have at most {MOST} bytes as JSON; shorten it.")
     references: list[str] = []
     _check_tame(schema, "result_schema", 0, references)
-    for reference in references:
-        if not _leads_somewhere(schema, reference):
-            raise BadRequest(f"result_schema: $ref {reference[:200]!a} leads nowhere; define what it names.")
+    seen: set[str] = set()
+    while references:  # which may lead to what was passed by as mere data
+        if (reference := references.pop()) not in seen:
+            seen.add(reference)
+            _check_tame(_named(schema, reference), f"result_schema, at {reference[:100]}", 0, references)
     kind = _validator()
     found = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
     if found is not None:
@@ -96,8 +98,8 @@ def _check_tame(schema: object, where: str, depth: int, references: list[str]) -
             _check_tame(part, f"{where}.{name[:40]}", depth + 1, references)
 
 
-def _leads_somewhere(schema: Any, reference: str) -> bool:
-    """A JSON pointer, whose steps may be quoted as in a URL."""
+def _named(schema: Any, reference: str) -> Any:
+    """What a JSON pointer leads to, whose steps may be quoted as in a URL."""
     for step in unquote(reference).split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         if isinstance(schema, list) and step.isdecimal() and int(step) < len(schema):
@@ -105,8 +107,10 @@ def _leads_somewhere(schema: Any, reference: str) -> bool:
         elif isinstance(schema, dict) and step in schema:
             schema = schema[step]
         else:
-            return False
-    return isinstance(schema, dict | bool)
+            schema = None
+    if not isinstance(schema, dict | bool):
+        raise BadRequest(f"result_schema: $ref {reference[:200]!a} leads to no schema; define what it names.")
+    return schema
 
 
 class _TooLong(Exception):
