@@ -38,23 +38,24 @@ SELECT a.name FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND a.active = 1 ORDER BY a.name LIMIT :limit
 
 -- members: those but the author who were in a group at a time, by their ids; without whom a call told already, by its
--- first message. Who was retired since gets it as well, and its author learns of that
+-- first message. Who was retired since gets it as well, and its author learns of that. That each is looked up alone is
+-- said so that Postgres does not compare everybody with all who were told
 SELECT m.agent_id FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND m.agent_id > :after AND m.joined_at <= :until AND a.active = 1
 AND (a.retired_at IS NULL OR a.retired_at > :until) AND m.agent_id <> :author_id
-AND NOT EXISTS (
-    SELECT 1 FROM messages o CROSS JOIN inbox i
+AND (
+    SELECT count(*) FROM messages o CROSS JOIN inbox i
     WHERE (o.id = :first_id OR o.sent_with = :first_id) AND i.message_id = o.id AND i.agent_id = m.agent_id
-) ORDER BY m.agent_id LIMIT :limit
+) < 1 ORDER BY m.agent_id LIMIT :limit
 
 -- everybody: the same of a whole space
 SELECT a.id AS agent_id FROM agents a
 WHERE a.space_id = :space_id AND a.id > :after AND a.created_at <= :until AND a.active = 1
 AND (a.retired_at IS NULL OR a.retired_at > :until) AND a.is_group = 0 AND a.id <> :author_id
-AND NOT EXISTS (
-    SELECT 1 FROM messages o CROSS JOIN inbox i
+AND (
+    SELECT count(*) FROM messages o CROSS JOIN inbox i
     WHERE (o.id = :first_id OR o.sent_with = :first_id) AND i.message_id = o.id AND i.agent_id = a.id
-) ORDER BY a.id LIMIT :limit
+) < 1 ORDER BY a.id LIMIT :limit
 
 -- insert_fan_out: a large group is to be told
 INSERT INTO fan_outs (message_id, after_id, urgent, expires_at, scope)
