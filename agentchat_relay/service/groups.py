@@ -4,8 +4,8 @@ A group is a row among the agents, so that no agent can have its name and nothin
 who join and leave are its only rules. `all` is everybody in the space. A small group is told in the transaction of the
 send; of a large one the rest is written down, and told in portions after it, whatever happens to the relay meanwhile.
 
-Each message has the time of its send in everybody's list of direct messages, so a member who was told late could find it
-behind a cursor. Therefore whoever reads that list is told first (`tell_now`), and so is who leaves.
+Each message has the time of its send in everybody's list of direct messages, so a member who was told late could find
+it behind a cursor. Therefore whoever reads that list is told first (`tell_now`), and so is who leaves.
 """
 
 from __future__ import annotations
