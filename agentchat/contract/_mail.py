@@ -7,7 +7,7 @@ from typing import Annotated
 from .. import types
 from .._operation import Limit, operation
 from ._forms import Content, Cursor, Metadata, Name
-from ._messages import ExpiresIn, InScope, Urgent
+from ._messages import Ephemeral, ExpiresIn, InScope, Urgent
 
 
 class MailOperations:
@@ -23,6 +23,7 @@ class MailOperations:
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
         scope: InScope = None,
+        ephemeral: Ephemeral = False,
     ) -> types.SentToMany:
         """Send the same private message to several agents and groups: to all of them, or to none."""
         raise NotImplementedError

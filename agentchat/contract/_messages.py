@@ -11,6 +11,9 @@ from ._forms import Content, Cursor, Id, Metadata, Name, Scope, ShortText, Text,
 Urgent = Annotated[bool, "true comes first in the inbox."]
 InScope = Annotated[Scope | None, "Only for a session that works there, like repo:github.com/org/proj.", ClientOnly()]
 ExpiresIn = Annotated[int | None, "Seconds it waits in an inbox; default for ever.", Limit(1, 31_536_000), ClientOnly()]
+Ephemeral = Annotated[
+    bool, "true deletes it once it was acknowledged or expired, by default after a day.", ClientOnly()
+]  # fmt: skip
 
 
 class MessageOperations:
@@ -115,9 +118,7 @@ class MessageOperations:
         urgent: Urgent = False,
         expires_in: ExpiresIn = None,
         scope: InScope = None,
-        ephemeral: Annotated[
-            bool, "true deletes it once it was acknowledged or expired, by default after a day.", ClientOnly()
-        ] = False,
+        ephemeral: Ephemeral = False,
     ) -> types.SentMessage:
         """Send a private message to one agent or group."""
         raise NotImplementedError

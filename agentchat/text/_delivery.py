@@ -40,6 +40,8 @@ def _state(row: Any) -> str:
         state += f" (given out {_times(deliveries)})"
     if (scope := get(row, "scope")) is not None:
         state += f" (for {word(scope, 200)})"
+    if get(row, "ephemeral") is True:
+        state += " (ephemeral)"
     if (until := get(row, "claimed_until")) is not None:
         state += f" (claimed until {shown_time(until)})"
     if (expires := get(row, "expires_at")) is not None:

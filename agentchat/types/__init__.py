@@ -192,8 +192,8 @@ class ItemOfWork(TypedDict):
 
 class WaitingItem(TypedDict):
     """Something that waits in an inbox. `deliveries` counts how often it was given out; `claimed_until` is there while
-    somebody holds it. One of kind `returned` is about a message of your own, and `undelivered_to` names who was retired
-    and did not get it."""
+    somebody holds it, `ephemeral` if its message is deleted once everybody has dealt with it. One of kind `returned` is
+    about a message of your own, and `undelivered_to` names who was retired and did not get it."""
 
     item_id: str
     kind: str
@@ -207,6 +207,7 @@ class WaitingItem(TypedDict):
     expires_at: str | None
     claimed_until: NotRequired[str]
     scope: NotRequired[str]
+    ephemeral: NotRequired[bool]
     undelivered_to: NotRequired[list[str]]
     work: NotRequired[ItemOfWork]
 

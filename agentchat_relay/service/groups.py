@@ -3,14 +3,19 @@
 A group is a row among the agents, so that no agent can have its name and nothing that is meant for it is public. Those
 who join and leave are its only rules. `all` is everybody in the space. A small group is told in the transaction of the
 send; of a large one the rest is written down, and told in portions after it, whatever happens to the relay meanwhile.
+
+Each message has the time of its send in everybody's list of direct messages, so a member who was told late could find
+it behind a cursor. Therefore whoever reads that list is told first (`tell_now`), and so is who leaves.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 from agentchat import types
 from agentchat.errors import BadRequest, Conflict, Forbidden
 
-from ..store.seam import Reading, Writing
+from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import new_id
 from . import agents, channels, notices
 from .agents import Known
@@ -47,6 +52,7 @@ def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
     found = _look_up(tx, call, group)
     if found is None:
         raise agents.unknown(tx, call, group)
+    tell_now(tx, call)
     changed = bool(tx.run("delete_member", group_id=found.id, agent_id=call.agent.id))
     if changed:
         _tell(tx, call, "group.left", found)
@@ -136,13 +142,13 @@ def fan_out(tx: Writing) -> int:
     row = tx.one("next_fan_out")
     if row is None:
         return 0
-    posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
-    is_all = row["name"] == ALL
-    members = _members(tx, posted, row["group_id"], is_all=is_all, after=row["after_id"], limit=_PORTION)
-    terms = Terms(bool(row["urgent"]), row["expires_at"], row["scope"], row["vanishes_at"] is not None)
+    posted, terms = _written_down(row)
+    members = _members(
+        tx, posted, row["group_id"], is_all=row["name"] == ALL, after=row["after_id"], first_id=row["first_id"],
+        limit=_PORTION,
+    )  # fmt: skip
     for agent_id in members:
-        if not row["is_one_of_many"] or tx.one("told_with", id=row["first_id"], agent_id=agent_id) is None:
-            _put(tx, posted, agent_id, terms)
+        _put(tx, posted, agent_id, terms)
     if len(members) < _PORTION:
         tx.run("delete_fan_out", message_id=posted.id)
     else:
@@ -150,12 +156,33 @@ def fan_out(tx: Writing) -> int:
     return max(len(members), 1)
 
 
-def _members(tx: Reading, posted: Posted, group_id: int, *, is_all: bool, after: int = 0, limit: int) -> list[int]:
-    """Members as of the message, by their ids: who came later gets the next one."""
+def tell_now(tx: Reading, call: Call) -> None:
+    """Tell the caller, before its turn, what it is still to be told: for whoever reads on from a place in time, or is
+    about to be no member."""
+    rows = tx.all("untold", agent_id=call.agent.id)
+    if rows and not tx.writes:
+        raise NeedsWrite
+    told: set[int] = set()
+    for row in rows:
+        if row["first_id"] not in told:
+            posted, terms = _written_down(row)
+            notices.put(cast("Writing", tx), posted, call.agent.id, "group", terms, at_once=True)
+            told.add(row["first_id"])
+
+
+def _written_down(row: Row) -> tuple[Posted, Terms]:
+    posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
+    return posted, Terms(bool(row["urgent"]), row["expires_at"], row["scope"], row["vanishes_at"] is not None)
+
+
+def _members(
+    tx: Reading, posted: Posted, group_id: int, *, is_all: bool, after: int = 0, first_id: int = 0, limit: int
+) -> list[int]:
+    """Members as of the message, by their ids, who were told of none of its call: who came later gets the next one."""
     found = tx.all(
         "everybody" if is_all else "members",
         **({"space_id": posted.space_id} if is_all else {"group_id": group_id}),
-        after=after, until=posted.at, author_id=posted.author_id, limit=limit,
+        after=after, until=posted.at, author_id=posted.author_id, first_id=first_id, limit=limit,
     )  # fmt: skip
     return [row["agent_id"] for row in found]
 

@@ -71,6 +71,8 @@ def travelling(tx: Reading, row: Row, now: int | None = None) -> types.InboxItem
     }
     if row["scope"]:
         item["scope"] = row["scope"]
+    if row["vanishes_at"] is not None:
+        item["ephemeral"] = True
     if now is not None and (row["lease_until"] or 0) > now:
         item["claimed_until"] = iso(row["lease_until"])
     if row["kind"] in _WORK and isinstance(id := metadata.get(f"{row['kind']}_id"), str):

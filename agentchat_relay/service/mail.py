@@ -14,7 +14,7 @@ from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import Cursor, iso, read_cursor
-from . import agents, channels, groups, loops, messages, notices, repeats
+from . import agents, channels, groups, loops, messages, notices, repeats, vanishing
 from .agents import Known
 from .call import Call
 from .notices import Terms
@@ -60,10 +60,7 @@ def send_direct_message(
         return {**before, "pending": True} if row["answer"] is None and _is_pending(tx, row["id"]) else before
     target = _recipient(tx, call, target_agent)
     parent = None if parent_message_id is None else _parent(tx, call, target.known, parent_message_id)
-    if ephemeral and expires_in is None:
-        expires_in = _EPHEMERAL
-    terms = notices.terms(tx, urgent, expires_in, scope, ephemeral)
-    letter = Letter(content, messages.encoded(metadata), terms, parent, expires_in if ephemeral else None)
+    letter = _letter(tx, content, metadata, urgent, expires_in, scope, ephemeral)._replace(parent=parent)
     turns = loops.check(tx, call, "chat", parent, [target.known])
     sent, _ = _send(tx, call, target, letter)
     loops.count(tx, call, turns)
@@ -80,15 +77,14 @@ def send_to_many(
     urgent: bool = False,
     expires_in: int | None = None,
     scope: str | None = None,
+    ephemeral: bool = False,
 ) -> types.SentToMany:
     content = messages.trimmed(content)
     if (row := repeats.earlier(tx, call)) is not None:
-        ids = [row["id"], *(other["id"] for other in tx.all("sent_with", id=row["id"]))]
-        before: types.SentToMany = {"messages": [messages.whole(tx, id, False) for id in ids]}
-        return {**before, "pending": True} if any(_is_pending(tx, id) for id in ids) else before
+        return _several_before(tx, row)
     found = [_recipient(tx, call, name) for name in dict.fromkeys(recipients)]
     targets = sorted(found, key=lambda one: bool(one.members))  # whoever is named is told as such
-    letter = Letter(content, messages.encoded(metadata), notices.terms(tx, urgent, expires_in, scope))
+    letter = _letter(tx, content, metadata, urgent, expires_in, scope, ephemeral)
     turns = loops.check(tx, call, "chat", None, [target.known for target in targets])
     answer: types.SentToMany = {"messages": []}
     first: int | None = None
@@ -101,6 +97,34 @@ def send_to_many(
         first = first or id
     loops.count(tx, call, turns)
     return answer
+
+
+def _letter(
+    tx: Writing, content: str, metadata: dict[str, Any] | None, urgent: bool, expires_in: int | None,
+    scope: str | None, ephemeral: bool,
+) -> Letter:  # fmt: skip
+    if ephemeral and expires_in is None:
+        expires_in = _EPHEMERAL
+    terms = notices.terms(tx, urgent, expires_in, scope, ephemeral)
+    return Letter(content, messages.encoded(metadata), terms, vanish_after=expires_in if ephemeral else None)
+
+
+def _several_before(tx: Writing, row: Row) -> types.SentToMany:
+    """The answer of a repeated call. Each of its messages may have vanished by now; once the first has, which had the
+    key, the answer that was kept says what there was."""
+    if row["answer"] is None:
+        ids = [row["id"], *(other["id"] for other in tx.all("sent_with", id=row["id"]))]
+        found = [vanishing.sent_before(tx, id) for id in ids]
+    else:
+        kept = vanishing.emptied_before(row["answer"])
+        left = [tx.one("message_of", public_id=message["id"]) for message in kept]
+        ids = [one["id"] for one in left if one is not None]
+        found = [
+            message if one is None else messages.whole(tx, one["id"], False)
+            for message, one in zip(kept, left, strict=True)
+        ]
+    before: types.SentToMany = {"messages": found}
+    return {**before, "pending": True} if any(_is_pending(tx, id) for id in ids) else before
 
 
 def _is_pending(tx: Reading, id: int) -> bool:

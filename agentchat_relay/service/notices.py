@@ -34,10 +34,10 @@ def terms(tx: Writing, urgent: bool, expires_in: int | None, scope: str | None, 
     return Terms(urgent, None if expires_in is None else tx.now + expires_in * _SECOND, scope or "", vanishes)
 
 
-def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms) -> None:
-    """Into the inbox of one agent."""
+def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms, *, at_once: bool = False) -> None:
+    """Into the inbox of one agent; `at_once`, if this call is to see it there."""
     public_id = new_id(posted.at)
-    tx.later(
+    (tx.run if at_once else tx.later)(
         "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=posted.id, created_at=posted.at,
         urgent=int(terms.urgent), expires_at=terms.expires_at, scope=terms.scope,
         vanishing=int(terms.vanishes),

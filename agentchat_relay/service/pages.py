@@ -11,7 +11,7 @@ from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import Cursor, micros, read_cursor
-from . import channels, read_state
+from . import channels, groups, read_state
 from .call import Call
 from .messages import whole
 
@@ -42,6 +42,7 @@ def read_messages(
     if not tx.writes and (member is None or mark_read):
         raise NeedsWrite
     if found.is_direct:
+        groups.tell_now(tx, call)
         rows = _direct(tx, call, start, limit + 1)
     else:
         name = f"{'full_' if include_status else ''}page_{'after' if start.newer else 'before'}"
@@ -100,6 +101,8 @@ def read_thread(
     tx: Reading, call: Call, *, message_id: str, limit: int = 50, cursor: str | None = None
 ) -> types.MessagePage:
     found = _find(tx, call, message_id)
+    if found["recipient_id"] is not None:
+        groups.tell_now(tx, call)
     root_id = found["root_id"] or found["id"]
     root = tx.one("root_of", id=root_id, agent_id=call.agent.id)
     list_id = _GONE if root is None else root["public_id"]  # the first message may have had its time

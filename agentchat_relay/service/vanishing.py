@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agentchat import types
+
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso
-from . import channels, repeats
+from . import channels, messages, repeats
 
 DAY = 86_400
 _PORTION = 50  # messages; what a portion costs, a send waits for
@@ -48,6 +50,8 @@ def vanish(tx: Writing, at: int | None) -> int:
     for id in done:
         if tx.one("is_awaited", id=id) is None:
             _vanish(tx, id)
+            for silent in tx.all("silent_with", id=id):
+                _vanish(tx, silent["id"])
         tx.run("looked_at", id=id)
     if at is None:
         return len(done)
@@ -83,7 +87,7 @@ def _vanish(tx: Writing, id: int) -> None:
     is_private = row["recipient_id"] is not None
     is_counted = not is_private and row["kind"] != "status"
     if row["key"] is not None:
-        _keep_answer(tx, row, {"message": _emptied(row), "unmatched_mentions": []})
+        _keep_answer(tx, row, _emptied_answer(tx, row))
     tx.run("delete_pin", message_id=id)
     tx.run("delete_fan_out", message_id=id)
     tx.run("turn_over", id=id, now=tx.now, kind="chat" if is_counted else "status")
@@ -117,6 +121,27 @@ def _count_as_gone(tx: Writing, row: Row, is_private: bool) -> None:
 def _keep_answer(tx: Writing, row: Row, answer: Any) -> None:
     """A repeat of the call must do nothing again, and is told the truth."""
     repeats.keep(tx, row["author_id"], row["key"], row["digest"], _encode(answer).decode())
+
+
+def _emptied_answer(tx: Writing, row: Row) -> dict[str, Any]:
+    """That of the call which made a message that vanishes. If it made several they all look so: whichever is not gone
+    yet, a repeat of the call is told anew."""
+    message = _emptied(row)
+    others = [_emptied(tx.the("sent_message", id=other["id"])) for other in tx.all("sent_with", id=row["id"])]
+    return {"message": message, "unmatched_mentions": []} | ({"messages": [message, *others]} if others else {})
+
+
+def emptied_before(answer: str) -> list[types.Message]:
+    """The messages of such an answer, as it was kept."""
+    kept = msgspec.json.decode(answer)
+    found: list[types.Message] = kept.get("messages", [kept["message"]])
+    return found
+
+
+def sent_before(tx: Reading, id: int) -> Any:
+    """A private message for a repeat of its call, as it travels."""
+    row = tx.the("sent_message", id=id)
+    return _emptied(row) if row["is_gone"] else messages.whole(tx, id, False)
 
 
 def _emptied(row: Row) -> dict[str, Any]:

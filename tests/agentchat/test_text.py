@@ -38,7 +38,7 @@ def canned() -> dict[str, Any]:
     results["send_to_many"]["pending"] = True
     results["list_sent"]["messages"][0].update(is_group=True, states={"claimed": 1, "stored": 60}, pending=True)
     results["list_groups"]["groups"].append({"name": "night-shift", "members": 1, "joined": False})
-    results["claim_items"]["items"][0]["scope"] = SCOPE
+    results["claim_items"]["items"][0] |= {"scope": SCOPE, "ephemeral": True}
     results["peek_inbox"]["scopes"] = ["thread:7", SCOPE]
     results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "plan": "api"})
     return results
@@ -93,7 +93,7 @@ READS_LIKE = {
     f"in #general from project demo, message {ID} (claimed until {AT_SHOWN})\n| hello @mac-ann",
     "claim_items": f"1 item, urgent first. claim_id {CLAIM_ID}, yours until {AT_SHOWN}. {text.NOTICE}\n"
     f"mention {OTHER_ID} {AT_SHOWN} @mac-bob in #general from project demo, message {ID} (urgent) "
-    f"(given out 2 times) (for {SCOPE})\n| hello @mac-ann",
+    f"(given out 2 times) (for {SCOPE}) (ephemeral)\n| hello @mac-ann",
     "acknowledge_items": "Dealt with: 1 item.",
     "return_items": "Given back: 2 items. Dead letters now: 1.",
     "renew_claim": f"Yours until {AT_SHOWN}: 1 item.",

@@ -50,8 +50,8 @@ _FEWER_WITH_LIMIT = _further(": ask for fewer with limit")
 _CURSOR = r"\(more: cursor=[A-Za-z0-9_-]+\)"
 _ITEM = (
     rf" {TIME} @(?P<who>{NAME}) in #{NAME}(?: from project (?P<project>{PROJECT}))?, message (?P<id>{ID})"
-    rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(for {SCOPE}\))?(?: \(claimed until {TIME}\))?"
-    rf"(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
+    rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(for {SCOPE}\))?(?: \(ephemeral\))?"
+    rf"(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
 )
 _WITH_ID = rf"(?:mention|direct|group) {ID}{_ITEM}"
 _AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"

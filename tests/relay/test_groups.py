@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from agentchat import Client
 from agentchat.errors import AgentChatError, BadRequest, Conflict, Forbidden, LimitReached, NotFound
 from agentchat_relay.embedded import Embedded, running
-from agentchat_relay.service import administration, groups, retention, upkeep
+from agentchat_relay.service import administration, groups, retention, retirement, upkeep
 from tests.relay import database
 from tests.relay.conftest import UNLIMITED, MakeAgent, fresh, until
 
@@ -307,6 +309,163 @@ def test_of_several_groups_everybody_is_told_once_however_large_they_are(
         pass
     assert "pending" not in alone.send_direct_message(large, "again")
     assert texts(named.peek_inbox()) == ["hello", "again"]
+
+
+FanOut = Callable[[], int]
+
+
+@pytest.fixture
+def fan_out(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> FanOut:
+    """Every group is a large one, and is told a portion of two only when a test says so; how many that were."""
+    portion = groups.fan_out
+    monkeypatch.setattr(groups, "_AT_ONCE", 1)
+    monkeypatch.setattr(groups, "_PORTION", 2)
+    monkeypatch.setattr(groups, "fan_out", lambda tx: 0)
+    return lambda: live.ask(portion)
+
+
+def read_on(client: Client, cursor: str | None) -> tuple[list[str], str | None]:
+    """What there is after a cursor, a message at a time, and the cursor then."""
+    found: list[str] = []
+    while (page := client.read_messages("direct-messages", limit=1, cursor=cursor))["messages"]:
+        found += [message["content"].partition(" ")[2] for message in page["messages"]]
+        cursor = page["next_cursor"]
+    return found, page["next_cursor"]
+
+
+@pytest.mark.parametrize("is_everybody", [False, True])
+@pytest.mark.parametrize("portions", [0, 1, 2])
+def test_a_cursor_skips_nothing_of_a_group_that_is_told_in_portions(
+    agent: MakeAgent, live: Embedded, fan_out: FanOut, portions: int, is_everybody: bool
+) -> None:
+    """Whoever has read something newer before it was told would find the message behind its cursor."""
+    name, space = ("all", fresh("space")) if is_everybody else (fresh("group"), "main")
+    if is_everybody:
+        live.space(space)
+    ann, *crowd = (agent(fresh(), space=space) for _ in range(6))
+    for one in crowd if not is_everybody else []:
+        one.join_group(name)
+    late = agent(fresh(), space=space)
+    for one in crowd:
+        ann.send_direct_message(one.agent or "", "first")
+    cursors = [read_on(one, None)[1] for one in crowd]
+    sent = ann.send_direct_message(name, "to many", scope="thread:7", urgent=True)
+    assert sent["pending"] is True
+    for _ in range(portions):
+        assert fan_out() == 2
+    if not is_everybody:
+        late.join_group(name)
+    for one in crowd:
+        ann.send_direct_message(one.agent or "", "later")
+    halfway = [read_on(one, cursor) for one, cursor in zip(crowd, cursors, strict=True)]
+    assert [found for found, _ in halfway] == [["to many", "later"]] * 5
+    assert ann.list_sent(limit=1)["messages"][0]["to"] == crowd[-1].agent
+    while fan_out():
+        pass
+    assert [read_on(one, cursor)[0] for one, (_, cursor) in zip(crowd, halfway, strict=True)] == [[]] * 5
+    assert [read_on(one, None)[0] for one in crowd] == [["later"]] * 5, "the newest page, a message long"
+    receipts = ann.get_receipts(sent["message"]["id"])["receipts"]
+    told = sorted(one.agent or "" for one in [*crowd, *([late] if is_everybody else [])])
+    assert sorted(row["agent_name"] for row in receipts) == told
+    assert {row.get("scope") for row in receipts} == {"thread:7"}
+    assert [row["pending"] for row in ann.list_sent()["messages"]] == [False] * 11
+    assert live.ask(lambda tx: tx.one("next_fan_out")) is None
+
+
+def test_who_leaves_before_its_turn_keeps_the_message(agent: MakeAgent, fan_out: FanOut) -> None:
+    ann, group = agent(), fresh("group")
+    bob, cleo, dan = members(agent, group, 3)
+    sent = ann.send_direct_message(group, "hello")["message"]
+    for one in (cleo, dan):
+        one.leave_group(group)
+        assert texts(one.peek_inbox()) == ["hello"]
+    dan.join_group(group)
+    while fan_out():
+        pass
+    assert [texts(one.peek_inbox()) for one in (bob, cleo, dan)] == [["hello"]] * 3
+    assert ann.list_sent()["messages"][0]["states"] == {"stored": 3}
+    assert cleo.get_message(sent["id"])["message"]["id"] == sent["id"]
+
+
+def test_who_reads_before_its_turn_is_told_of_several_groups_once(agent: MakeAgent, fan_out: FanOut) -> None:
+    ann, one, other = agent(), fresh("group"), fresh("group")
+    bob, cleo = members(agent, one, 2)
+    named, dan = members(agent, other, 2)
+    for both in (bob, cleo, named):
+        both.join_group(one)
+        both.join_group(other)
+    ann.send_to_many([one, other, named.agent or ""], "hello")
+    assert read_on(bob, None)[0] == ["hello"]
+    assert read_on(named, None)[0] == ["hello"]
+    while fan_out():
+        pass
+    assert [texts(agent.peek_inbox()) for agent in (bob, cleo, named, dan)] == [["hello"]] * 4
+    assert [item["kind"] for item in named.peek_inbox()["items"]] == ["direct"]
+    assert read_on(bob, None)[0] == ["hello"]
+
+
+def test_a_thread_skips_no_answer_to_a_group_that_is_told_in_portions(agent: MakeAgent, fan_out: FanOut) -> None:
+    ann, group = agent(), fresh("group")
+    bob, cleo = members(agent, group, 2)
+    ann.join_group(group)
+    asked = ann.send_direct_message(group, "who?")["message"]
+    while fan_out():
+        pass
+    first = bob.send_direct_message(group, "me", parent_message_id=asked["id"])["message"]
+    later = cleo.send_direct_message(ann.agent or "", "or me", parent_message_id=asked["id"])["message"]
+    page = cleo.read_thread(asked["id"])
+    assert [row["id"] for row in page["messages"]] == [asked["id"], first["id"], later["id"]]
+    while fan_out():
+        pass
+    assert cleo.read_thread(asked["id"], cursor=page["next_cursor"])["messages"] == []
+
+
+def test_who_was_retired_or_deactivated_before_its_turn(agent: MakeAgent, live: Embedded, fan_out: FanOut) -> None:
+    """Who was retired since the send gets it as a dead letter, and its author learns of that. Who was away at the send
+    gets nothing."""
+    ann, group = agent(), fresh("group")
+    retired, before, turned_off, bob = members(agent, group, 4)
+    _retire(live, before)
+    ann.send_direct_message(group, "hello")
+    _retire(live, retired)
+    live.ask(lambda tx: administration.agent_deactivate(tx, name=turned_off.agent or ""))
+    while fan_out():
+        pass
+    while live.ask(lambda tx: retirement.give_back(tx, tx.now)):
+        pass
+    assert ann.list_sent()["messages"][0]["states"] == {"dead": 1, "stored": 1}
+    (item,) = ann.peek_inbox()["items"]
+    assert (item["kind"], item["undelivered_to"]) == ("returned", [retired.agent])
+    live.ask(lambda tx: administration.agent_update(tx, name=turned_off.agent or "", active=True))
+    assert [read_on(one, None)[0] for one in (retired, before, turned_off, bob)] == [["hello"], [], [], ["hello"]]
+
+
+def _retire(live: Embedded, client: Client) -> None:
+    def retire(tx: Any) -> None:
+        tx.run("retire_agent", id=tx.the("agent_by_name", space_id=1, name=client.agent)["id"], now=tx.now)
+        tx.forget()
+
+    live.ask(retire)
+
+
+@pytest.mark.sqlite
+def test_reading_costs_no_more_the_more_was_ever_said(live: Embedded) -> None:
+    """What is still to be told is looked for from the few messages that are not told to everybody."""
+    plan = live.ask(lambda tx: _plan(tx, "untold", agent_id=1))
+    assert plan[0] == "SCAN f"
+    assert {step for step in plan if step.startswith("SCAN")} == {"SCAN f"}
+    for name in ("members", "everybody"):
+        plan = live.ask(
+            partial(_plan, name=name, group_id=1, space_id=1, after=0, until=0, author_id=1, first_id=1, limit=1)
+        )
+        assert [step for step in plan if "inbox" in step] == [
+            "SEARCH i USING COVERING INDEX inbox_by_message (agent_id=? AND message_id=?)"
+        ]
+
+
+def _plan(tx: Any, name: str, **values: Any) -> list[str]:
+    found = tx._statements[name]
+    return [str(row[3]) for row in tx._execute(f"EXPLAIN QUERY PLAN {found.sql}", found.bind(values))]
 
 
 def test_what_a_large_group_was_not_told_before_it_had_its_time_is_told_to_nobody(

@@ -272,6 +272,57 @@ def test_mail_to_a_group_waits_for_all_of_it(place: Place):
     assert [row["state"] for row in ann.get_receipts(id)["receipts"]] == ["acknowledged"] * 2
 
 
+def test_mail_to_many_goes_with_whoever_got_each(place: Place):
+    """Bob is in the crew, but is told as himself; the pair gets nothing of its own, and its text goes with the rest."""
+    ann, bob, eve, dan = (place.agent(name) for name in ("ann", "bob", "eve", "dan"))
+    for member, *names in ((bob, "crew", "pair"), (eve, "crew", "pair"), (dan, "crew")):
+        for name in names:
+            member.join_group(name)
+    word = unlike()
+    answer = ann.send_to_many(["bob", "eve", "pair", "crew"], word, ephemeral=True)
+    to_bob, to_eve, to_pair, to_crew = [message["id"] for message in answer["messages"]]
+    assert all(message.get("vanishes_at") for message in answer["messages"])
+    assert [item.get("ephemeral") for item in bob.peek_inbox()["items"]] == [True]
+    bob.claim_items(acknowledge=True)
+    until(lambda: is_gone(ann, to_bob) and is_gone(ann, to_pair))
+    assert not is_gone(ann, to_eve)
+    assert not is_gone(ann, to_crew)
+    for one in (eve, dan):
+        one.claim_items(acknowledge=True)
+    until(lambda: is_gone(ann, to_eve) and is_gone(ann, to_crew))
+    rows = place.rows("SELECT content, metadata FROM messages")
+    assert rows == [("", None)] * 4
+    assert [row["state"] for row in ann.get_receipts(to_crew)["receipts"]] == ["acknowledged"]
+
+
+def test_mail_to_many_goes_when_its_time_is_over(place: Place, clock: Clock):
+    ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
+    brief = ann.send_to_many(["bob", "eve"], "short", ephemeral=True, expires_in=1800)["messages"]
+    usual = ann.send_to_many(["bob", "eve"], "a day", ephemeral=True)["messages"]
+    clock.ahead = 2000.0
+    until(lambda: all(is_gone(ann, message["id"]) for message in brief))
+    assert not any(is_gone(ann, message["id"]) for message in usual)
+    assert contents(bob.read_messages("direct-messages")) == ["@bob a day"]
+    assert [item["content"] for item in eve.peek_inbox()["items"]] == ["@eve a day"]
+
+
+def test_an_item_says_that_it_is_ephemeral(place: Place):
+    ann, bob = place.agent("ann"), place.agent("bob")
+    before = bob.get_briefing()["position"]
+    ann.send_direct_message("bob", "gone", ephemeral=True)
+    ann.send_message("war", "@bob gone", vanish_after=DAY)
+    ann.send_direct_message("bob", "kept")
+    wanted = [True, True, None]
+    assert [item.get("ephemeral") for item in bob.peek_inbox()["items"]] == wanted
+    told = bob.list_events(since=before, kind="inbox.added")["events"]
+    assert [event["data"]["item"].get("ephemeral") for event in told] == wanted  # type: ignore[index]
+    for _ in range(5):
+        claimed = bob.claim_items()
+        assert [item.get("ephemeral") for item in claimed["items"]] == wanted
+        bob.return_items(claimed["claim_id"] or "")
+    assert [item.get("ephemeral") for item in bob.list_dead_letters()["items"]] == wanted[::-1]
+
+
 # What a channel says, and what it refuses
 
 
@@ -342,6 +393,30 @@ def test_a_repeat_sends_nothing_again(place: Place):
     assert bob.peek_inbox()["items"] == []
     with pytest.raises(errors.Conflict) as refused:
         keyed.send_direct_message("bob", "other", ephemeral=True)
+    assert refused.value.code == "idempotency_mismatch"
+
+
+@pytest.mark.parametrize("names", [["bob"], ["bob", "eve"], ["eve", "bob"]])
+def test_a_repeat_to_many_tells_what_is_left(place: Place, names: list[str]):
+    """Whichever went first: the one that has the key, or another."""
+    ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
+    keyed = ann.with_options(idempotency_key="k-1")
+    before = keyed.send_to_many(names, "once", ephemeral=True)
+    ids = {name: message["id"] for name, message in zip(names, before["messages"], strict=True)}
+    assert keyed.send_to_many(names, "once", ephemeral=True) == before
+    for gone, one in ((["bob"], bob), (["bob", "eve"], eve)):
+        one.claim_items(acknowledge=True)
+        until(lambda gone=gone: all(is_gone(ann, ids[name]) for name in gone if name in ids))  # type: ignore[misc]
+        again = keyed.send_to_many(names, "once", ephemeral=True)["messages"]
+        assert [message["id"] for message in again] == [*ids.values()]
+        assert [(message["content"], message.get("vanished")) for message in again] == [
+            ("", True) if name in gone else (f"@{name} once", None) for name in names
+        ]
+    assert [one.peek_inbox()["items"] for one in (bob, eve)] == [[], []]
+    assert place.rows("SELECT count(*) FROM messages")[0][0] == len(names)
+    assert "once" not in str(place.rows("SELECT answer FROM answers"))
+    with pytest.raises(errors.Conflict) as refused:
+        keyed.send_to_many(names, "other", ephemeral=True)
     assert refused.value.code == "idempotency_mismatch"
 
 

@@ -37,16 +37,25 @@ AND (:name = '' OR g.name = :name) ORDER BY g.name LIMIT :limit
 SELECT a.name FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND a.active = 1 ORDER BY a.name LIMIT :limit
 
--- members: those but the author who were in a group at a time, by their ids
+-- members: those but the author who were in a group at a time, by their ids; without whom a call told already, by its
+-- first message. Who was retired since gets it as well, and its author learns of that. That each is looked up alone is
+-- said so that Postgres does not compare everybody with all who were told
 SELECT m.agent_id FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND m.agent_id > :after AND m.joined_at <= :until AND a.active = 1
-AND a.retired_at IS NULL AND m.agent_id <> :author_id ORDER BY m.agent_id LIMIT :limit
+AND (a.retired_at IS NULL OR a.retired_at > :until) AND m.agent_id <> :author_id
+AND (
+    SELECT count(*) FROM messages o CROSS JOIN inbox i
+    WHERE (o.id = :first_id OR o.sent_with = :first_id) AND i.message_id = o.id AND i.agent_id = m.agent_id
+) < 1 ORDER BY m.agent_id LIMIT :limit
 
 -- everybody: the same of a whole space
 SELECT a.id AS agent_id FROM agents a
 WHERE a.space_id = :space_id AND a.id > :after AND a.created_at <= :until AND a.active = 1
-AND a.retired_at IS NULL AND a.is_group = 0
-AND a.id <> :author_id ORDER BY a.id LIMIT :limit
+AND (a.retired_at IS NULL OR a.retired_at > :until) AND a.is_group = 0 AND a.id <> :author_id
+AND (
+    SELECT count(*) FROM messages o CROSS JOIN inbox i
+    WHERE (o.id = :first_id OR o.sent_with = :first_id) AND i.message_id = o.id AND i.agent_id = a.id
+) < 1 ORDER BY a.id LIMIT :limit
 
 -- insert_fan_out: a large group is to be told
 INSERT INTO fan_outs (message_id, after_id, urgent, expires_at, scope)
@@ -54,17 +63,33 @@ VALUES (:message_id, :after_id, :urgent, :expires_at, :scope)
 
 -- next_fan_out: the oldest that is not done
 SELECT f.message_id, f.after_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id,
-    m.vanishes_at, m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id,
-    m.sent_with IS NOT NULL OR EXISTS (SELECT 1 FROM messages o WHERE o.sent_with = m.id) AS is_one_of_many
+    m.vanishes_at, m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id
 FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents g ON g.id = m.recipient_id
 ORDER BY f.message_id LIMIT 1
 
+-- untold: what is still to be told to an agent, the oldest first. It begins with what is not done of everybody's, which
+-- is little, and looks each up
+SELECT f.message_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id, m.vanishes_at,
+    g.space_id, coalesce(m.sent_with, m.id) AS first_id
+FROM fan_outs f CROSS JOIN messages m CROSS JOIN agents g
+WHERE f.after_id < :agent_id AND m.id = f.message_id AND m.author_id <> :agent_id AND g.id = m.recipient_id
+AND (
+    EXISTS (
+        SELECT 1 FROM group_members x
+        WHERE x.group_id = g.id AND x.agent_id = :agent_id AND x.joined_at <= m.created_at
+    ) OR (
+        g.name = 'all' AND EXISTS (
+            SELECT 1 FROM agents x WHERE x.id = :agent_id AND x.space_id = g.space_id AND x.created_at <= m.created_at
+        )
+    )
+) AND NOT EXISTS (
+    SELECT 1 FROM messages o CROSS JOIN inbox i
+    WHERE (o.id = coalesce(m.sent_with, m.id) OR o.sent_with = coalesce(m.sent_with, m.id))
+    AND i.message_id = o.id AND i.agent_id = :agent_id
+) ORDER BY f.message_id
+
 -- fan_out_of: whether a message's group is still being told
 SELECT message_id FROM fan_outs WHERE message_id = :message_id
-
--- told_with: whether an agent was told of a message of this call already, by its first one
-SELECT i.id FROM messages o JOIN inbox i ON i.message_id = o.id AND i.agent_id = :agent_id
-WHERE o.id = :id OR o.sent_with = :id LIMIT 1
 
 -- move_fan_out: members up to this one were told
 UPDATE fan_outs SET after_id = :after_id WHERE message_id = :message_id

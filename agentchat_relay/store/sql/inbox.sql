@@ -29,7 +29,7 @@ DELETE FROM inbox WHERE agent_id = :agent_id
 
 -- peek_items: what waits, in the order in which it is given out, from a place on. One that is being held waits, too
 SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, i.scope,
-    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, m.vanishes_at, c.name AS channel, a.name AS author
 FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
     SELECT x.id FROM inbox x WHERE x.agent_id = :agent_id AND x.done_at IS NULL
     AND x IN LANE AFTER (CASE WHEN CAST(substr(lane.value, 1, 1) AS BIGINT) = :is_urgent THEN :after ELSE 0 END) LANE
@@ -76,7 +76,8 @@ WHERE done_at IS NULL AND id IN (
 
 -- claimed_items: what a claim gave out and is still its own, and whether somebody could claim more
 SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, i.scope,
-    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author, EXISTS (
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, m.vanishes_at, c.name AS channel, a.name AS author,
+    EXISTS (
         SELECT 1 FROM TEXTS(:lanes) AS lane JOIN inbox x ON x.agent_id = :agent_id AND x.done_at IS NULL
         AND x.urgent = CAST(substr(lane.value, 1, 1) AS BIGINT) AND x.scope = substr(lane.value, 2)
         AND (x.claim_id IS NULL OR x.claim_id <> :claim_id)
@@ -88,7 +89,7 @@ WHERE i.claim_id = :claim_id AND i.agent_id = :agent_id ORDER BY i.urgent DESC, 
 
 -- inbox_item: one, by its public id
 SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until,
-    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, m.vanishes_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id WHERE i.public_id = :public_id
 
@@ -128,7 +129,7 @@ AND (i.lease_until IS NULL OR i.lease_until <= :now) ORDER BY i.expires_at LIMIT
 
 -- dead_items: an agent's dead letters, the last ones first
 SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.scope, NULL AS lease_until, i.done_at, i.reason,
-    m.public_id AS message_id, m.content, m.metadata, m.created_at, c.name AS channel, a.name AS author
+    m.public_id AS message_id, m.content, m.metadata, m.created_at, m.vanishes_at, c.name AS channel, a.name AS author
 FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit

@@ -6,6 +6,12 @@ WHERE vanishing = 1 AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'e
 SELECT 1 AS awaited FROM inbox WHERE message_id = :id AND (done_at IS NULL OR outcome = 'dead')
 UNION ALL SELECT 1 FROM fan_outs WHERE message_id = :id LIMIT 1
 
+-- silent_with: messages of the same call that are there for nobody, since whom they were for got another one of it
+SELECT o.id FROM messages m CROSS JOIN messages o
+WHERE m.id = :id AND (o.id = coalesce(m.sent_with, m.id) OR o.sent_with = coalesce(m.sent_with, m.id))
+AND o.vanishes_at > 0 AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.message_id = o.id)
+AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.message_id = o.id)
+
 -- looked_at: who is done with a message need not be asked again
 UPDATE inbox SET vanishing = 0
 WHERE message_id = :id AND vanishing = 1 AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'expired')
@@ -21,6 +27,12 @@ SELECT m.id, m.public_id, m.channel_id, m.author_id, m.recipient_id, m.created_a
     c.space_id, c.public_id AS channel, c.name AS channel_name, a.public_id AS author, a.name AS author_name,
     p.public_id AS parent
 FROM messages m JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
+LEFT JOIN messages p ON p.id = m.parent_id WHERE m.id = :id
+
+-- sent_message: the same of a private one that may be gone
+SELECT m.public_id, m.created_at, 'chat' AS kind, m.channel_id < 0 AS is_gone, c.public_id AS channel,
+    c.name AS channel_name, a.public_id AS author, a.name AS author_name, p.public_id AS parent
+FROM messages m JOIN channels c ON c.id = abs(m.channel_id) JOIN agents a ON a.id = abs(m.author_id)
 LEFT JOIN messages p ON p.id = m.parent_id WHERE m.id = :id
 
 -- turn_over: nothing of what it said, and nothing that finds it among the others
