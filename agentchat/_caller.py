@@ -228,9 +228,10 @@ class Caller:
             return build_request(operation, asked, headers, timeout)
 
         if operation.waits and checked.get(operation.waits.name, operation.waits.default):
-            from ._waiting import wait_steps
+            from ._waiting import held_steps, wait_steps
 
-            return wait_steps(operation, checked, build, self._options)
+            steps = held_steps if operation.writes else wait_steps
+            return steps(operation, checked, build, self._options)
         if operation.name == _REMEMBERED:
             return self._remembering(checked, headers[IDEMPOTENCY_HEADER], exchange(operation, build, self._options))
         return exchange(operation, build, self._options)

@@ -19,6 +19,7 @@ R = TypeVar("R")
 Build = Callable[[str | None, float, Mapping[str, Any]], Request]
 
 _SHORTEST = 0.5  # what is left and less than this is no other request worth: `wait` is in whole seconds
+_LATEST = 10.0  # after which a relay that ends nothing is not asked again
 _NOT_AGAIN_WITHIN = 1.0  # a relay that never waits is not asked in a tight loop
 
 
@@ -53,6 +54,39 @@ def wait_steps(
         if longest and (early := _NOT_AGAIN_WITHIN - (clock() - begun)) > 0:
             yield Pause(early)
         asked["since"], longest = result["position"], at_most
+
+
+def held_steps(
+    operation: Operation[..., R],
+    arguments: Mapping[str, Any],
+    build: Build,
+    options: Options,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Steps[R]:
+    """The same for what the relay keeps while it waits, and ends by itself: the very call again, under its key."""
+    parameter = cast("Parameter", operation.waits)
+    at_most = cast("Waits", parameter.waits).at_most
+    until = clock() + arguments[parameter.name]
+
+    def attempt(key: str | None, timeout: float) -> Request:
+        left = max(0.0, min(at_most, until - clock()))
+        return build(key, min(timeout, options.timeout + left), arguments)
+
+    while True:
+        begun = clock()
+        spent = min(at_most, max(until - begun, 0.0))
+        patient = options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
+        result: Any = yield from exchange(operation, attempt, patient, clock=clock)
+        if not _waits_on(result) or clock() > until + _LATEST:
+            return cast("R", result)
+        if (early := _NOT_AGAIN_WITHIN - (clock() - begun)) > 0:
+            yield Pause(early)
+
+
+def _waits_on(result: Any) -> bool:
+    lock = result.get("lock")
+    return isinstance(lock, Mapping) and lock.get("state") == "waiting"
 
 
 def _came(result: Any, *, waited: bool) -> bool:

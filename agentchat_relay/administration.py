@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from agentchat._operation import Declared, Form, Limit, Operation, operation
-from agentchat.contract import Id, Name
+from agentchat.contract import Id, LockName, Name
 
 _MACHINE = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
 _HEX = Form("^[0-9a-f]{64}$", "64 hex digits, as printed by: agentchat machine init")
@@ -105,6 +105,26 @@ class LetterRows(TypedDict):
 class RequeuedLetter(TypedDict):
     item_id: str
     agent: str
+
+
+class LockRow(TypedDict):
+    """What an agent holds, or waits for: `until` is when that is over."""
+
+    id: str
+    names: list[str]
+    shared: bool
+    state: str
+    holder: str
+    fence: int | None
+    since: str
+    until: str | None
+    reason: str | None
+
+
+class LockRows(TypedDict):
+    """First come first."""
+
+    locks: list[LockRow]
 
 
 class AuditRow(TypedDict):
@@ -318,6 +338,28 @@ class Administration:
         space: Space = "main",
     ) -> Audit:
         """Show who did what with tasks, when, and from which state to which. With --json and --after, export it."""
+        raise NotImplementedError
+
+    @operation("GET", "/api/v2/admin/locks")
+    def lock_list(
+        self,
+        *,
+        name: Annotated[LockName | None, "Only what overlaps with this."] = None,
+        limit: Annotated[int, "How many.", Limit(1, 1000)] = 100,
+        space: Space = "main",
+    ) -> LockRows:
+        """List who holds which locks, or waits for them."""
+        raise NotImplementedError
+
+    @operation("POST", "/api/v2/admin/locks/break", writes=True)
+    def lock_break(
+        self,
+        id: Annotated[Id, "Id of the lock."],
+        *,
+        reason: Annotated[str | None, "Why; its holder is told.", Limit(0, 500)] = None,
+        space: Space = "main",
+    ) -> LockRow:
+        """Take a lock from its holder, who is told. Who waits for it gets it."""
         raise NotImplementedError
 
     # All of it

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .tool import AgentChatTool as AgentChatTool
     from .toolkit import AgentChatToolkit as AgentChatToolkit
     from .tools import AcknowledgeItemsTool as AcknowledgeItemsTool
+    from .tools import AcquireLockTool as AcquireLockTool
     from .tools import CancelTaskTool as CancelTaskTool
     from .tools import CheckBoardTool as CheckBoardTool
     from .tools import CheckInboxTool as CheckInboxTool
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .tools import ListEventsTool as ListEventsTool
     from .tools import ListFilesTool as ListFilesTool
     from .tools import ListGroupsTool as ListGroupsTool
+    from .tools import ListLocksTool as ListLocksTool
     from .tools import ListPinnedMessagesTool as ListPinnedMessagesTool
     from .tools import ListReadersTool as ListReadersTool
     from .tools import ListSentTool as ListSentTool
@@ -57,7 +59,9 @@ if TYPE_CHECKING:
     from .tools import ReadMessagesTool as ReadMessagesTool
     from .tools import ReadTaskContextTool as ReadTaskContextTool
     from .tools import ReadThreadTool as ReadThreadTool
+    from .tools import ReleaseLockTool as ReleaseLockTool
     from .tools import RenewClaimTool as RenewClaimTool
+    from .tools import RenewLockTool as RenewLockTool
     from .tools import RenewTaskTool as RenewTaskTool
     from .tools import ReportProgressTool as ReportProgressTool
     from .tools import RequeueItemsTool as RequeueItemsTool
@@ -80,6 +84,7 @@ _HOMES = {
     "AsyncClient": "client",
     "args_schema": "arguments",
     "AcknowledgeItemsTool": "tools",
+    "AcquireLockTool": "tools",
     "CancelTaskTool": "tools",
     "CheckBoardTool": "tools",
     "CheckInboxTool": "tools",
@@ -105,6 +110,7 @@ _HOMES = {
     "ListEventsTool": "tools",
     "ListFilesTool": "tools",
     "ListGroupsTool": "tools",
+    "ListLocksTool": "tools",
     "ListPinnedMessagesTool": "tools",
     "ListReadersTool": "tools",
     "ListSentTool": "tools",
@@ -117,7 +123,9 @@ _HOMES = {
     "ReadMessagesTool": "tools",
     "ReadTaskContextTool": "tools",
     "ReadThreadTool": "tools",
+    "ReleaseLockTool": "tools",
     "RenewClaimTool": "tools",
+    "RenewLockTool": "tools",
     "RenewTaskTool": "tools",
     "ReportProgressTool": "tools",
     "RequeueItemsTool": "tools",
@@ -136,6 +144,7 @@ _HOMES = {
 
 __all__ = [
     "AcknowledgeItemsTool",
+    "AcquireLockTool",
     "AgentChatCallbackHandler",
     "AgentChatTool",
     "AgentChatToolkit",
@@ -165,6 +174,7 @@ __all__ = [
     "ListEventsTool",
     "ListFilesTool",
     "ListGroupsTool",
+    "ListLocksTool",
     "ListPinnedMessagesTool",
     "ListReadersTool",
     "ListSentTool",
@@ -177,7 +187,9 @@ __all__ = [
     "ReadMessagesTool",
     "ReadTaskContextTool",
     "ReadThreadTool",
+    "ReleaseLockTool",
     "RenewClaimTool",
+    "RenewLockTool",
     "RenewTaskTool",
     "ReportProgressTool",
     "RequeueItemsTool",

@@ -209,6 +209,22 @@ class OfferTaskTool(AgentChatTool):
     operation = Contract.offer_task
 
 
+class AcquireLockTool(AgentChatTool):
+    operation = Contract.acquire_lock
+
+
+class ListLocksTool(AgentChatTool):
+    operation = Contract.list_locks
+
+
+class RenewLockTool(AgentChatTool):
+    operation = Contract.renew_lock
+
+
+class ReleaseLockTool(AgentChatTool):
+    operation = Contract.release_lock
+
+
 class FindAgentsTool(AgentChatTool):
     operation = Contract.find_agents
 

@@ -13,6 +13,7 @@ from .._operation import Declared, Operation
 from ._agents import Admission, AgentOperations
 from ._delivery import DeliveryOperations
 from ._forms import LONGEST_SCOPE, SCOPE_FORM, Id, Name, Time
+from ._locks import LockName, LockOperations
 from ._mail import MailOperations
 from ._messages import MessageOperations
 from ._tasks import TaskOperations
@@ -27,12 +28,15 @@ __all__ = [
     "Admission",
     "Contract",
     "Id",
+    "LockName",
     "Name",
     "Time",
 ]
 
 
-class Contract(MessageOperations, MailOperations, DeliveryOperations, TaskOperations, AgentOperations):
+class Contract(
+    MessageOperations, MailOperations, DeliveryOperations, TaskOperations, LockOperations, AgentOperations
+):  # fmt: skip
     """What an agent with a key can do."""
 
 
@@ -61,5 +65,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "core": (*STANDARD[:5], "check_inbox", "send_direct_message"),
     "standard": STANDARD,
     "tasks": _declared_names(TaskOperations),
+    "locks": _declared_names(LockOperations),
     "all": tuple(OPERATIONS),
 }

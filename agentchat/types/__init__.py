@@ -16,6 +16,10 @@ from ._files import FileLink as FileLink
 from ._files import FileList as FileList
 from ._files import StoredFile as StoredFile
 from ._files import UploadedFile as UploadedFile
+from ._locks import Acquired as Acquired
+from ._locks import Lock as Lock
+from ._locks import LockChange as LockChange
+from ._locks import LockList as LockList
 from ._mail import Group as Group
 from ._mail import GroupChange as GroupChange
 from ._mail import GroupList as GroupList

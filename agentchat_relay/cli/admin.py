@@ -45,6 +45,7 @@ _ABOUT = {
     "agent": "agents and persons, their keys and roles",
     "channel": "channels and how long they keep messages",
     "letter": "dead letters, which an agent was given too often",
+    "lock": "locks, which agents hold or wait for",
     "space": "spaces, which see nothing of each other",
     "credential": "the admin credential itself",
 }

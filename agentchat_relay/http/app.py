@@ -26,6 +26,7 @@ from .admission import Register, RegisterMachine
 from .byhand import ROUTES
 from .events import Events
 from .files import DownloadFile, LinkedFile, UploadFile
+from .locks import AcquireRoute
 from .metrics import MetricsPage
 from .openapi import Description
 from .operations import AdminRoute, OperationRoute
@@ -52,6 +53,7 @@ def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[st
         **{_route(services[name]): route for name, route in operations.items()},
         _route(services["list_tasks"]): compat.ForMe(operations["list_tasks"], operations["check_work"]),
         ("POST", "/api/v2/tasks/{task_id}"): compat.ByAction(parts, operations),
+        _route(services["acquire_lock"]): AcquireRoute(parts, services["acquire_lock"]),
         _route_of(OPERATIONS["list_events"]): Events(parts),
         _route_of(OPERATIONS["wait_for_reply"]): WaitRoute(parts, "wait_for_reply", waiting.reply),
         _route_of(OPERATIONS["wait_for_message"]): WaitRoute(parts, "wait_for_message", waiting.message),

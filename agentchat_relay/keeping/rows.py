@@ -26,6 +26,8 @@ _SPARE = {
     "work_offers": ("work_id work",),
     "work_contexts": ("work_id work",),
     "work_log": ("work_id work",),
+    "work_names": ("work_id work",),
+    "fences": ("space_id spaces",),
 }
 _DEAR = {
     "messages": ("channel_id channels", "author_id agents", "recipient_id agents"),

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import Any, cast
 
-from agentchat import __version__
+from agentchat import __version__, types
 from agentchat.errors import BadRequest, Conflict, NotFound, Unauthorized
 
 from ..administration import (
@@ -18,6 +18,8 @@ from ..administration import (
     ChannelRows,
     Deleted,
     LetterRows,
+    LockRow,
+    LockRows,
     MachineList,
     MachineRow,
     RequeuedLetter,
@@ -32,6 +34,7 @@ from ..wire import iso, new_id
 from . import agents, channels, inbox, upkeep, vanishing
 from .call import Agent
 from .guess import near
+from .work import locks
 
 _MOST_LETTERS = 500
 
@@ -280,6 +283,30 @@ def audit(
     members = ("number", "kind", "id", "version", "action", "actor", "before", "after", "fence", "note")
     found = [cast("AuditRow", {"at": iso(row["at"]), **{name: row[name] for name in members}}) for row in rows]
     return {"transitions": found, "after": found[-1]["number"] if found else after or 0, "has_more": more}
+
+
+def lock_list(
+    tx: Reading, *, name: str | None = None, limit: int = 100, space: str = upkeep.MAIN
+) -> LockRows:  # fmt: skip
+    return {"locks": [_lock(lock) for lock in locks.listed(tx, _space_id(tx, space), name, None, limit)[0]]}
+
+
+def lock_break(tx: Writing, *, id: str, reason: str | None = None, space: str = upkeep.MAIN) -> LockRow:
+    return _lock(locks.break_lock(tx, _space_id(tx, space), id, reason))
+
+
+def _lock(lock: types.Lock) -> LockRow:
+    return {
+        "id": lock["id"],
+        "names": lock["names"],
+        "shared": lock["shared"],
+        "state": lock["state"],
+        "holder": lock["holder"],
+        "fence": lock["fence"],
+        "since": lock["granted_at"] or lock["created_at"],
+        "until": lock["lease_until"] or lock["waits_until"],
+        "reason": lock["reason"],
+    }
 
 
 def stats(tx: Reading) -> Stats:

@@ -29,7 +29,7 @@ _ANY = 1 << 40
 _MOST_RECEIPTS = 500
 _PORTION = 500
 _SECOND = 1_000_000
-_WORK = frozenset({"task"})  # items about something that has a state
+_WORK = frozenset({"task", "lock"})  # items about something that has a state
 
 
 # Looking

@@ -26,7 +26,7 @@ from . import (
     search,
 )
 from .repeats import once
-from .work import looking, tasks
+from .work import locks, looking, tasks
 
 
 class Entry(NamedTuple):
@@ -67,9 +67,17 @@ SERVICES: dict[str, Entry] = {
         looking.get_task,
         looking.read_task_context,
         looking.check_work,
+        locks.list_locks,
     ),
     **_agents(Lane.SEARCH, search.search_messages),
-    **_agents(Lane.APPEND, messages.send_message, mail.send_direct_message, mail.send_to_many, tasks.create_task),
+    **_agents(
+        Lane.APPEND,
+        messages.send_message,
+        mail.send_direct_message,
+        mail.send_to_many,
+        tasks.create_task,
+        locks.acquire_lock,
+    ),
     **_agents(
         Lane.WRITE,
         mentions.mark_mentions_read,
@@ -98,6 +106,8 @@ SERVICES: dict[str, Entry] = {
                 tasks.fail_task,
                 tasks.cancel_task,
                 tasks.offer_task,
+                locks.renew_lock,
+                locks.release_lock,
             )
         ),
     ),

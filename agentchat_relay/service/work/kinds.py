@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...store.seam import Reading, Writing
-from . import tasks
+from . import locks, tasks
+from .lock import LOCK
 from .machine import Machine, found
 from .task import TASK
 
-KINDS: dict[str, Machine] = {machine.kind: machine for machine in (TASK,)}
-_SETTLED = {TASK.kind: tasks.settle}
+KINDS: dict[str, Machine] = {machine.kind: machine for machine in (TASK, LOCK)}
+_SETTLED = {TASK.kind: tasks.settle, LOCK.kind: locks.settle}
 _PORTION = 100
 _DAY = 86_400_000_000
+_BRIEF = 30  # days that a lock which ended is kept at most, as events are
 
 
 class Due(NamedTuple):
@@ -30,7 +32,7 @@ def due(tx: Reading) -> Due:
 def purge(tx: Writing, at: int) -> int:
     """Delete a portion of what ended and was kept long enough at this time, which is the caller's; how much that was.
     Events that name it tell nothing of it any more."""
-    rows = tx.all("work_kept_enough", now=at, day=_DAY, limit=_PORTION)
+    rows = tx.all("work_kept_enough", now=at, day=_DAY, brief=_BRIEF, limit=_PORTION)
     for row in rows:
         for statement in ("delete_offers", "delete_work_context", "delete_work_log", "delete_work"):
             tx.run(statement, **{"work_id" if statement == "delete_offers" else "id": row["id"]})

@@ -52,8 +52,8 @@ class Move(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A kind. In `held` somebody has it, under a lease; what is in one of `final` stays there. `shown` is how one
-    travels, as it stands at a time."""
+    """A kind. In `held` somebody has it, under a lease; what is in one of `final` stays there, and in one of `lost` who
+    had it did not end it. `shown` is how one travels, as it stands at a time; `stale` is for who lost it."""
 
     kind: str
     begins: str
@@ -61,6 +61,9 @@ class Machine(NamedTuple):
     final: tuple[str, ...]
     moves: tuple[Move, ...]
     shown: Callable[[dict[str, Any], int], Any]
+    stale: str
+    lost: tuple[str, ...] = ()
+    is_public: bool = False  # it concerns everybody in the space
 
     @property
     def events(self) -> list[str]:
@@ -69,6 +72,11 @@ class Machine(NamedTuple):
 
     def move(self, action: str) -> Move:
         return next(move for move in self.moves if move.action == action)
+
+    @property
+    def gives(self) -> str:
+        """The action by which somebody gets it."""
+        return next(move.action for move in self.moves if move.after == self.held not in move.before)
 
 
 Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
@@ -80,12 +88,28 @@ Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
 def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
     """One that the caller may see: those of channels, and its own."""
     if tx.writes:
-        cast("Writing", tx).settle(("work", public_id))  # the log of an earlier call of the same group may be needed
-    row = tx.one("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind=machine.kind)
-    found = None if row is None else _thing(row)
-    if found is None or not (is_visible(found, call.agent.id) or _had(tx, found, call.agent.id)):
-        raise NotFound(f"There is no {machine.kind} {public_id}.")
-    return found
+        _settle_log(cast("Writing", tx), public_id)
+    found = find_in(tx, call.agent.space_id, machine, public_id)
+    if machine.is_public or is_visible(found, call.agent.id) or _had(tx, machine, found, call.agent.id):
+        return found
+    raise _unknown(machine, public_id)
+
+
+def find_in(tx: Reading, space_id: int, machine: Machine, public_id: str) -> Thing:
+    """One of a space."""
+    row = tx.one("work_by_id", public_id=public_id, space_id=space_id, kind=machine.kind)
+    if row is None:
+        raise _unknown(machine, public_id)
+    return _thing(row)
+
+
+def _unknown(machine: Machine, public_id: str) -> NotFound:
+    return NotFound(f"There is no {machine.kind} {public_id}.")
+
+
+def _settle_log(tx: Writing, public_id: str) -> None:
+    """The log of an earlier call of the same group may be needed."""
+    tx.settle(("work", public_id))
 
 
 def found(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing:
@@ -101,8 +125,8 @@ def is_visible(thing: Thing, agent_id: int) -> bool:
     return thing["channel_id"] is not None or agent_id in (thing["creator_id"], thing["target_id"], thing["owner_id"])
 
 
-def _had(tx: Reading, thing: Thing, agent_id: int) -> bool:
-    return tx.the("had_work", work_id=thing["id"], agent_id=agent_id, action="claim")["fence"] is not None
+def _had(tx: Reading, machine: Machine, thing: Thing, agent_id: int) -> bool:
+    return tx.the("had_work", work_id=thing["id"], agent_id=agent_id, action=machine.gives)["fence"] is not None
 
 
 def due(machine: Machine, thing: Thing, now: int) -> Move | None:
@@ -156,17 +180,18 @@ def ready(
 
 
 def take(
-    tx: Writing, call: Call, machine: Machine, action: str, thing: Thing, *, note: str | None = None, **changes: Any
-) -> Thing:
-    """Take a move for which it was found ready. What it is then."""
+    tx: Writing, call: Call | None, machine: Machine, action: str, thing: Thing, *, note: str | None = None,
+    **changes: Any,
+) -> Thing:  # fmt: skip
+    """Take a move for which it was found ready. What it is then. Without a call it is nobody's doing who could call."""
     move = machine.move(action)
     if move.after in machine.final:
         changes |= {"lease_until": None, "ended_at": tx.now}
     if move.after == machine.held != thing["state"]:
-        changes["fence"] = thing["fence"] + 1
+        changes.setdefault("fence", thing["fence"] + 1)
     if not _update(tx, "move_work", thing, move, changes):
         raise Late(machine, move, thing, tx.now)
-    return _moved(tx, machine, move, thing, changes, call.agent.id, note)
+    return _moved(tx, machine, move, thing, changes, None if call is None else call.agent.id, note)
 
 
 def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, seen: Thing, fence: int | None = None) -> None:
@@ -180,7 +205,8 @@ def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, seen: Thi
         case Who.TARGET:
             allowed = seen["target_id"] == me
         case Who.OWNER:
-            if (owner_id != me or fence not in (None, seen["fence"])) and _had(tx, seen, me):
+            is_lost = owner_id != me or fence not in (None, seen["fence"]) or seen["state"] in machine.lost
+            if is_lost and _had(tx, machine, seen, me):
                 raise Stale(machine, seen, tx.now)
             allowed = owner_id in (None, me)
         case Who.RELAY:
@@ -202,10 +228,7 @@ class Stale(Conflict):
 
     def __init__(self, machine: Machine, thing: Thing, now: int) -> None:
         super().__init__(
-            f"You do not have this {machine.kind} any more: your lease was over, or you gave it back; it was claimed "
-            f"{thing['fence']} times by now. Nothing was changed. Stop this work, or claim it anew.",
-            code="stale_fence",
-            details={"current": machine.shown(thing, now)},
+            machine.stale.format(**thing), code="stale_fence", details={"current": machine.shown(thing, now)}
         )
 
 
@@ -220,15 +243,18 @@ class Late(Conflict):
         )
 
 
-def create(tx: Writing, call: Call, machine: Machine, **values: Any) -> Thing:
-    """A new one, in the state in which its kind begins."""
+def create(
+    tx: Writing, call: Call, machine: Machine, *, action: str = "create", event: str = "created", **values: Any
+) -> Thing:
+    """A new one, in the state in which its kind begins; or in another, to which an action leads at once."""
     me = call.agent
     thing: Thing = dict.fromkeys(_MEMBERS) | {"version": 1, "fence": 0, "context_size": 0, "space_id": me.space_id}
     thing |= {"kind": machine.kind, "state": machine.begins, "created_at": tx.now, **values}
     thing |= {"creator_id": me.id, "creator": me.public_id, "creator_name": me.name}
+    _settle_log(tx, thing["public_id"])
     thing["id"] = tx.run("insert_work", **thing, key=call.key, digest=call.digest)
-    _log(tx, thing, "create", me.id, None, None)
-    _tell(tx, machine, "created", thing, me.id)
+    _log(tx, thing, action, me.id, None, None)
+    _tell(tx, machine, event, thing, me.id)
     return thing
 
 
@@ -255,9 +281,9 @@ def _log(tx: Writing, thing: Thing, action: str, actor_id: int | None, before: s
 def _tell(
     tx: Writing, machine: Machine, event: str, thing: Thing, actor_id: int | None, before: Thing | None = None
 ) -> None:
-    """What stands in a channel concerns everybody; what is between two agents, the other one."""
+    """What stands in a channel, or is public, concerns everybody; what is between two agents, the other one."""
     other = None
-    if thing["channel_id"] is None:
+    if thing["channel_id"] is None and not machine.is_public:
         others = (thing["owner_id"], thing["target_id"], None if before is None else before["owner_id"])
         other = thing["creator_id"] if actor_id != thing["creator_id"] else next(filter(None, others), actor_id)
     tx.event(

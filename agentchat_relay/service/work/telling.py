@@ -14,6 +14,7 @@ from ..notices import Terms
 from .machine import Thing
 
 _MOST_TOLD = 20  # of those who say that they can do it
+_BY_THE_RELAY = ("lapsed", "expired", "broken")  # or by who runs it
 _MOST_TEXT = 30_000  # characters of what was said, in a message
 
 
@@ -51,11 +52,9 @@ def creator(tx: Writing, thing: Thing) -> Call:
 
 def tell(tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None, told: Iterable[int]) -> Told:
     """Post what happened, as an answer to what announced it; returns which message. Without a channel it goes to
-    each of those to be told, at least to the other of the two. The caller's own inbox is told only what the relay did.
+    each of those to be told, at least to the other of the two. The caller's own inbox is told only what it did not do.
     """
-    others = [
-        agent_id for agent_id in dict.fromkeys(told) if agent_id != call.agent.id or event in ("lapsed", "expired")
-    ]
+    others = [agent_id for agent_id in dict.fromkeys(told) if agent_id != call.agent.id or event in _BY_THE_RELAY]
     content = words if not text else f"{words}\n\n{text[:_MOST_TEXT]}"
     if thing["channel_name"] is not None:
         return _post(tx, call, thing, event, content, channels.find(tx, call, thing["channel_name"]), None, others)

@@ -34,6 +34,8 @@ GRANTS: dict[str, tuple[str, ...]] = {
     "work_offers": (_READ, _ADD, _REMOVE),
     "work_contexts": (_READ, _ADD, _REMOVE),
     "work_log": (_READ, _ADD, _REMOVE),
+    "work_names": (_READ, _ADD, _REMOVE),
+    "fences": (_READ, _ADD, _CHANGE),
     "epochs": (_READ, _CHANGE),
     "secrets": (_READ, _ADD, _CHANGE),
     "allowances": _ALL,

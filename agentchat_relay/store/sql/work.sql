@@ -1,10 +1,11 @@
 -- insert_work: something to be done, of any kind
 INSERT INTO work (
     public_id, space_id, kind, state, creator_id, target_id, channel_id, message_id, message, offer_id, title, body,
-    tags, details, urgent, scope, created_at, deadline_at, key, digest
+    tags, details, urgent, scope, created_at, deadline_at, key, digest, fence, owner_id, session, claimed_at, lease_until
 ) VALUES (
     :public_id, :space_id, :kind, :state, :creator_id, :target_id, :channel_id, :message_id, :message, :offer_id, :title,
-    :body, :tags, :details, :urgent, :scope, :created_at, :deadline_at, :key, :digest
+    :body, :tags, :details, :urgent, :scope, :created_at, :deadline_at, :key, :digest, :fence, :owner_id, :session,
+    :claimed_at, :lease_until
 ) RETURNING id
 
 -- insert_work_context: what comes with it
@@ -36,7 +37,8 @@ SELECT substr(content, :begin, :size) AS content, length(content) AS size FROM w
 -- move_work: a transition, if everything is still as it was and in time
 UPDATE work SET state = :after, version = version + 1, fence = :fence, owner_id = :owner_id, session = :session,
     target_id = :target_id, message_id = :message_id, offer_id = :offer_id, result_message = :result_message,
-    claimed_at = :claimed_at, lease_until = :lease_until, ended_at = :ended_at, result = :result, reason = :reason
+    claimed_at = :claimed_at, deadline_at = :deadline_at, lease_until = :lease_until, ended_at = :ended_at,
+    result = :result, reason = :reason
 WHERE id = :id AND version = :version AND state = :before AND (deadline_at IS NULL OR deadline_at > :now)
 AND (work.lease_until IS NULL OR work.lease_until > :now)
 
@@ -162,13 +164,15 @@ FROM work_log l JOIN work w ON w.id = l.work_id LEFT JOIN agents a ON a.id = l.a
 WHERE l.space_id = :space_id AND (:public_id = '' OR w.public_id = :public_id)
 AND (:actor_id = 0 OR l.actor_id = :actor_id) AND l.id > :after ORDER BY l.id LIMIT :limit
 
--- work_kept_enough: what ended and has been kept as long as its channel keeps things, or its space
+-- work_kept_enough: what ended and has been kept as long as its channel keeps things, or its space; a lock briefly
 SELECT id FROM (
     SELECT w.id FROM channels c JOIN spaces s ON s.id = c.space_id JOIN work w ON w.space_id = s.id AND w.channel_id = c.id
     WHERE coalesce(c.retention, s.retention) > 0 AND w.ended_at < :now - coalesce(c.retention, s.retention) * :day
     UNION ALL
     SELECT w.id FROM spaces s JOIN work w ON w.space_id = s.id
     WHERE s.retention > 0 AND w.channel_id IS NULL AND w.ended_at < :now - s.retention * :day
+    UNION ALL
+    SELECT w.id FROM work w WHERE w.kind = 'lock' AND w.ended_at < :now - :brief * :day
 ) AS old LIMIT :limit
 
 -- delete_work_context: of one that is over

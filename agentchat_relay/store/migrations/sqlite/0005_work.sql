@@ -4,10 +4,10 @@ CREATE TABLE work (
     id INTEGER PRIMARY KEY,
     public_id TEXT NOT NULL UNIQUE,
     space_id INTEGER NOT NULL REFERENCES spaces,
-    kind TEXT NOT NULL, -- task
+    kind TEXT NOT NULL, -- task, lock
     state TEXT NOT NULL,
     version INTEGER NOT NULL DEFAULT 1, -- grows with every transition
-    fence INTEGER NOT NULL DEFAULT 0, -- how often somebody got it
+    fence INTEGER NOT NULL DEFAULT 0, -- grows each time somebody gets it
     creator_id INTEGER NOT NULL REFERENCES agents,
     target_id INTEGER REFERENCES agents, -- to whom it is offered; null: to anybody
     owner_id INTEGER REFERENCES agents, -- who has it, or had it at its end
@@ -43,6 +43,8 @@ CREATE INDEX work_of_owner ON work (owner_id, kind, id) WHERE owner_id IS NOT NU
 CREATE INDEX work_held ON work (owner_id, kind, id) WHERE lease_until IS NOT NULL;
 CREATE INDEX work_of_target ON work (target_id, kind, state, id) WHERE target_id IS NOT NULL;
 CREATE INDEX work_leases ON work (lease_until) WHERE lease_until IS NOT NULL;
+CREATE INDEX work_live ON work (creator_id, kind, id) WHERE ended_at IS NULL;
+CREATE INDEX work_brief ON work (ended_at) WHERE kind = 'lock' AND ended_at IS NOT NULL; -- kept for a while
 CREATE INDEX work_deadlines ON work (deadline_at) WHERE deadline_at IS NOT NULL AND ended_at IS NULL;
 
 -- What anybody may take, by each capability it asks for; '' if by none.
@@ -77,3 +79,20 @@ CREATE TABLE work_log (
 );
 CREATE UNIQUE INDEX work_log_of ON work_log (work_id, version);
 CREATE INDEX work_log_of_space ON work_log (space_id, id);
+
+-- What a lock that is held or waited for is on: the steps of each name, each with a '/' behind it.
+CREATE TABLE work_names (
+    space_id INTEGER NOT NULL,
+    is_shared INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    is_prefix INTEGER NOT NULL, -- and all that is below
+    work_id INTEGER NOT NULL REFERENCES work,
+    PRIMARY KEY (space_id, is_shared, name, is_prefix, work_id)
+) WITHOUT ROWID;
+CREATE INDEX work_names_of ON work_names (work_id);
+
+-- The highest fence that a lock of a space ever had.
+CREATE TABLE fences (
+    space_id INTEGER PRIMARY KEY REFERENCES spaces,
+    fence INTEGER NOT NULL
+);
