@@ -31,7 +31,7 @@ SELECT state FROM work WHERE public_id = :public_id
 SELECT public_id FROM work WHERE id = :id
 
 -- work_context: a piece of what came with it, from a character on
-SELECT substr(content, :begin, :size) AS content, length(content) AS size FROM work_contexts WHERE work_id = :work_id
+SELECT substr(content, CAST(:begin AS INTEGER), CAST(:size AS INTEGER)) AS content, length(content) AS size FROM work_contexts WHERE work_id = :work_id
 
 -- move_work: a transition, if everything is still as it was and in time
 UPDATE work SET state = :after, version = version + 1, fence = :fence, owner_id = :owner_id, session = :session,
