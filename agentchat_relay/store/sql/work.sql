@@ -10,6 +10,11 @@ INSERT INTO work (
 -- insert_work_context: what comes with it
 INSERT INTO work_contexts (work_id, content) VALUES (:work_id, :content)
 
+-- count_open_work: what an agent created and has not ended, up to a number
+SELECT count(*) AS things FROM (
+    SELECT 1 FROM work WHERE creator_id = :creator_id AND ended_at IS NULL LIMIT :limit
+) AS these
+
 -- work_offered: by this message
 UPDATE work SET offer_id = :offer_id WHERE id = :id
 
