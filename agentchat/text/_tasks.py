@@ -129,8 +129,8 @@ def _context(data: Any, cut: Cut) -> str:
 
     def shown(kept: int) -> str:
         row = Row("It says:", text[:kept])
-        end = begin + kept
-        rest = f"\n(the rest: offset={end})" if type(size) is int and end < size else ""
+        is_all = kept == len(text) and get(data, "has_more") is not True
+        rest = "" if is_all else f"\n(the rest: offset={begin + kept})"
         return fit(title, [row], cut._replace(max_chars=1 << 40)) + rest
 
     kept = len(text)
