@@ -148,8 +148,8 @@ READS_LIKE = {
     "complete_task": f"Done. {text.NOTICE}\n{ID} done, {OFFERED}\n| Read the report\n| Result: Read",
     "fail_task": f"Failed. {text.NOTICE}\n{ID} failed, {OFFERED}\n| Read the report",
     "cancel_task": f"Cancelled. {text.NOTICE}\n{ID} cancelled, {OFFERED}\n| Read the report",
-    "offer_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, for @mac-eve, in #general (takes python)\n"
-    "| Read the report",
+    "offer_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, for @mac-eve, in #general "
+    "(takes python)\n| Read the report",
     "mark_channel_read": f"#general is read through {AT}.",
     "list_readers": f"1 reader of #general.\n@mac-bob through {AT_SHOWN}",
     "upload_file": "Uploaded: 5 bytes, path general/1-a.txt",
@@ -165,6 +165,7 @@ READS_LIKE = {
 WAITS = {"kind": "returned", "from": "mac-ann", "timestamp": AT}
 MENTION = CANNED["GET", "/api/v2/mentions"]["mentions"][0]
 EXPIRY = transition(9, "expire", None, "expired")
+NO_WORK: dict[str, Any] = {name: [] for name in CANNED["GET", "/api/v2/work"]}
 GROUP = {"group": "crew", "members": 2, "idempotent": True}
 
 
@@ -220,12 +221,12 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("list_tasks", {"tasks": [], "next_cursor": None, "has_more": False}, "No tasks."),
         (
             "check_work",
-            dict.fromkeys(CANNED["GET", "/api/v2/work"], []),
+            NO_WORK,
             "No work: nothing is offered to you, you have nothing, and nothing of yours has ended.",
         ),
         (
             "check_work",
-            {**dict.fromkeys(CANNED["GET", "/api/v2/work"], []), "mentions": [MENTION] * 2},
+            {**NO_WORK, "mentions": [MENTION] * 2},
             "What concerns you.\n2 unread mentions: see agentchat_check_inbox.",
         ),
         (

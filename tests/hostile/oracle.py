@@ -163,8 +163,8 @@ GRAMMARS: dict[str, Grammar] = {
     "requeue_items": Grammar("(?!)", bare=rf"Back in your inbox: {N}\."),
     "get_receipts": Grammar(
         rf"(?P<count>{N}) receipts? of message {ID}\.",
-        rf"@{NAME} (?:mention|direct|group|task): [a-z]+, given out (?:once|{N} times), stored {TIME}(?:, claimed {TIME})?"
-        rf"(?:, ended {TIME})?",
+        rf"@{NAME} (?:mention|direct|group|task): [a-z]+, given out (?:once|{N} times), stored {TIME}"
+        rf"(?:, claimed {TIME})?(?:, ended {TIME})?",
         _further(),
         rf"{ID} notified nobody\.",
     ),
@@ -228,8 +228,8 @@ GRAMMARS: dict[str, Grammar] = {
                 rf"{N} tasks? (?:offered to you|that you have|that anybody may claim):",
                 rf"{N} tasks? of yours, (?:declined|done|ended without a result):",
                 _TASK,
-                rf"\({N} further left out: see agentchat_list_tasks\)",
-                rf"{N} unread mentions?: see agentchat_check_inbox\.",
+                rf"\({N} further left out(?:: see agentchat_list_tasks)?\)",
+                rf"{N} unread mentions?(?:: see agentchat_check_inbox)?\.",
             ]
         ),
         bare=r"No work: nothing is offered to you, you have nothing, and nothing of yours has ended\.",

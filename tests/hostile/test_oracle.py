@@ -29,7 +29,8 @@ WAITING = f"""\
 1 item in your inbox, urgent first. More waits for sessions that present repo:zo001x, thread:7 and 1 other. {NOTICE}
 group {TWO} {AT} @mac-bob in #direct-messages, message {ONE} (for repo:x)_(urgent)) (expires {AT})
 | zg001x"""
-TASK = f"{ONE} claimed, by @mac-bob {AT}, for @mac-ann, in #asked (takes a-1, b) (claimed by @mac-ann, fence 2, until {AT})"
+OFFERED = f"{ONE} claimed, by @mac-bob {AT}, for @mac-ann, in #asked (takes a-1, b)"
+TASK = f"{OFFERED} (claimed by @mac-ann, fence 2, until {AT})"
 TOLD = f"""\
 1 task, and what happened to it. {NOTICE}
 {TASK}

@@ -75,8 +75,8 @@ def inbox(world: World) -> Inbox:
 
 
 class Work:
-    """Tasks that the victim does something with, each with a hostile title; what it says of one has the same number, since
-    both stand in one message."""
+    """Tasks that the victim does something with, each with a hostile title. What it says of one has the same number,
+    since both stand in one message."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -463,7 +463,8 @@ UNKNOWN = [
     "/..", "/%2e%2e/%2e%2e/etc/passwd", "/api/files/../../admin.key", "/api/files/signed", "/api/files/signed/",
     "/health/", "/%", "/%zz", "/%ff%fe", "/%ED%A0%80", "/" + "a" * 30_000, "/" + "%00" * 5000, "/nothing?a",
     "/api/v2/messages/%2F/pin",
-    "/api/v2/admin", "/api/v2/admin/", "/mcp", "/{message_id}", "/api/v2/messages/{message_id}/pins", "/api/v2/tasks/{task_id}/pin",
+    "/api/v2/admin", "/api/v2/admin/", "/mcp", "/{message_id}", "/api/v2/messages/{message_id}/pins",
+    "/api/v2/tasks/{task_id}/pin",
 ]  # fmt: skip
 
 

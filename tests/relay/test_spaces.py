@@ -257,7 +257,8 @@ PLAIN: Arguments = {
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
     "title": "Do it", "body": "all of it", "context": "more", "result_schema": {"type": "object"}, "deadline_in": 3600,
-    "fence": 1, "note": "half of it", "reason": "no time", "result": "done", "ephemeral": True, "vanish_after": None, "scope": "repo:github.com/org/proj",
+    "fence": 1, "note": "half of it", "reason": "no time", "result": "done", "ephemeral": True, "vanish_after": None,
+    "scope": "repo:github.com/org/proj",
 }  # fmt: skip
 LEFT_OUT = {"type", "mine", "presence", "status"}  # filters whose every value only narrows what is listed without them
 

@@ -107,7 +107,9 @@ def _compare_inbox(client: Client, name: str, exported: list[dict[str, Any]]) ->
 def _compare_work(client: Client, exported: list[dict[str, Any]]) -> None:
     """Of who made all of it."""
     tasks = {task["id"]: task for task in client.list_tasks()["tasks"]}
-    assert {work["id"]: work["state"] for work in of(exported, "work")} == {id: one["state"] for id, one in tasks.items()}
+    assert {work["id"]: work["state"] for work in of(exported, "work")} == {
+        id: one["state"] for id, one in tasks.items()
+    }
     assert {task["state"] for task in tasks.values()} == {"open", "declined", "done"}
     same = ("title", "body", "version", "fence", "channel", "creator", "target", "capability_tags", "result", "reason",
             "message_id", "result_message_id", "created_at", "claimed_at", "deadline_at", "lease_until")  # fmt: skip
