@@ -26,8 +26,8 @@ LOCK = Machine(
         Move("expire", Who.RELAY, (WAITING,), EXPIRED, "expired"),
     ),
     shown=lambda row, now: snapshot(row, now),
-    stale="You do not have this lock any more, or not with this fence: its lease was over, or an admin broke it. Others "
-    "may have it. Nothing was changed. Stop what it was for, then call acquire_lock anew.",
+    stale="You do not have this lock any more, or not with this fence: its lease was over, or an admin broke it. "
+    "Others may have it. Nothing was changed. Stop what it was for, then call acquire_lock anew.",
     lost=(LAPSED, BROKEN), is_public=True,
 )  # fmt: skip
 RENEW = Move("renew", Who.OWNER, (HELD,), HELD, "")  # it tells nobody

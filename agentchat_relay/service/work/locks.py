@@ -136,11 +136,9 @@ def _overlapping(
 ) -> list[Row]:  # fmt: skip
     """Locks that are held or waited for, first come first, as they are written down: the clock may have ended some."""
     sought = names.sought(wanted.keys)
-    modes = ["0"] if wanted.shared and not any_mode else ["0", "1"]
-    lists = {"modes": modes, "above": sought.above, "exact": sought.exact, "below": sought.below}
     return tx.all(
-        "overlapping", space_id=space_id, state=state, after=after, before=before, limit=limit, last=names.LAST,
-        **{name: _encode(values).decode() for name, values in lists.items()},
+        "overlapping", space_id=space_id, leading=_encode(sought.leading).decode(), below=_encode(sought.below).decode(),
+        last=names.LAST, mode=int(any_mode or not wanted.shared), state=state, after=after, before=before, limit=limit,
     )  # fmt: skip
 
 

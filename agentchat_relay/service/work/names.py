@@ -30,10 +30,9 @@ class Key(NamedTuple):
 
 
 class Sought(NamedTuple):
-    """What overlaps with some names: prefixes that lead to one of them, exactly the same, and all below them."""
+    """What overlaps with some names: those that lead to one of them, or are one, as stored; and steps to all below."""
 
-    above: list[str]
-    exact: list[str]
+    leading: list[str]
     below: list[str]
 
 
@@ -60,9 +59,9 @@ def key(name: str) -> Key:
 def sought(keys: Iterable[Key]) -> Sought:
     """Where to look for what overlaps with any of them."""
     keys = list(keys)
-    above = dict.fromkeys(way for each in keys for way in _ways_to(each.steps))
-    exact = [each.steps for each in keys if not each.is_prefix]
-    return Sought([*above], exact, [each.steps for each in keys if each.is_prefix])
+    leading = [f"1{way}" for each in keys for way in _ways_to(each.steps)]
+    leading += [each.stored for each in keys if not each.is_prefix]
+    return Sought([*dict.fromkeys(leading)], [each.steps for each in keys if each.is_prefix])
 
 
 def _ways_to(steps: str) -> list[str]:
