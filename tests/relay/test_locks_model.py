@@ -135,8 +135,8 @@ class Locks(RuleBasedStateMachine):
     # Steps
 
     @rule(
-        owner=who, session=sessions, paths=st.lists(st.sampled_from(PATHS), min_size=1, max_size=3), shared=st.booleans(),
-        lease=leases, wait=st.sampled_from([0, 0, 5, 60, 600]), crash=crashes,
+        owner=who, session=sessions, paths=st.lists(st.sampled_from(PATHS), min_size=1, max_size=3),
+        shared=st.booleans(), lease=leases, wait=st.sampled_from([0, 0, 5, 60, 600]), crash=crashes,
     )  # fmt: skip
     def acquire(
         self, owner: int, session: str, paths: list[str], shared: bool, lease: int, wait: int, crash: int | None
