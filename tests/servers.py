@@ -283,6 +283,34 @@ def moved(task: dict[str, Any], idempotent: bool = False) -> dict[str, Any]:
     return {"task": task, "idempotent": idempotent}
 
 
+def lock(**extra: Any) -> dict[str, Any]:
+    """Names that somebody holds."""
+    return {
+        "id": ID,
+        "names": ["src/**"],
+        "shared": False,
+        "state": "held",
+        "version": 1,
+        "fence": 7,
+        "holder": "mac-bob",
+        "held_by": OTHER_ID,
+        "reason": "Moving it",
+        "break_reason": None,
+        "created_at": AT,
+        "granted_at": AT,
+        "lease_until": AT,
+        "waits_until": None,
+        "ended_at": None,
+        **extra,
+    }
+
+
+def wanted(**extra: Any) -> dict[str, Any]:
+    """The same, while somebody waits for them."""
+    times = {"granted_at": None, "lease_until": None, "waits_until": AT}
+    return lock(**{"state": "waiting", "fence": None, "reason": None, **times, **extra})
+
+
 def transition(version: int, action: str, actor: str | None, after: str, **extra: Any) -> dict[str, Any]:
     return {
         "version": version,
@@ -459,6 +487,17 @@ CANNED: dict[tuple[str, str], Any] = {
     ("POST", f"/api/v2/tasks/{ID}/fail"): moved(ended("failed", reason="No time")),
     ("POST", f"/api/v2/tasks/{ID}/cancel"): moved(ended("cancelled", reason="Not needed")),
     ("POST", f"/api/v2/tasks/{ID}/offer"): moved(task(version=3, target="mac-eve")),
+    ("POST", "/api/v2/locks"): {"lock": lock(), "holders": []},
+    ("GET", "/api/v2/locks"): {
+        "locks": [lock(), wanted(id=OTHER_ID, holder="mac-eve")],
+        "next_cursor": None,
+        "has_more": False,
+    },
+    ("POST", f"/api/v2/locks/{ID}/renew"): {"lock": lock(), "idempotent": False},
+    ("POST", f"/api/v2/locks/{ID}/release"): {
+        "lock": lock(state="released", version=2, lease_until=None, ended_at=AT),
+        "idempotent": False,
+    },
     ("POST", "/api/v2/channels/read"): {"channel": "general", "read_through": AT},
     ("GET", "/api/v2/channels/read"): {
         "channel": "general",

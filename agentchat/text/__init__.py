@@ -12,7 +12,7 @@ from typing import Any
 
 from .._fence import NOTICE, clean, fenced, visible, word
 from .._operation import Operation
-from ..errors import AgentChatError, NetworkError, NotFound, RateLimited, Unavailable
+from ..errors import AgentChatError, Conflict, NetworkError, NotFound, RateLimited, Unavailable
 
 MAX_CHARS = 20_000
 FEWEST_CHARS = 1_000
@@ -65,7 +65,8 @@ def fitting(operation: Operation[..., Any], arguments: dict[str, Any], max_chars
 
 
 def explain(error: AgentChatError, max_chars: int = 4000) -> str:
-    """A failure as one line a model can act on, of at most `max_chars` characters."""
+    """A failure as one line a model can act on, of at most `max_chars` characters; and the reason that was given for
+    what is in the way."""
     text = clean(error.message[:2000])[: max_chars - 400].rstrip(".")
     if isinstance(error, NotFound) and error.near and "Did you mean" not in text:
         text += "; near names: " + ", ".join(word(name) for name in error.near[:5])
@@ -73,4 +74,14 @@ def explain(error: AgentChatError, max_chars: int = 4000) -> str:
         text += f"; try again in {error.retry_after:g} seconds"
     elif isinstance(error, NetworkError | Unavailable):
         text += "; this is not your fault, try again later"
-    return f"Error ({error.code}): {text}{'' if text.endswith('?') else '.'}"[:max_chars]
+    line = f"Error ({error.code}): {text}{'' if text.endswith('?') else '.'}"[:max_chars]
+    why = _reason_of(error)
+    return f"{line}{why}" if len(line) + len(why) <= max_chars else line
+
+
+def _reason_of(error: AgentChatError) -> str:
+    """What somebody says why it has what was asked for, behind a fence."""
+    holders = error.details.get("holders") if isinstance(error, Conflict) else None
+    first = holders[0] if isinstance(holders, list) and holders else None
+    reason = first.get("reason") if isinstance(first, Mapping) else None
+    return f"\nThe holder's reason. {NOTICE}\n{fenced(reason)}" if isinstance(reason, str) and reason else ""

@@ -36,7 +36,7 @@ def _standing(lock: Any) -> str:
     if state == "held":
         return f"held by {holder} until {shown_time(get(lock, 'lease_until'))}, fence {word(get(lock, 'fence'))}"
     if state == "waiting":
-        return f"{holder} waits for it until {shown_time(get(lock, 'waits_until'))}"
+        return f"wanted by {holder}, who waits until {shown_time(get(lock, 'waits_until'))}"
     return f"of {holder}, {_ENDS.get(state, word(state, 20)) if isinstance(state, str) else 'unknown'}"
 
 

@@ -126,7 +126,7 @@ ALSO: dict[str, dict[str, Schema]] = {
 # What only one agent may ask or do, though others see what it is about.
 OF_ONE = {
     "get_receipts", "claim_task", "decline_task", "renew_task", "report_progress", "return_task", "complete_task",
-    "fail_task", "cancel_task", "offer_task",
+    "fail_task", "cancel_task", "offer_task", "renew_lock", "release_lock",
 }  # fmt: skip
 
 # An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
@@ -182,6 +182,9 @@ LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("claim_task", name, {"task_id": "/task/id", "fence": "/task/fence"})
         for name in ("renew_task", "report_progress", "return_task", "complete_task", "fail_task")
     ),
+    ("acquire_lock", "renew_lock", {"lock_id": "/lock/id", "fence": "/lock/fence"}),
+    ("acquire_lock", "release_lock", {"lock_id": "/lock/id", "fence": "/lock/fence"}),
+    ("list_locks", "list_locks", {"cursor": "/next_cursor"}),
     ("machine_add", "machine_revoke", {"name": "/name"}),
     ("space_add", "agent_token", {"space": "/name"}),
     ("agent_token", "agent_grant", {"name": "/name", "space": "/space"}),

@@ -279,5 +279,8 @@ def test_writes_are_declared_where_something_is_written() -> None:
         "fail_task",
         "cancel_task",
         "offer_task",
+        "acquire_lock",
+        "renew_lock",
+        "release_lock",
         "set_card",
     }

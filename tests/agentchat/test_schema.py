@@ -32,11 +32,13 @@ TASKS = (
     "create_task", "list_tasks", "check_work", "get_task", "read_task_context", "claim_task", "decline_task",
     "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
 )  # fmt: skip
+LOCKS = ("acquire_lock", "list_locks", "renew_lock", "release_lock")
 WRITES = {
     "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card",
     "pin_message", "unpin_message", "check_inbox", "claim_items", "acknowledge_items", "return_items", "renew_claim",
     "requeue_items", "send_to_many", "join_group", "leave_group", "create_task", "claim_task", "decline_task",
     "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
+    "acquire_lock", "renew_lock", "release_lock",
 }  # fmt: skip
 # Where each dialect keeps the schema of the arguments.
 PLACES = {
@@ -242,7 +244,7 @@ def test_mcp_schemas_say_every_rule_of_the_check() -> None:
 
 
 def test_the_presets_are_the_decided_ones() -> None:
-    assert {"core": CORE, "standard": SEED, "tasks": TASKS, "all": tuple(OPERATIONS)} == PRESETS
+    assert {"core": CORE, "standard": SEED, "tasks": TASKS, "locks": LOCKS, "all": tuple(OPERATIONS)} == PRESETS
 
 
 def test_core_fits_into_4000_bytes_of_minified_openai_json() -> None:

@@ -26,7 +26,7 @@ SCOPE = "repo:github.com/org/proj"
 def canned() -> dict[str, Any]:
     """A result of every operation, with the members that only some relays send filled in."""
     results = {
-        name: deepcopy(CANNED.get((operation.verb, operation.path.format(message_id=ID, task_id=ID))))
+        name: deepcopy(CANNED.get((operation.verb, operation.path.format(message_id=ID, task_id=ID, lock_id=ID))))
         for name, operation in OPERATIONS.items()
     }
     results["get_file_url"] = {"signed_url": "http://relay.example/signed/a.txt", "expires_in": 3600}
@@ -69,6 +69,7 @@ def theirs(shown: str) -> str:
 
 AT_SHOWN = "2026-11-20T10:41:07Z"
 OFFERED = f"by @mac-bob {AT_SHOWN}, in #general (takes python)"
+LOCK = f"{ID} src/**: held by @mac-bob until {AT_SHOWN}, fence 7"
 FOR_ONE = f"by @mac-bob {AT_SHOWN}, for @mac-ann"
 HELD = f"{OFFERED} (claimed by @mac-ann, fence 1, until {AT_SHOWN})"
 READS_LIKE = {
@@ -150,6 +151,12 @@ READS_LIKE = {
     "cancel_task": f"Cancelled. {text.NOTICE}\n{ID} cancelled, {OFFERED}\n| Read the report",
     "offer_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, for @mac-eve, in #general "
     "(takes python)\n| Read the report",
+    "acquire_lock": f"It is yours until {AT_SHOWN}, with fence 7. agentchat_release_lock gives it back. {text.NOTICE}\n"
+    f"{LOCK}\n| Moving it",
+    "list_locks": f"2 locks, first come first. {text.NOTICE}\n{LOCK}\n| Moving it\n"
+    f"{OTHER_ID} src/**: wanted by @mac-eve, who waits until {AT_SHOWN}",
+    "renew_lock": f"Yours until {AT_SHOWN}. {text.NOTICE}\n{LOCK}\n| Moving it",
+    "release_lock": f"Given back. {text.NOTICE}\n{ID} src/**: of @mac-bob, released\n| Moving it",
     "mark_channel_read": f"#general is read through {AT}.",
     "list_readers": f"1 reader of #general.\n@mac-bob through {AT_SHOWN}",
     "upload_file": "Uploaded: 5 bytes, path general/1-a.txt",

@@ -68,6 +68,12 @@ _TASK = (
     rf"(?: \(context of {N} characters\))?"
 )
 
+_LOCK_NAME = "[!-~]{1,200}"
+_LOCK = (
+    rf"(?P<id>{ID}) {_LOCK_NAME}(?:, {_LOCK_NAME})*(?: \(shared\))?: (?:held by|wanted by|of) @(?P<who>{NAME})"
+    rf"(?: until {TIME}, fence {N}|, who waits until {TIME}|, released|, withdrawn)"
+)
+
 
 def _moved(words: str) -> Grammar:
     return Grammar(rf"{words}\.", _TASK)
@@ -260,6 +266,17 @@ GRAMMARS: dict[str, Grammar] = {
     "fail_task": _moved("Failed(?: already)?"),
     "cancel_task": _moved("Cancelled(?: already)?"),
     "offer_task": _moved("Offered(?: already)?"),
+    "acquire_lock": Grammar(
+        rf"It is yours until {TIME}, with fence {N}\.(?: agentchat_release_lock gives it back\.)?", _LOCK
+    ),
+    "list_locks": Grammar(
+        rf"(?P<count>{N}) locks?, first come first\.",
+        _LOCK,
+        rf"{_FEWER_WITH_LIMIT}|{_CURSOR}",
+        r"No locks: nobody holds that or waits for it\.",
+    ),
+    "renew_lock": Grammar(rf"Yours until {TIME}\.", _LOCK),
+    "release_lock": Grammar(r"(?:Given back|You wait no longer)(?: already)?\.", _LOCK),
 }
 
 ERROR = re.compile(r"Error \([a-z_]+\): [ -~…]+[.?]")
@@ -318,8 +335,12 @@ def _of_line(line: str) -> Iterator[str]:
 
 
 def _of_error(lines: list[str]) -> Iterator[str]:
+    """One line, and what the holder of a lock says; or a line for each argument of a tool call."""
     if not ERROR.fullmatch(lines[0]):
         yield f"no error of ours: {lines[0][:300]!a}"
+    if lines[1:] and re.fullmatch(rf"The holder's reason\.{NOTICE}", lines[1]):
+        yield from (f"no reason in its fence: {line[:300]!a}" for line in lines[2:] if not is_fenced(line))
+        return
     yield from (f"no problem of ours: {line[:300]!a}" for line in lines[1:] if not PROBLEM.fullmatch(line))
 
 

@@ -32,6 +32,7 @@ from .world import (
     agent_name,
     channel_name,
     group_name,
+    lock_name,
     scope_of,
 )
 
@@ -102,6 +103,12 @@ class Work:
         self._client.claim_task(offered["task_id"])
         return offered
 
+    def lock(self, **more: Any) -> Arguments:
+        """What the victim locks, with a reason that it has read somewhere."""
+        reason = self._world.text(self._number, "e", 200)
+        lock = self._client.acquire_lock([f"own/{next(_tasks)}"], reason=reason)["lock"]
+        return {"lock_id": lock["id"], **more}
+
     def asked(self, **more: Any) -> Arguments:
         return {"task_id": self._client.create_task("do this", channel="asked")["task"]["id"], **more}
 
@@ -162,6 +169,10 @@ READS: dict[str, Calls] = {
     ],
     "check_work": lambda world: [{}],
     "get_task": lambda world: [{"task_id": id} for id in [*world.ids["w"], *world.ids["l"], *world.asked]],
+    "list_locks": lambda world: [
+        *({"name": f"{lock_name(number)}/x"} for number in NUMBERS),
+        {"name": "held/**", "limit": 200},
+    ],
     "read_task_context": lambda world: [{"task_id": id} for id in world.ids["w"]],
 }
 # The victim writes what it has read: the answers must not hold it either.
@@ -209,6 +220,15 @@ WRITES: dict[str, Calls] = {
     "offer_task": lambda world: [
         lambda number=number: Work(world).asked(target_agent=agent_name(number)) for number in NUMBERS[::30]
     ],
+    "acquire_lock": lambda world: [
+        lambda number=number: {
+            "names": [f"own/{next(_tasks)}/{token('e', number)}"],
+            "reason": world.text(number, "e", 200),
+        }
+        for number in NUMBERS[::8]
+    ],
+    "renew_lock": work(lambda work: work.lock(lease=600)),
+    "release_lock": work(lambda work: work.lock()),
     "set_card": lambda world: [{"role": "reviewer", "about": f"{token('e', 900)}\u2028{token('e', 900)}"}],
 }
 CALLS: dict[str, Calls] = {**READS, **WRITES}
@@ -230,6 +250,7 @@ SHOWN = {
     "list_tasks": "w",
     "get_task": "wbj",
     "read_task_context": "x",
+    "list_locks": "fh",
 }
 
 
@@ -243,7 +264,7 @@ def test_what_the_hostile_agents_wrote_is_there(world: World) -> None:
     assert len(world.paths) == len(world.asked) == len(NUMBERS)
     assert {kind: len(ids) for kind, ids in world.ids.items()} == {
         "root": 1,
-        **dict.fromkeys("qtrsdmgwl", len(NUMBERS)),
+        **dict.fromkeys("qtrsdmgwlh", len(NUMBERS)),
     }
     for named in (agent_name, channel_name, group_name):
         assert corpus.LONGEST_NAME in {len(named(number)) for number in NUMBERS}
@@ -293,6 +314,17 @@ def test_every_hostile_text_was_really_shown(world: World, operation: str) -> No
     shown = "\n".join(BOUNDED["executor openai_chat"](world.victim, operation, call, 10**7) for call in calls)
     missing = [token(kind, number) for kind in SHOWN[operation] for number in NUMBERS]
     assert [found for found in missing if found not in shown] == []
+
+
+@pytest.mark.parametrize("surface", BOUNDED)
+def test_no_reason_escapes_a_refusal(world: World, surface: str) -> None:
+    for number in NUMBERS:
+        for max_chars in (1000, 20_000):
+            wanted = {"names": [f"{lock_name(number)}/x"]}
+            shown = BOUNDED[surface](world.victim, "acquire_lock", wanted, max_chars)
+            assert shown.startswith(f"Error (conflict): @{agent_name(number)} holds held/"), shown
+            assert (token("h", number) in shown) or max_chars == 1000
+            assert problems("acquire_lock", shown, max_chars, world.authors) == []
 
 
 def test_how_tasks_ended_was_really_shown(world: World) -> None:

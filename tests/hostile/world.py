@@ -92,6 +92,7 @@ def hostile_world(home: str) -> Iterator[World]:
         _mark_all_read(world, but=6)
         _everywhere(world, _write_to_group)
         _everywhere(world, _write)
+        _everywhere(world, _lock)
         _pin(world)
         _join_everything(world)
         yield world
@@ -134,6 +135,17 @@ def _everywhere(world: World, write: Callable[[World, Client, int], Written]) ->
                 world.paths.append(written.path)
             if written.asked:
                 world.asked.append(written.asked)
+
+
+def lock_name(number: int) -> str:
+    """One that others' locks lead to, with letters that our lines do not have."""
+    return f"held/{corpus.token('f', number)}/ж(shared):,@"
+
+
+def _lock(world: World, agent: Client, number: int) -> Written:
+    name = lock_name(number)
+    lock = agent.acquire_lock([f"{name}/**"], lease=86_400, reason=world.text(number, "h", 200))["lock"]
+    return Written({"h": lock["id"]})
 
 
 def _write_direct(world: World, agent: Client, number: int) -> Written:

@@ -101,6 +101,7 @@ class Scene(NamedTuple):
                 "create_task": {"title": "catch the zebra", "channel": self.channel, "capability_tags": ["running"]},
                 "list_tasks": {"channel": self.channel},
                 "check_work": {},
+                "list_locks": {},
                 "mark_channel_read": {"channel": self.channel},
                 "list_readers": {"channel": self.channel},
                 "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
@@ -148,6 +149,12 @@ class Scene(NamedTuple):
         with self.client() as mine:
             return mine.create_task("count the zebras", channel=self.channel)["task"]["id"]
 
+    def lock(self) -> dict[str, Any]:
+        """One that this agent holds."""
+        with self.client() as mine:
+            lock = mine.acquire_lock([fresh("zebras")])["lock"]
+        return {"lock_id": lock["id"], "fence": lock["fence"]}
+
     def sent(self) -> str:
         """A message of this agent."""
         with self.client() as mine:
@@ -183,6 +190,10 @@ class _Arguments(dict[str, dict[str, Any]]):
                 return {"task_id": self._scene.asked()}
             case "offer_task":
                 return {"task_id": self._scene.asked(), "target_agent": self._scene.peer}
+            case "acquire_lock":
+                return {"names": [fresh("zebras")], "wait": 0}
+            case "renew_lock" | "release_lock":
+                return self._scene.lock()
             case "get_receipts":
                 return {"message_id": self._scene.sent()}
         raise KeyError(name)

@@ -76,12 +76,14 @@ class Tried:
             for task in tasks[5:]:
                 ann.claim_task(task, lease=86_400)
             tasks += [ann.create_task("Read it", channel="general")["task"]["id"] for _ in range(10)]
+            locks = [ann.acquire_lock([f"lock-{n}"], lease=86_400)["lock"]["id"] for n in range(20)]
             claims = [str(ann.claim_items(limit=1, lease=3600)["claim_id"]) for _ in range(30)]
         self.known = {
             "claims": claims,
             "agents": ["mac-ann", "mac-bob"],
             "channels": ["general", "project-demo", "tech-python"],
             "groups": ["crew", "watch"],
+            "locks": locks,
             "messages": messages,
             "names": NAMES,
             "paths": [path],

@@ -88,6 +88,7 @@ class Place:
             self.message = client.send_message("general", "hello")["message"]["id"]
             self.path = client.upload_file("general", "a.txt", "content")["file"]["path"]
             self.task = client.create_task("read it", channel="general", context="all of it")["task"]["id"]
+            self.lock = client.acquire_lock([fresh("lock")], lease=86_400)["lock"]["id"]
             client.join_group(group := fresh("group"))
             self.group = group
             self.link = client.get_file_url(self.path)["signed_url"].removeprefix(relay.url)
@@ -96,6 +97,11 @@ class Place:
         """One that nobody has."""
         with Client(self.relay.url, self.relay.token(fresh("creator")), retries=0) as client:
             return client.create_task("read it", channel="general")["task"]["id"]
+
+    def other_lock(self) -> str:
+        """One that may be broken."""
+        with Client(self.relay.url, self.relay.token(fresh("locker")), retries=0) as client:
+            return client.acquire_lock([fresh("lock")])["lock"]["id"]
 
     def target(self) -> str:
         """An agent that may be changed or deleted."""
@@ -157,6 +163,10 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "fail_task": lambda place: (f"/api/v2/tasks/{place.task}/fail", {"reason": "x"}),
     "cancel_task": lambda place: (f"/api/v2/tasks/{place.task}/cancel", {}),
     "offer_task": lambda place: (f"/api/v2/tasks/{place.task}/offer", {"target_agent": place.owner}),
+    "acquire_lock": lambda place: ("/api/v2/locks", {"names": [fresh("lock")]}),
+    "list_locks": lambda place: ("/api/v2/locks", None),
+    "renew_lock": lambda place: (f"/api/v2/locks/{place.lock}/renew", {}),
+    "release_lock": lambda place: (f"/api/v2/locks/{place.lock}/release", {}),
     "act_on_task": lambda place: (f"/api/v2/tasks/{place.open_task()}", {"action": "claim"}),
     "mark_channel_read": lambda place: ("/api/v2/channels/read", {"channel": "general"}),
     "list_readers": lambda place: ("/api/v2/channels/read?channel=general", None),
@@ -183,6 +193,8 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "letter_list": lambda place: (f"/api/v2/admin/letters?name={place.owner}", None),
     "letter_requeue": lambda place: ("/api/v2/admin/letters/requeue", {"name": place.owner, "item_id": place.message}),
     "audit": lambda place: (f"/api/v2/admin/audit?id={place.task}", None),
+    "lock_list": lambda place: ("/api/v2/admin/locks", None),
+    "lock_break": lambda place: ("/api/v2/admin/locks/break", {"id": place.other_lock()}),
     "stats": lambda place: ("/api/v2/admin/stats", None),
     "metrics": lambda place: ("/metrics", None),
     "openapi": lambda place: ("/openapi.json", None),
@@ -202,6 +214,7 @@ REFUSED = {
     "acknowledge_items": 409, "return_items": 409, "renew_claim": 409, "requeue_items": 404, "get_receipts": 403,
     "letter_requeue": 404, "decline_task": 409, "renew_task": 409, "report_progress": 409, "return_task": 409,
     "complete_task": 409, "fail_task": 409, "cancel_task": 403, "offer_task": 403,
+    "renew_lock": 403, "release_lock": 403,
 }  # fmt: skip
 
 
@@ -372,7 +385,7 @@ def test_a_refused_call_changes_nothing(gate: Embedded, place: Place) -> None:
 @pytest.mark.parametrize("name", [*OF_AGENTS, *OF_OPERATORS])
 def test_the_credential_is_checked_before_the_arguments(gate: Embedded, name: str) -> None:
     method, path = ALL[name]
-    answer = ask(gate, method, path.format(message_id="no-uuid", task_id="no-uuid"), {"channel": 5})
+    answer = ask(gate, method, path.format(message_id="no-uuid", task_id="no-uuid", lock_id="no-uuid"), {"channel": 5})
     assert answer.status == 401
 
 

@@ -27,6 +27,7 @@ from agentchat.identity import signed_bytes
 from agentchat_relay.administration import ADMINISTRATION
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.settings import Settings
+from tests.relay.conftest import fresh
 from tests.relay.wires import Answer, Wire, check_all_headers, check_headers, check_refusal
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -97,7 +98,13 @@ def wire_for(world: SimpleNamespace, name: str) -> Wire:
 def path_of(world: SimpleNamespace, operation: Operation[..., Any]) -> str:
     message = world.own if operation.name == "get_receipts" else world.message
     task = task_for(world, operation.name) if "{task_id}" in operation.path else ""
-    return operation.path.partition("?")[0].format(message_id=message, task_id=task)
+    lock = lock_of(world.agent) if "{lock_id}" in operation.path else ""
+    return operation.path.partition("?")[0].format(message_id=message, task_id=task, lock_id=lock)
+
+
+def lock_of(agent: Wire) -> str:
+    """One that the agent holds."""
+    return str(agent.send("POST", "/api/v2/locks", {"names": [fresh("lock")]}).data["lock"]["id"])
 
 
 def task_for(world: SimpleNamespace, name: str) -> str:
@@ -134,6 +141,10 @@ def value_of(world: SimpleNamespace, parameter: Parameter) -> Any:
         "folder": "general",
         "public_key": "0" * 64,
     }
+    if parameter.name == "names":
+        return [fresh("lock")]
+    if parameter.name == "id" and parameter.required:
+        return lock_of(world.agent)
     if parameter.name in known:
         return known[parameter.name]
     if parameter.name == "name" and parameter.form == NAME_FORM:
@@ -251,7 +262,7 @@ def test_malformed_json(world: SimpleNamespace, name: str):
         if kind in OBJECTS and not any(parameter.required for parameter in operation.parameters.values()):
             assert wire.send(operation.verb, operation.path, body).status in (200, 400)  # it is right, or set_card's
             continue
-        found = wire.refused(operation.verb, operation.path.format(message_id=ID, task_id=ID), body)
+        found = wire.refused(operation.verb, operation.path.format(message_id=ID, task_id=ID, lock_id=ID), body)
         # A pin needs nothing of its body but that it is an object; a registration that came too often may say so.
         allowed = {(400, "bad_request")} | ({(404, "not_found")} if kind in OBJECTS else set())
         assert found in allowed | ({(429, "rate_limited")} if name == "register" else set()), kind
@@ -341,7 +352,7 @@ def test_a_wrong_query_for_every_parameter(world: SimpleNamespace, name: str):
 def test_a_segment_that_is_no_id(world: SimpleNamespace, segment: str):
     for operation in OPERATIONS.values():
         if "_id}" in operation.path:
-            target = operation.path.format(message_id=segment, task_id=segment)
+            target = operation.path.format(message_id=segment, task_id=segment, lock_id=segment)
             status, _ = world.agent.refused(operation.verb, target, None if operation.verb == "GET" else b"{}")
             assert status in (400, 404, 405)
 
@@ -464,7 +475,7 @@ UNKNOWN = [
     "/health/", "/%", "/%zz", "/%ff%fe", "/%ED%A0%80", "/" + "a" * 30_000, "/" + "%00" * 5000, "/nothing?a",
     "/api/v2/messages/%2F/pin",
     "/api/v2/admin", "/api/v2/admin/", "/mcp", "/{message_id}", "/api/v2/messages/{message_id}/pins",
-    "/api/v2/tasks/{task_id}/pin",
+    "/api/v2/tasks/{task_id}/pin", "/api/v2/locks/{lock_id}", "/api/v2/locks/{lock_id}/break",
 ]  # fmt: skip
 
 
@@ -488,7 +499,9 @@ def test_a_wrong_method(world: SimpleNamespace, path: str):
     for method in (
         {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - taken - ({"HEAD"} if "GET" in taken else set())
     ):
-        answer = world.agent.send(method, path.format(message_id=ID, task_id=ID), b"{}" if method == "POST" else None)
+        answer = world.agent.send(
+            method, path.format(message_id=ID, task_id=ID, lock_id=ID), b"{}" if method == "POST" else None
+        )
         assert answer.status == 405, (method, path)
         assert taken <= {name.strip() for name in answer.headers["allow"].split(",")}
         assert method not in answer.headers["allow"].split(", ")

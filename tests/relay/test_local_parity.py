@@ -135,6 +135,7 @@ def converse(make: Make) -> set[str]:
     ask(ann, "send_direct_message", "mac-cleo", "read and gone", ephemeral=True)
     ask(ann, "send_message", "war-room", "also gone", vanish_after=3600)
     hand_over(ask, ann, bob, cleo)
+    lock_out(ask, ann, bob, cleo)
     ask(cleo, "find_agents", presence="online")
     ask(cleo, "get_briefing")
     position = ask(cleo, "list_events", since=0, limit=500)["position"]
@@ -217,6 +218,35 @@ def hand_over(ask: Callable[..., Any], ann: Client, bob: Client, cleo: Client) -
     ask(ann, "check_work", since="2026-01-31T12:00:00Z")
     ask(ann, "get_task", first)
     ask(bob, "peek_inbox")
+
+
+def lock_out(ask: Callable[..., Any], ann: Client, bob: Client, cleo: Client) -> None:
+    """Locks are held, refused, waited for, given back, and lost."""
+
+    def lock(client: Client, *names: str, **given: Any) -> str:
+        return str(ask(client, "acquire_lock", [*names], **given).get("lock", {}).get("id", NOBODY))
+
+    keyed = ann.with_options(idempotency_key="one-lock")
+    first, again = (lock(keyed, "src/**", reason="moving") for _ in range(2))
+    assert first == again
+    lock(keyed, "src/**", shared=True)
+    for names in (["src/a", "docs"], ["src", "src"], ["a b"], ["a/../b"], []):
+        lock(bob, *names)
+    lock(ann, "**", wait=5)
+    lock(bob, "src/a", wait=1)
+    for client in (bob, cleo):
+        lock(client, "docs/x", shared=True, lease=3600)
+    page = ask(cleo, "list_locks", limit=2)
+    ask(cleo, "list_locks", limit=2, cursor=page["next_cursor"])
+    for given in ({"name": "src/a"}, {"name": "docs/**", "mine": True}, {"name": "a b"}, {"cursor": "junk"}):
+        ask(cleo, "list_locks", **given)
+    ask(ann, "renew_lock", first, lease=3600)
+    ask(ann, "renew_lock", first, fence=999)
+    ask(bob, "renew_lock", first)
+    for client, id in ((bob, first), (ann, NOBODY), (ann, first), (ann, first)):
+        ask(client, "release_lock", id)
+    ask(ann, "renew_lock", first)
+    lock(bob, "src/a")
 
 
 def played(make: Callable[[str, list[tuple[Request, Response]]], Client]) -> tuple[set[str], list[Told]]:

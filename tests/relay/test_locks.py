@@ -136,7 +136,8 @@ def test_names_are_compared_in_whole_steps(
         lock(bob, f"{root}/{wanted}")
 
 
-def test_two_stars_are_everything(agent: MakeAgent) -> None:
+def test_two_stars_are_everything(live: Embedded, agent: MakeAgent) -> None:
+    live.space("lone")
     name = fresh("alone")
     ann, bob = agent(space="lone"), agent(space="lone")
     whole = lock(ann, "**")
@@ -147,12 +148,6 @@ def test_two_stars_are_everything(agent: MakeAgent) -> None:
     refused(ann, "**")
     refused(ann, "/**")
     lock(ann, f"{name}/**")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _spaces(live: Embedded) -> None:
-    for name in ("lone", "else"):
-        live.space(name)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +203,8 @@ def test_nobody_waits_for_itself(live: Embedded, agent: MakeAgent, root: str, wa
     other.close()
 
 
-def test_it_is_the_holders_alone(agent: MakeAgent, root: str) -> None:
+def test_it_is_the_holders_alone(live: Embedded, agent: MakeAgent, root: str) -> None:
+    live.space("else")
     ann, bob, eve = agent(), agent(), agent(space="else")
     mine = lock(ann, root)
     for act in (bob.release_lock, bob.renew_lock):
@@ -465,7 +461,7 @@ def test_an_operator_breaks_it(live: Embedded, agent: MakeAgent, root: str, wait
     with pytest.raises(Conflict, match="it must be held"):
         live.ask(lambda tx: administration.lock_break(tx, id=found.result()["id"]))
     with pytest.raises(NotFound):
-        live.ask(lambda tx: administration.lock_break(tx, id=mine["id"], space="else"))
+        live.ask(lambda tx: administration.lock_break(tx, id=mine["id"][:-1] + "x"))
 
 
 def test_there_is_a_limit(agent: MakeAgent, root: str, monkeypatch: pytest.MonkeyPatch, waiting: Waiting) -> None:

@@ -32,7 +32,7 @@ from agentchat_relay.http.app import routes
 from agentchat_relay.http.openapi import document
 from agentchat_relay.http.reply import NOTICE
 from agentchat_relay.settings import Settings
-from tests.relay.conftest import UNLIMITED
+from tests.relay.conftest import UNLIMITED, fresh
 from tests.relay.wires import Answer, Wire
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -463,7 +463,7 @@ class World:
         each = described()[name]
         required = [found["name"] for found in parameters_of(each).values() if found.get("required")]
         required += body_of(each).get("required", [])
-        mine = {"name", "claim_id", "item_id", "item_ids", "task_id"}
+        mine = {"name", "claim_id", "item_id", "item_ids", "task_id", "lock_id", "names", "id"}
         found = {name: self.known[WIRE_NAMES.get(name, name)] for name in required if name not in mine}
         if "claim_id" in required:
             found["claim_id"] = self.claim()["claim_id"]
@@ -473,6 +473,11 @@ class World:
             found["item_ids"] = [self.dead_letter()]
         if "task_id" in required:
             found["task_id"] = self.task(name)
+        if "names" in required:
+            found["names"] = [fresh("lock")]
+        if name == "lock_break" or "lock_id" in required:
+            made = self.call("acquire_lock", {"names": [fresh("lock")], "reason": "described"})
+            found["id" if name == "lock_break" else "lock_id"] = made.data["lock"]["id"]
         if "name" in required:
             found["name"] = NAMES.get(name.partition("_")[0], "mac-described")
         return {**found, **BESIDES.get(name, {})}

@@ -128,6 +128,14 @@ class Space:
         loner.claim_task(self.tasks[6], lease=86_400)
         loner.complete_task(self.tasks[6], f"result {self.word}")
         self.cursors.append(str(ann.list_tasks(limit=1)["next_cursor"]))
+        self.locks = [
+            client.acquire_lock(names, reason=self.word, lease=86_400)["lock"]["id"]
+            for client, names in (
+                (ann, [f"{self.word}/**", "for-all"]), (loner, [self.only]), (bob, [f"bob-{self.word}"]),
+                (ann, [f"more-{self.word}"]),
+            )
+        ]  # fmt: skip
+        self.cursors.append(str(ann.list_locks(limit=1)["next_cursor"]))
 
     def ask(self, agent: str, made: Operation[..., Any], arguments: Arguments, key: str | None = None) -> Answer:
         """One call over HTTP, as the contract says it travels."""
@@ -247,6 +255,9 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "role": lambda space: [f"role {space.word}"],
     "name": lambda space: [space.only, "mac", space.word],
     "task_id": lambda space: space.tasks,
+    "lock_id": lambda space: space.locks,
+    "names": lambda space: [["for-all"], [f"{space.word}/x", space.only], ["**"]],
+    "list_locks name": lambda space: [f"{space.word}/x", space.only, "**"],
     "capability_tags": lambda space: [[f"tag-{space.word}"]],
     "check_work since": lambda space: [space.messages[0]["created_at"]],
 }
@@ -258,7 +269,7 @@ PLAIN: Arguments = {
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
     "title": "Do it", "body": "all of it", "context": "more", "result_schema": {"type": "object"}, "deadline_in": 3600,
     "fence": 1, "note": "half of it", "reason": "no time", "result": "done", "ephemeral": True, "vanish_after": None,
-    "scope": "repo:github.com/org/proj",
+    "shared": False, "scope": "repo:github.com/org/proj",
 }  # fmt: skip
 LEFT_OUT = {"type", "mine", "presence", "status"}  # filters whose every value only narrows what is listed without them
 
@@ -294,7 +305,7 @@ def fake(value: Any, known: dict[str, str]) -> Any:
 
 
 def made_up(space: Space) -> dict[str, str]:
-    ids = [message["id"] for message in space.messages] + space.mentions + space.claims + space.tasks
+    ids = [message["id"] for message in space.messages] + space.mentions + space.claims + space.tasks + space.locks
     uuids = {id: f"{id[:-12]}{secrets.token_hex(6)}" for id in ids}
     paths = {path: f"{path.partition('/')[0]}/1-{secrets.token_hex(4)}.txt" for path in space.paths}
     names = {space.only: "none-", space.squad: "empty-", space.word: "nobody"}

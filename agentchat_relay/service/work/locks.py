@@ -137,8 +137,9 @@ def _overlapping(
     """Locks that are held or waited for, first come first, as they are written down: the clock may have ended some."""
     sought = names.sought(wanted.keys)
     return tx.all(
-        "overlapping", space_id=space_id, leading=_encode(sought.leading).decode(), below=_encode(sought.below).decode(),
-        last=names.LAST, mode=int(any_mode or not wanted.shared), state=state, after=after, before=before, limit=limit,
+        "overlapping", space_id=space_id, leading=_encode(sought.leading).decode(),
+        below=_encode(sought.below).decode(), last=names.LAST, mode=int(any_mode or not wanted.shared), state=state,
+        after=after, before=before, limit=limit,
     )  # fmt: skip
 
 
