@@ -1,7 +1,5 @@
 """Locks as they travel."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
 
