@@ -44,8 +44,8 @@ def _row(task: Any, *, whole: bool = False) -> Row:
     ours += _terms(task)
     texts = [text_of(task, "title")]
     if whole:
-        texts += [text_of(task, "body"), _said("Reason", task, "reason")]
-    texts.append(_said("Result", task, "result"))
+        texts.append(text_of(task, "body"))
+    texts += [_said("Reason", task, "reason"), _said("Result", task, "result")]
     return Row(ours, "\n".join(text for text in texts if text))
 
 
