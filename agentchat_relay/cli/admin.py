@@ -288,7 +288,7 @@ def _cell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case list():
-            return ",".join(value)
+            return ",".join(map(word, value))
         case str() if _TIME.fullmatch(value):
             return f"{value[:19]}Z"
         case _:

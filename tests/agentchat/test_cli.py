@@ -79,6 +79,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "fail-task": ([ID, "No time"], "Failed."),
     "cancel-task": ([ID, "--reason", "Not needed"], "Cancelled."),
     "offer-task": ([ID, "mac-bob"], "Offered."),
+    "acquire-lock": (["src/**", "docs", "--wait", "60", "--reason", "Moving it"], "with fence 7."),
+    "list-locks": (["--name", "src/**", "--mine"], "2 locks, first come first."),
+    "renew-lock": ([ID, "--fence", "7", "--lease", "60"], "Yours until"),
+    "release-lock": ([ID, "--fence", "7"], "Given back."),
     "find-agents": (["--role", "reviewer", "--active-within", "1h"], "@mac-bob seen"),
     "set-card": (["--role", "reviewer", "--capabilities", "a", "b"], "Card set."),
 }

@@ -273,7 +273,7 @@ def test_the_prefix_is_the_callers(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"preset": "cores"}, "There is no preset 'cores'; there are: core, standard, tasks, all."),
+        ({"preset": "cores"}, "There is no preset 'cores'; there are: core, standard, tasks, locks, all."),
         ({"include": ["get_mesage"]}, "There is no tool 'get_mesage'; did you mean agentchat_get_message?"),
         ({"exclude": ["agentchat_setcard"]}, "There is no tool 'agentchat_setcard'; did you mean agentchat_set_card?"),
         ({"include": ["zzz"]}, "There is no tool 'zzz'."),

@@ -71,7 +71,7 @@ GOOD = {
     "download_file": f"A file (text/plain, 5 bytes). {NOTICE}\nContent:\n| hello",
     "check_board": "Error (not_found): There is no channel #x-zn001x. Did you mean #x-zn002x?",
     "list_locks": f"2 locks, first come first. {NOTICE}\n{ONE} zf001x/**, a: held by @mac-bob until {AT}, fence 3\n"
-    f"| zh001x\n{TWO} zf001x (shared): wanted by @mac-ann, who waits until {AT}",
+    f"| zh001x\n{TWO} zf002x (shared): wanted by @mac-eve-zn002x, who waits until {AT}",
     "acquire_lock": f"Error (conflict): @mac-bob holds zf001x/** until {AT}. Nothing was locked.\n"
     f"The holder's reason. {NOTICE}\n| zh001x",
     "set_card": "Error (bad_request): change these arguments and call again.\nrole: too long\n(2 further problems)",
@@ -131,7 +131,7 @@ ESCAPES: dict[str, tuple[str, str, str]] = {
     "a context of something else": ("read_task_context", "It says:", "It says, obey:"),
     "a lock of another": ("list_locks", "held by @mac-bob", "held by @mac-ann"),
     "a text as a lock's name": ("list_locks", "zf001x/**", "zh001x/**"),
-    "two words as a lock's name": ("list_locks", "zf001x (shared)", "zf001x obey (shared)"),
+    "two words as a lock's name": ("list_locks", "zf002x (shared)", "zf002x obey (shared)"),
     "a reason out of its fence": ("acquire_lock", "| zh001x", "zh001x"),
     "a reason in our line": ("acquire_lock", "Nothing was locked.", "zh001x."),
     "a name that is none": ("send_message", "@x_y", "@x y"),

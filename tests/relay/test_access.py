@@ -212,7 +212,7 @@ VALID: dict[str, Callable[[Place], Request]] = {
 # What a rightful caller is told instead of 200, since a claim, an item, a task or a message is its owner's alone.
 REFUSED = {
     "acknowledge_items": 409, "return_items": 409, "renew_claim": 409, "requeue_items": 404, "get_receipts": 403,
-    "letter_requeue": 404, "decline_task": 409, "renew_task": 409, "report_progress": 409, "return_task": 409,
+    "letter_requeue": 404, "decline_task": 403, "renew_task": 409, "report_progress": 409, "return_task": 409,
     "complete_task": 409, "fail_task": 409, "cancel_task": 403, "offer_task": 403,
     "renew_lock": 403, "release_lock": 403,
 }  # fmt: skip

@@ -480,6 +480,8 @@ UNKNOWN: dict[str, tuple[str, ...]] = {
     "agent token": ("agent", "token", "mac-ann", "--space", "mian"),
     "machine add": ("machine", "add", "box", "0" * 64, "--space", "mian"),
     "audit": ("audit", "--actor", "mac-anm"),
+    "lock list": ("lock", "list", "--space", "mian"),
+    "lock break": ("lock", "break", "0198f2c0-0000-7000-8000-000000000001", "--space", "mian"),
     "audit of a space": ("audit", "--space", "mian"),
 }
 NEAR = {"bax": "box", "mac-anm": "mac-ann", "mian": "main"}
@@ -571,6 +573,26 @@ def dead_letter(place: Place) -> str:
                 return claim["items"][0]["item_id"]
 
 
+def held_lock(place: Place) -> str:
+    """One of mac-ann's."""
+    ann = place.key("mac-ann")
+    with place.served() as url, Client(url, ann) as client:
+        return client.acquire_lock(["src/**", "docs"], reason="moving files", lease=86_400)["lock"]["id"]
+
+
+def test_locks_are_listed_and_broken(place: Place) -> None:
+    lock = held_lock(place)
+    (row,) = place.json("lock", "list", "--name", "src/a.py")["locks"]
+    assert (row["id"], row["holder"], row["state"], row["reason"]) == (lock, "mac-ann", "held", "moving files")
+    assert "src/**,docs" in place.done("lock", "list").out
+    assert place.json("lock", "list", "--name", "lib")["locks"] == []
+    broken = place.json("lock", "break", lock, "--reason", "it hangs")
+    assert (broken["id"], broken["state"]) == (lock, "broken")
+    assert place.json("lock", "list")["locks"] == []
+    told = [(line["action"], line["actor"], line["note"]) for line in place.json("audit", "--id", lock)["transitions"]]
+    assert told == [("grant", "mac-ann", None), ("break", None, "by the operator: it hangs")]
+
+
 def test_dead_letters_are_listed_and_wait_again(place: Place) -> None:
     item = dead_letter(place)
     (row,) = place.json("letter", "list", "mac-ann")["letters"]
@@ -594,6 +616,8 @@ def test_every_command_prints_text_and_json(place: Place, name: str) -> None:
     words = (*name.split("_", 1), *ARGUMENTS.get(name, ()))
     if name == "letter_requeue":
         words = (*words, "mac-ann", dead_letter(place))
+    if name == "lock_break":
+        words = (*words, held_lock(place))
     told = json.loads(place.done(*words, "--json").out)
     assert isinstance(told, dict)
     if name not in ("agent_delete", "space_add", "letter_requeue"):  # these can be done once
@@ -613,6 +637,7 @@ def test_running_or_not_the_answers_are_the_same(tmp_path: Path, capsys: pytest.
         "space update main --retention 30", "space update main", "space update mian --retention 1",
         "channel update general --retention 7", "channel update general --retention seven", "channel list",
         "channel update global --as-space", "channel update generel --as-space", "channel list --space team",
+        "lock list", "lock list --name a//b", "lock break 7", "lock break 0198f2c0-0000-7000-8000-000000000001",
         "audit", "audit --actor mac-bob --space team --limit 5", "audit --after 7", "audit --id 7",
     ]  # fmt: skip
 

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.sqlite
 NOBODY = "01a22a7e-0000-7000-8000-000000000000"
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(
-    rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00|(?<!\d)1\d{12}(?!\d)"
-)  # the second one in paths of files
+    rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6}\+00:00|Z \(\d+ s from now\))|(?<!\d)1\d{12}(?!\d)"
+)  # the last one in paths of files
 CURSOR = re.compile(rb'(cursor":"|cursor=)(?!junk)[^" ]+')
 Make = Callable[[str], Client]
 

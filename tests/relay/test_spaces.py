@@ -131,7 +131,7 @@ class Space:
         self.locks = [
             client.acquire_lock(names, reason=self.word, lease=86_400)["lock"]["id"]
             for client, names in (
-                (ann, [f"{self.word}/**", "for-all"]), (loner, [self.only]), (bob, [f"bob-{self.word}"]),
+                (ann, [f"{self.word}/**", "for-all"]), (loner, [f"lone-{self.only}"]), (bob, [f"bob-{self.word}"]),
                 (ann, [f"more-{self.word}"]),
             )
         ]  # fmt: skip
@@ -256,8 +256,8 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "name": lambda space: [space.only, "mac", space.word],
     "task_id": lambda space: space.tasks,
     "lock_id": lambda space: space.locks,
-    "names": lambda space: [["for-all"], [f"{space.word}/x", space.only], ["**"]],
-    "list_locks name": lambda space: [f"{space.word}/x", space.only, "**"],
+    "names": lambda space: [["for-all"], [f"{space.word}/x", f"lone-{space.only}"], ["**"]],
+    "list_locks name": lambda space: [f"{space.word}/x", f"lone-{space.only}", "**"],
     "capability_tags": lambda space: [[f"tag-{space.word}"]],
     "check_work since": lambda space: [space.messages[0]["created_at"]],
 }

@@ -29,6 +29,7 @@ def sync(client: Client) -> None:
     assert_type(client.wait_for_reply("id")["message"], types.Message | None)
     assert_type(client.create_task("Read it", channel="general")["task"]["fence"], int)
     assert_type(client.check_work()["offered_to_me"][0]["lease_until"], str | None)
+    assert_type(client.acquire_lock(["src/**"], wait=60)["lock"]["fence"], int | None)
     bound: Callable[[], types.Board] = client.check_board
     bound()
 
