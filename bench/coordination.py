@@ -1,4 +1,4 @@
-"""What coordination costs: a whole hand-off against plain sends, and a task that 64 sessions want at once.
+"""What coordination costs: a whole hand-off and a lock against plain sends, and a task that 64 sessions want at once.
 
     python bench/coordination.py [--tiny] [--json]
 
@@ -7,7 +7,8 @@ last was answered. A hand-off is three requests: create_task for one agent, clai
 send is send_direct_message to the same agent. They take turns in batches of a fixed time, on the same connections; a
 ratio is one hand-off over one send, by the clock (with so many connections at work) and by the relay's CPU. For the
 contended claim a task is offered in a channel and 64 connections claim it at once, against 64 plain sends at once:
-until the last one is answered. Exactly one of them wins, or the bench fails.
+until the last one is answered. Exactly one of them wins, or the bench fails. A lock is two requests, acquire_lock of a
+name below a path (beside 64 others that are held) and release_lock, against two plain sends.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from agentchat_relay.store.seam import Lane
 RELAY = Path(__file__).with_name("_relay.py")
 TEXT = "a message of a usual length, " * 8
 WANTED = 64
-_ID = re.compile(rb'"task":\{"id":"([0-9a-f-]{36})"')
+HELD = 64  # locks that others have
+_ID = re.compile(rb'"(?:task|lock)":\{"id":"([0-9a-f-]{36})"')
 
 
 class Sizes(NamedTuple):
@@ -100,6 +102,18 @@ class Bench:
         await wire.told(bob, f"{path}/claim")
         await wire.told(bob, f"{path}/complete", result=TEXT, fence=1)
 
+    async def lock(self, wire: Wire) -> None:
+        ann = self.keys["ann"]
+        name = f"src/{id(wire)}/**"
+        made = await wire.told(ann, "/api/v2/locks", names=[name], reason="counting the beans")
+        await wire.told(ann, f"/api/v2/locks/{_id_of(made)}/release")
+
+    async def hold_some(self) -> None:
+        for number in range(HELD):
+            await self.wires[0].told(
+                self.keys["bob"], "/api/v2/locks", names=[f"src/held/{number}"], shared=True, lease=86_400
+            )
+
     async def batch(self, act: Callable[[Wire], Awaitable[None]], connections: int, seconds: float) -> Batch:
         times: list[float] = []
         until = time.perf_counter() + seconds
@@ -136,24 +150,27 @@ class Bench:
 def _id_of(answer: bytes) -> str:
     found = _ID.search(answer)
     if found is None:
-        raise RuntimeError(f"no task: {answer!r}")
+        raise RuntimeError(f"no task or lock: {answer!r}")
     return found[1].decode()
 
 
 class Round(NamedTuple):
     sends: dict[int, Batch]
     hand_offs: dict[int, Batch]
+    locks: dict[int, Batch]
     claims: list[float]  # over sends, each taken at once
 
 
 async def rounds(bench: Bench, sizes: Sizes) -> list[Round]:
     found = []
+    await bench.hold_some()
     for turn in range(sizes.rounds + 1):  # the first one warms up
         measure._progress(turn, sizes.rounds)
-        one = Round({}, {}, [])
+        one = Round({}, {}, {}, [])
         for connections in sizes.connections:
             one.sends[connections] = await bench.batch(bench.send, connections, sizes.seconds)
             one.hand_offs[connections] = await bench.batch(bench.hand_off, connections, sizes.seconds)
+            one.locks[connections] = await bench.batch(bench.lock, connections, sizes.seconds)
         for _ in range(sizes.claims):
             claims, sends = await bench.contended()
             one.claims.append(claims / sends)
@@ -201,6 +218,9 @@ def main() -> None:
         for name in ("wall", "cpu"):
             ratios[f"hand-off / send, {name}, {number} at once"] = [
                 getattr(one.hand_offs[number], name) / getattr(one.sends[number], name) for one in found
+            ]
+            ratios[f"acquire + release / 2 sends, {name}, {number} at once"] = [
+                getattr(one.locks[number], name) / getattr(one.sends[number], name) / 2 for one in found
             ]
     ratios[f"{WANTED} claims of one task / {WANTED} sends"] = [statistics.median(one.claims) for one in found]
     if options.json:

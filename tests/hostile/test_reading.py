@@ -106,8 +106,15 @@ class Work:
     def lock(self, **more: Any) -> Arguments:
         """What the victim locks, with a reason that it has read somewhere."""
         reason = self._world.text(self._number, "e", 200)
-        lock = self._client.acquire_lock([f"own/{next(_tasks)}"], reason=reason)["lock"]
+        lock = self._client.acquire_lock([self.free()], reason=reason)["lock"]
         return {"lock_id": lock["id"], **more}
+
+    def free(self) -> str:
+        """A name that nobody has, with room for it among the victim's."""
+        mine = self._client.list_locks(mine=True, limit=200)["locks"]
+        for one in mine if len(mine) > 100 else ():
+            self._client.release_lock(one["id"])
+        return f"own/{next(_tasks)}"
 
     def asked(self, **more: Any) -> Arguments:
         return {"task_id": self._client.create_task("do this", channel="asked")["task"]["id"], **more}
@@ -222,7 +229,7 @@ WRITES: dict[str, Calls] = {
     ],
     "acquire_lock": lambda world: [
         lambda number=number: {
-            "names": [f"own/{next(_tasks)}/{token('e', number)}"],
+            "names": [f"{Work(world).free()}/{token('e', number)}"],
             "reason": world.text(number, "e", 200),
         }
         for number in NUMBERS[::8]
