@@ -110,6 +110,14 @@ def hand_over(ann: Client, bob: Client) -> None:
     bob.complete_task(done, "it is read")
 
 
+def lock_up(ann: Client, bob: Client) -> None:
+    """Locks that are held, shared, and given back."""
+    given_back = ann.acquire_lock(["été/x"], reason="for a moment")["lock"]["id"]
+    ann.release_lock(given_back)
+    ann.acquire_lock(["src/**", "été/x"], reason="moving it", lease=86_400)
+    bob.acquire_lock(["docs/a"], shared=True, lease=86_400)
+
+
 @pytest.fixture(scope="session")
 def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
     path = tmp_path_factory.mktemp("lived") / "relay"
@@ -138,6 +146,7 @@ def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
         upload(eve, "general", "e.bin", b"elsewhere")
         ann.set_card(role="builder", capabilities=["ci"])
         hand_over(ann, bob)
+        lock_up(ann, bob)
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return Board(path, keys, files)
 

@@ -56,6 +56,7 @@ def test_it_tells_what_the_api_tells(board: Board, admin: Admin):
             _compare_members(client, name, exported)
             _compare_inbox(client, name, exported)
         _compare_work(ann, exported)
+        _compare_locks(ann, exported)
         _compare_agents(ann, exported)
         _compare_files(ann, exported, board)
 
@@ -107,13 +108,12 @@ def _compare_inbox(client: Client, name: str, exported: list[dict[str, Any]]) ->
 def _compare_work(client: Client, exported: list[dict[str, Any]]) -> None:
     """Of who made all of it."""
     tasks = {task["id"]: task for task in client.list_tasks()["tasks"]}
-    assert {work["id"]: work["state"] for work in of(exported, "work")} == {
-        id: one["state"] for id, one in tasks.items()
-    }
+    works = [work for work in of(exported, "work") if work["type"] == "task"]
+    assert {work["id"]: work["state"] for work in works} == {id: one["state"] for id, one in tasks.items()}
     assert {task["state"] for task in tasks.values()} == {"open", "declined", "done"}
     same = ("title", "body", "version", "fence", "channel", "creator", "target", "capability_tags", "result", "reason",
             "message_id", "result_message_id", "created_at", "claimed_at", "deadline_at", "lease_until")  # fmt: skip
-    for work in of(exported, "work"):
+    for work in works:
         task = tasks[work["id"]]
         assert (work["type"], work["owner"], work["ended_at"]) == ("task", task["claimant"], task["completed_at"])
         assert {name: work[name] for name in same} == {name: task[name] for name in same}  # type: ignore[literal-required]
@@ -123,6 +123,21 @@ def _compare_work(client: Client, exported: list[dict[str, Any]]) -> None:
         history = [line for line in of(exported, "transition") if line["id"] == work["id"]]
         told = client.get_task(work["id"])["history"]
         assert [{**line, "id": work["id"], "type": "task"} for line in told] == history
+
+
+def _compare_locks(client: Client, exported: list[dict[str, Any]]) -> None:
+    locks = [work for work in of(exported, "work") if work["type"] == "lock"]
+    assert [work["state"] for work in locks] == ["released", "held", "held"]
+    shown = [
+        (work["id"], work["owner"], work["fence"], work["lease_until"], work["details"]["names"]) for work in locks[1:]
+    ]
+    listed = client.list_locks()["locks"]
+    assert shown == [(one["id"], one["holder"], one["fence"], one["lease_until"], one["names"]) for one in listed]
+    ids = {work["id"] for work in locks}
+    told = [(line["action"], line["actor"], line["after"]) for line in of(exported, "transition") if line["id"] in ids]
+    assert told == [
+        ("grant", "ann", "held"), ("release", "ann", "released"), ("grant", "ann", "held"), ("grant", "bob", "held"),
+    ]  # fmt: skip
 
 
 def _compare_agents(client: Client, exported: list[dict[str, Any]]) -> None:
