@@ -242,3 +242,34 @@ def test_a_key_has_one_effect_whichever_relays_it_reaches(two: Two):
         clients[1].with_options(idempotency_key="send_message-0").send_message("general", "something else")
     for client in clients:
         client.close()
+
+
+def test_who_waits_at_one_relay_gets_what_is_given_back_at_the_other(two: Two) -> None:
+    """In its turn, by either relay; and no two of many at once ever have the same."""
+    names = [fresh("locker") for _ in range(3)]
+    people = [two.clients(name, two.relays[0].token(name)) for name in names]
+    root = fresh("repo")
+    mine = people[0][0].acquire_lock([f"{root}/**"])["lock"]
+    with ThreadPoolExecutor(4) as pool:
+        waiting = []
+        for number, clients in enumerate(people[1:], 1):
+            waiting.append(pool.submit(clients[1].acquire_lock, [f"{root}/a"], wait=60))
+            until(lambda wanted=number: len(people[0][0].list_locks(name=root + "/a")["locks"]) == wanted + 1)
+        people[0][0].release_lock(mine["id"], fence=mine["fence"])
+        first = waiting[0].result(30)["lock"]
+        assert not waiting[1].done()
+        people[1][0].release_lock(first["id"])
+        second = waiting[1].result(30)["lock"]
+    assert mine["fence"] < first["fence"] < second["fence"]
+
+    def take(client: Client) -> str | int | None:
+        try:
+            return client.acquire_lock([f"{root}/once"])["lock"]["id"]
+        except Conflict:
+            return None
+
+    outcomes = at_once(*(partial(take, client) for clients in people for client in clients))
+    assert len([found for found in outcomes if found]) == 1
+    for clients in people:
+        for client in clients:
+            client.close()
