@@ -181,7 +181,7 @@ def _store(
     with _opened(url, directory, **options) as store:
 
         def perform(operation: Operation[..., Any], given: dict[str, Any]) -> Any:
-            _, lane, service, _ = ADMIN_SERVICES[operation.name]
+            _, lane, service = ADMIN_SERVICES[operation.name]
             return store.ask(lane, lambda tx: service(tx, **given))
 
         yield perform

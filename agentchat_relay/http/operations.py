@@ -16,8 +16,8 @@ from agentchat._operation import Operation
 from agentchat.errors import BadRequest
 
 from ..service import groups, scopes
-from ..service.call import Agent, Call
-from ..service.operations import Ahead, Entry
+from ..service.call import Agent, Call, Unjudged
+from ..service.operations import Entry
 from ..store.seam import Lane
 from . import compat
 from .arguments import Arguments
@@ -38,32 +38,34 @@ class OperationRoute:
 
     def __init__(self, parts: Parts, entry: Entry) -> None:
         self._parts = parts
-        self._operation, self._lane, self._service, self._ahead = entry
+        self._operation, self._lane, self._service = entry
         self._arguments = Arguments(entry.operation)
         self._allowance = parts.writes if entry.operation.writes else parts.reads
         self._loops = parts.settings.loops
         self._answer = enveloped if entry.operation.path.startswith("/api/v2/") else json_reply
 
     async def __call__(self, request: Request) -> Reply:
-        parts, service = self._parts, self._service
+        parts = self._parts
         caller = await parts.agents.caller(request)
         agent = caller.agent
         await self._allowance.take(agent.id)
         arguments = await self._arguments.read(request)
         call = call_of(self._operation, agent, request, arguments)._replace(loops=self._loops)
-        if self._ahead is not None:
-            await self._check_ahead(self._ahead, caller, call, arguments)
         with parts.at_a_time(agent.id) if self._lane == Lane.SEARCH else _FREELY:
-            result = await parts.ask(self._lane, Asked(caller, call, lambda tx: service(tx, call, **arguments)))
+            result = await self._ask(caller, call, arguments)
         if self._lane == Lane.APPEND and result.get("pending"):
             parts.go_on(groups.fan_out)
         return self._answer(compat.given_out(self._operation.name, result))
 
-    async def _check_ahead(self, ahead: Ahead, caller: Caller, call: Call, arguments: dict[str, Any]) -> None:
-        found = await self._parts.ask(Lane.READ, Asked(caller, call, lambda tx: ahead.look(tx, call, **arguments)))
-        if found is not None:
-            with self._parts.at_a_time(caller.agent.id):
-                await asyncio.to_thread(ahead.judge, found)
+    async def _ask(self, caller: Caller, call: Call, arguments: dict[str, Any]) -> Any:
+        parts, lane, service = self._parts, self._lane, self._service
+        try:
+            return await parts.ask(lane, Asked(caller, call, lambda tx: service(tx, call, **arguments)))
+        except Unjudged as found:
+            with parts.at_a_time(caller.agent.id):
+                await asyncio.to_thread(found.judge)
+        judged = call._replace(is_judged=True)
+        return await parts.ask(lane, Asked(caller, judged, lambda tx: service(tx, judged, **arguments)))
 
 
 class AdminRoute:
@@ -71,7 +73,7 @@ class AdminRoute:
 
     def __init__(self, parts: Parts, entry: Entry) -> None:
         self._parts = parts
-        self._operation, self._lane, self._service, _ = entry
+        self._operation, self._lane, self._service = entry
         self._arguments = Arguments(entry.operation)
 
     async def __call__(self, request: Request) -> Reply:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from agentchat.errors import AgentChatError
 
 from ..settings import Loops
 
@@ -27,3 +30,13 @@ class Call(NamedTuple):
     session: str | None = None
     scopes: tuple[str, ...] = ()
     loops: Loops = Loops()
+    is_judged: bool = False
+
+
+class Unjudged(AgentChatError):
+    """Refuses a call for now, which wrote nothing yet: `judge` what may take long, beside everything else; unless that
+    refuses it, make the call again, judged."""
+
+    def __init__(self, judge: Callable[[], None]) -> None:
+        super().__init__("to be judged first")
+        self.judge = judge

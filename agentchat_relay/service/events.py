@@ -154,9 +154,9 @@ def _transition(tx: Reading, event: Row) -> Any:
     line = tx.one("work_logged", public_id=public_id, version=int(version))
     if line is None:
         return None
-    row = tx.the("work_by_id", public_id=public_id, space_id=line["space_id"], kind=line["kind"])
+    thing = machine.found(tx, line["space_id"], line["kind"], public_id)
     return {
-        line["kind"]: KINDS[line["kind"]].shown(row, tx.now),
+        line["kind"]: KINDS[line["kind"]].shown(thing, tx.now),
         **{name: line[name] for name in ("version", "action", "before", "after", "note")},
     }
 

@@ -6,8 +6,8 @@ that answers nobody. What an agent is told when it is refused says why, and what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from agentchat.errors import Conflict
 
@@ -28,7 +28,7 @@ class Turn(NamedTuple):
     at: int
 
 
-def depth_of(call: Call, kind: str, parent: Row | None) -> int:
+def depth_of(call: Call, kind: str, parent: Row | Mapping[str, Any] | None) -> int:
     """How many agents have answered in a row since a person spoke."""
     if parent is None or call.agent.is_person:
         return 0

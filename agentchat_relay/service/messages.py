@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -144,7 +144,7 @@ def append(
     *,
     kind: str = "chat",
     metadata: str | None = None,
-    parent: Row | None = None,
+    parent: Row | Mapping[str, Any] | None = None,
     recipient: int | None = None,
     unmatched: Sequence[str] = (),
     sent_with: int | None = None,

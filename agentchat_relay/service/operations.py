@@ -26,22 +26,13 @@ from . import (
     search,
 )
 from .repeats import once
-from .work import looking, results, tasks
-
-
-class Ahead(NamedTuple):
-    """What is checked before the transaction, since it may take long: `look` says in a read what there is to be judged,
-    None if nothing; `judge` refuses it, on a thread of its own."""
-
-    look: Callable[..., Any]
-    judge: Callable[[Any], None]
+from .work import looking, tasks
 
 
 class Entry(NamedTuple):
     operation: Operation[..., Any]
     lane: Lane
     service: Callable[..., Any]
-    ahead: Ahead | None = None
 
 
 def _agents(lane: Lane, *services: Callable[..., Any], **repeats: Any) -> dict[str, Entry]:
@@ -51,10 +42,6 @@ def _agents(lane: Lane, *services: Callable[..., Any], **repeats: Any) -> dict[s
         name = service.__name__
         found[name] = Entry(OPERATIONS[name], lane, once(service, **repeats) if lane == Lane.WRITE else service)
     return found
-
-
-def _checked(ahead: Ahead, entries: dict[str, Entry]) -> dict[str, Entry]:
-    return {name: entry._replace(ahead=ahead) for name, entry in entries.items()}
 
 
 SERVICES: dict[str, Entry] = {
@@ -82,7 +69,7 @@ SERVICES: dict[str, Entry] = {
         looking.check_work,
     ),
     **_agents(Lane.SEARCH, search.search_messages),
-    **_agents(Lane.APPEND, messages.send_message, mail.send_direct_message, mail.send_to_many),
+    **_agents(Lane.APPEND, messages.send_message, mail.send_direct_message, mail.send_to_many, tasks.create_task),
     **_agents(
         Lane.WRITE,
         mentions.mark_mentions_read,
@@ -96,18 +83,23 @@ SERVICES: dict[str, Entry] = {
         agents.set_card,
         groups.join_group,
         groups.leave_group,
-        tasks.claim_task,
-        tasks.decline_task,
-        tasks.renew_task,
-        tasks.report_progress,
-        tasks.return_task,
-        tasks.fail_task,
-        tasks.cancel_task,
-        tasks.offer_task,
     ),
-    **_checked(Ahead(results.promised, results.check_result), _agents(Lane.WRITE, tasks.complete_task)),
-    "create_task": Entry(
-        OPERATIONS["create_task"], Lane.WRITE, tasks.create_task, Ahead(results.asked, results.check_schema)
+    **_agents(
+        Lane.APPEND,
+        *(
+            once(service)
+            for service in (
+                tasks.claim_task,
+                tasks.decline_task,
+                tasks.renew_task,
+                tasks.report_progress,
+                tasks.return_task,
+                tasks.complete_task,
+                tasks.fail_task,
+                tasks.cancel_task,
+                tasks.offer_task,
+            )
+        ),
     ),
     **_agents(Lane.WRITE, inbox.check_inbox, inbox.claim_items, kept=inbox.kept, told_again=inbox.told_again),
 }

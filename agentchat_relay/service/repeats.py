@@ -8,6 +8,7 @@ or other arguments is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import msgspec
@@ -44,6 +45,7 @@ def once(
     """The service function, told to act once per key. `kept` is what of an answer is kept, `told_again` what a repeat
     is told of that."""
 
+    @wraps(service)
     def run(tx: Writing, call: Call, **arguments: Any) -> Any:
         if (row := earlier(tx, call)) is not None:
             return told_again(tx, call, msgspec.json.decode(row["answer"]))

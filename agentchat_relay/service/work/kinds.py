@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ...store.seam import Reading, Writing
 from . import tasks
-from .machine import Machine
+from .machine import Machine, found
 from .task import TASK
 
 KINDS: dict[str, Machine] = {machine.kind: machine for machine in (TASK,)}
@@ -42,5 +42,5 @@ def settle(tx: Writing) -> int:
     rows = tx.all("work_due", now=tx.now, limit=_PORTION)
     for row in rows:
         kind = row["kind"]
-        _SETTLED[kind](tx, tx.the("work_by_id", public_id=row["public_id"], space_id=row["space_id"], kind=kind))
+        _SETTLED[kind](tx, found(tx, row["space_id"], kind, row["public_id"]))
     return len(rows)

@@ -115,4 +115,4 @@ def check_work(tx: Reading, call: Call, *, since: str | None = None) -> types.Wo
 
 
 def _found(tx: Reading, call: Call, public_id: str) -> types.Task:
-    return snapshot(tx.the("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind=TASK.kind), tx.now)
+    return snapshot(machine.found(tx, call.agent.space_id, TASK.kind, public_id), tx.now)

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from agentchat.errors import Conflict, Forbidden, NotFound
 
 from ...store.seam import Reading, Row, Writing
-from ...wire import new_id
 from ..call import Call
 
-_CHANGED = (
-    "owner_id", "session", "target_id", "channel_id", "deadline_at", "claimed_at", "lease_until", "ended_at", "result",
-    "reason",
+_MEMBERS = (
+    "id", "public_id", "space_id", "kind", "state", "version", "fence", "creator_id", "target_id", "owner_id",
+    "session", "message_id", "message", "offer_id", "result_message", "title", "body", "tags", "details", "urgent",
+    "scope", "result", "reason", "created_at", "deadline_at", "claimed_at", "lease_until", "ended_at", "channel_id",
+    "channel", "channel_name", "creator", "creator_name", "owner", "owner_name", "target_name", "context_size",
 )  # fmt: skip
+NOBODYS: dict[str, Any] = {"owner_id": None, "owner": None, "owner_name": None, "session": None, "lease_until": None}
 VERSION = "#"  # stands between a thing's id and the version that an event is about
 
 
@@ -58,7 +60,7 @@ class Machine(NamedTuple):
     held: str
     final: tuple[str, ...]
     moves: tuple[Move, ...]
-    shown: Callable[[Row, int], Any]
+    shown: Callable[[dict[str, Any], int], Any]
 
     @property
     def events(self) -> list[str]:
@@ -69,108 +71,117 @@ class Machine(NamedTuple):
         return next(move for move in self.moves if move.action == action)
 
 
+Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
+
+
 # Finding
 
 
-def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Row:
+def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
     """One that the caller may see: those of channels, and its own."""
+    if tx.writes:
+        cast("Writing", tx).settle(("work", public_id))  # the log of an earlier call of the same group may be needed
     row = tx.one("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind=machine.kind)
-    if row is None or not (is_visible(row, call.agent.id) or _had(tx, row, call.agent.id)):
+    found = None if row is None else _thing(row)
+    if found is None or not (is_visible(found, call.agent.id) or _had(tx, found, call.agent.id)):
         raise NotFound(f"There is no {machine.kind} {public_id}.")
-    return row
+    return found
 
 
-def again(tx: Reading, row: Row) -> Row:
-    """The same one, as it is by now."""
-    return tx.the("work_by_id", public_id=row["public_id"], space_id=row["space_id"], kind=row["kind"])
+def found(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing:
+    """One that is known to be there."""
+    return _thing(tx.the("work_by_id", public_id=public_id, space_id=space_id, kind=kind))
 
 
-def is_visible(row: Row, agent_id: int) -> bool:
-    return row["channel_id"] is not None or agent_id in (row["creator_id"], row["target_id"], row["owner_id"])
+def _thing(row: Row) -> Thing:
+    return {name: row[name] for name in _MEMBERS}
 
 
-def _had(tx: Reading, row: Row, agent_id: int) -> bool:
-    return tx.the("had_work", work_id=row["id"], agent_id=agent_id, action="claim")["fence"] is not None
+def is_visible(thing: Thing, agent_id: int) -> bool:
+    return thing["channel_id"] is not None or agent_id in (thing["creator_id"], thing["target_id"], thing["owner_id"])
 
 
-def due(machine: Machine, row: Row, now: int) -> Move | None:
+def _had(tx: Reading, thing: Thing, agent_id: int) -> bool:
+    return tx.the("had_work", work_id=thing["id"], agent_id=agent_id, action="claim")["fence"] is not None
+
+
+def due(machine: Machine, thing: Thing, now: int) -> Move | None:
     """The relay's own move that is to be taken next, since the clock says so: that of the time which was over first."""
-    if is_lost(row, now):
+    lease, deadline = thing["lease_until"], thing["deadline_at"]
+    if lease is not None and lease <= now and (deadline is None or lease < deadline):
         return machine.move("lapse")
-    return machine.move("expire") if _is_late(row, now) else None
+    is_late = thing["ended_at"] is None and deadline is not None and deadline <= now
+    return machine.move("expire") if is_late else None
 
 
-def is_lost(row: Row, now: int) -> bool:
-    """Whether its lease ended, by the clock, while there was time left for it."""
-    lease, deadline = row["lease_until"], row["deadline_at"]
-    return lease is not None and lease <= now and (deadline is None or lease < deadline)
+def by_clock(machine: Machine, thing: Thing, now: int) -> Thing:
+    """What it is by the clock, whether or not the relay has made that explicit."""
+    while (move := due(machine, thing, now)) is not None:
+        thing = thing | _overdue(machine, move, thing, now) | {"state": move.after}
+    return thing
 
 
-def _is_late(row: Row, now: int) -> bool:
-    return row["ended_at"] is None and row["deadline_at"] is not None and row["deadline_at"] <= now
-
-
-def state(machine: Machine, row: Row, now: int) -> str:
-    """Its state by the clock, whether or not the relay has made it explicit."""
-    if _is_late(row, now):
-        return machine.move("expire").after
-    return machine.move("lapse").after if is_lost(row, now) else str(row["state"])
+def _overdue(machine: Machine, move: Move, thing: Thing, now: int) -> Thing:
+    """What changes by a move of the relay's own."""
+    changes: Thing = {"session": None, "lease_until": None, "reason": None}
+    if move.after in machine.final:
+        return changes | {"ended_at": now}
+    return changes | NOBODYS
 
 
 # Moving
 
 
-def settle(tx: Writing, machine: Machine, row: Row) -> Row | None:
-    """Take the relay's own moves that are due. What it is then; None if there was none."""
-    found = None
-    while (move := due(machine, row, tx.now)) is not None:
-        is_over = move.after in machine.final
-        if not tx.run(
-            "end_work_in_time", id=row["id"], version=row["version"], before=row["state"], state=move.after, now=tx.now,
-            owner_id=row["owner_id"] if is_over else None, ended_at=tx.now if is_over else None,
-        ):  # fmt: skip
+def settle(tx: Writing, machine: Machine, thing: Thing) -> Thing:
+    """Take the relay's own moves that are due; what it is then, the same if there was none."""
+    while (move := due(machine, thing, tx.now)) is not None:
+        changes = _overdue(machine, move, thing, tx.now)
+        if not _update(tx, "end_work_in_time", thing, move, changes):
             break
-        row = found = _moved(tx, machine, move, row, None, None)
-    return found
+        thing = _moved(tx, machine, move, thing, changes, None, None)
+    return thing
+
+
+def ready(
+    tx: Writing, call: Call, machine: Machine, action: str, thing: Thing, *, fence: int | None = None
+) -> Thing | None:
+    """What is to be moved, if the caller may now; None if the caller has taken this very move already."""
+    move, seen = machine.move(action), by_clock(machine, thing, tx.now)
+    check_actor(tx, call, machine, move, seen, fence)
+    if seen["state"] == move.after and _is_done_by(call, machine, move, seen):
+        return None
+    if seen["state"] not in move.before:
+        raise Late(machine, move, thing, tx.now)
+    return settle(tx, machine, thing)
 
 
 def take(
-    tx: Writing, call: Call, machine: Machine, action: str, row: Row, *, fence: int | None = None,
-    note: str | None = None, **changes: Any,
-) -> Row | None:  # fmt: skip
-    """Take a move. What it is then; None if the caller has taken this very move already."""
+    tx: Writing, call: Call, machine: Machine, action: str, thing: Thing, *, note: str | None = None, **changes: Any
+) -> Thing:
+    """Take a move for which it was found ready. What it is then."""
     move = machine.move(action)
-    row = settle(tx, machine, row) or row
-    check_actor(tx, call, machine, move, row, fence)
-    now_in = row["state"]
-    if now_in == move.after and _is_done_by(call, machine, move, row):
-        return None
-    if now_in not in move.before:
-        raise Late(machine, move, row, tx.now)
-    values = {name: row[name] for name in _CHANGED} | changes
-    is_over, is_given = move.after in machine.final, move.after == machine.held != now_in
-    if is_over:
-        values |= {"lease_until": None, "ended_at": tx.now}
-    if not tx.run(
-        "move_work", id=row["id"], version=row["version"], before=row["state"], state=move.after, now=tx.now,
-        given=int(is_given), **values,
-    ):  # fmt: skip
-        raise Late(machine, move, row, tx.now)
-    return _moved(tx, machine, move, row, call.agent.id, note)
+    if move.after in machine.final:
+        changes |= {"lease_until": None, "ended_at": tx.now}
+    if move.after == machine.held != thing["state"]:
+        changes["fence"] = thing["fence"] + 1
+    if not _update(tx, "move_work", thing, move, changes):
+        raise Late(machine, move, thing, tx.now)
+    return _moved(tx, machine, move, thing, changes, call.agent.id, note)
 
 
-def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, row: Row, fence: int | None = None) -> None:
-    """Refuse whoever may not, whatever state it is in."""
-    me, owner_id = call.agent.id, row["owner_id"]
+def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, seen: Thing, fence: int | None = None) -> None:
+    """Refuse whoever may not, whatever state it is in by the clock."""
+    me, owner_id = call.agent.id, seen["owner_id"]
     match move.by:
         case Who.CREATOR:
-            allowed = me == row["creator_id"]
+            allowed = me == seen["creator_id"]
         case Who.TAKER:
-            allowed = row["target_id"] in (None, me)
+            allowed = seen["target_id"] in (None, me)
         case Who.TARGET:
-            allowed = row["target_id"] == me
+            allowed = seen["target_id"] == me
         case Who.OWNER:
-            _check_owner(tx, call, machine, row, fence)
+            if (owner_id != me or fence not in (None, seen["fence"])) and _had(tx, seen, me):
+                raise Stale(machine, seen, tx.now)
             allowed = owner_id in (None, me)
         case Who.RELAY:
             allowed = False
@@ -178,72 +189,79 @@ def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, row: Row,
         raise Forbidden(f"You may not {move.action} this {machine.kind}: {move.by.value} may.")
 
 
-def _check_owner(tx: Reading, call: Call, machine: Machine, row: Row, fence: int | None) -> None:
-    """Refuse who had it once and has lost it, and who brings the number of an earlier time."""
-    has_it = row["owner_id"] == call.agent.id and due(machine, row, tx.now) is None
-    if (not has_it or fence not in (None, row["fence"])) and _had(tx, row, call.agent.id):
-        raise Conflict(
-            f"You do not have this {machine.kind} any more: your lease was over, or you gave it back, and it counts "
-            f"{row['fence']} claims by now. Nothing was changed. Stop this work, or claim it anew.",
-            code="stale_fence",
-            details={"current": machine.shown(row, tx.now)},
-        )
-
-
-def _is_done_by(call: Call, machine: Machine, move: Move, row: Row) -> bool:
+def _is_done_by(call: Call, machine: Machine, move: Move, seen: Thing) -> bool:
     """Whether it was the caller who brought it there. To have something is a matter of one session."""
     if move.after == machine.held:
-        is_mine = row["owner_id"] == call.agent.id and row["session"] == call.session
+        is_mine = seen["owner_id"] == call.agent.id and seen["session"] == call.session
         return is_mine and move.after not in move.before
     return move.after not in (machine.begins, *move.before)
+
+
+class Stale(Conflict):
+    """The caller had it once, and has lost it; or it brings the number of an earlier time."""
+
+    def __init__(self, machine: Machine, thing: Thing, now: int) -> None:
+        super().__init__(
+            f"You do not have this {machine.kind} any more: your lease was over, or you gave it back; it was claimed "
+            f"{thing['fence']} times by now. Nothing was changed. Stop this work, or claim it anew.",
+            code="stale_fence",
+            details={"current": machine.shown(thing, now)},
+        )
 
 
 class Late(Conflict):
     """The state does not allow that any more."""
 
-    def __init__(self, machine: Machine, move: Move, row: Row, now: int) -> None:
-        now_in, wanted = state(machine, row, now), " or ".join(move.before)
+    def __init__(self, machine: Machine, move: Move, thing: Thing, now: int) -> None:
+        now_in, wanted = by_clock(machine, thing, now)["state"], " or ".join(move.before)
         super().__init__(
             f"This {machine.kind} is {now_in}; to {move.action} it, it must be {wanted}. Nothing was changed.",
-            details={"current": machine.shown(row, now)},
+            details={"current": machine.shown(thing, now)},
         )
 
 
-def create(tx: Writing, call: Call, machine: Machine, **values: Any) -> Row:
+def create(tx: Writing, call: Call, machine: Machine, **values: Any) -> Thing:
     """A new one, in the state in which its kind begins."""
-    public_id = new_id(tx.now)
-    tx.run(
-        "insert_work", public_id=public_id, space_id=call.agent.space_id, kind=machine.kind, state=machine.begins,
-        creator_id=call.agent.id, created_at=tx.now, key=call.key, digest=call.digest, **values,
+    me = call.agent
+    thing: Thing = dict.fromkeys(_MEMBERS) | {"version": 1, "fence": 0, "context_size": 0, "space_id": me.space_id}
+    thing |= {"kind": machine.kind, "state": machine.begins, "created_at": tx.now, **values}
+    thing |= {"creator_id": me.id, "creator": me.public_id, "creator_name": me.name}
+    thing["id"] = tx.run("insert_work", **thing, key=call.key, digest=call.digest)
+    _log(tx, thing, "create", me.id, None, None)
+    _tell(tx, machine, "created", thing, me.id)
+    return thing
+
+
+def _update(tx: Writing, statement: str, thing: Thing, move: Move, changes: Thing) -> int:
+    return tx.run(statement, **(thing | changes), after=move.after, before=thing["state"], now=tx.now)
+
+
+def _moved(
+    tx: Writing, machine: Machine, move: Move, before: Thing, changes: Thing, actor_id: int | None, note: str | None
+) -> Thing:
+    thing = before | changes | {"state": move.after, "version": before["version"] + 1}
+    _log(tx, thing, move.action, actor_id, before["state"], note)
+    _tell(tx, machine, move.event, thing, actor_id, before)
+    return thing
+
+
+def _log(tx: Writing, thing: Thing, action: str, actor_id: int | None, before: str | None, note: str | None) -> None:
+    tx.later(
+        "insert_work_log", space_id=thing["space_id"], work_id=thing["id"], version=thing["version"], action=action,
+        actor_id=actor_id, before=before, after=thing["state"], fence=thing["fence"], note=note, at=tx.now,
     )  # fmt: skip
-    row = tx.the("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind=machine.kind)
-    _log(tx, row, "create", call.agent.id, None, None)
-    _tell(tx, machine, "created", row, call.agent.id)
-    return row
 
 
-def _moved(tx: Writing, machine: Machine, move: Move, before: Row, actor_id: int | None, note: str | None) -> Row:
-    row = again(tx, before)
-    _log(tx, row, move.action, actor_id, before["state"], note)
-    _tell(tx, machine, move.event, row, actor_id, before)
-    return row
-
-
-def _log(tx: Writing, row: Row, action: str, actor_id: int | None, before: str | None, note: str | None) -> None:
-    tx.run(
-        "insert_work_log", space_id=row["space_id"], work_id=row["id"], version=row["version"], action=action,
-        actor_id=actor_id, before=before, after=row["state"], fence=row["fence"], note=note, at=tx.now,
-    )  # fmt: skip
-
-
-def _tell(tx: Writing, machine: Machine, event: str, row: Row, actor_id: int | None, before: Row | None = None) -> None:
+def _tell(
+    tx: Writing, machine: Machine, event: str, thing: Thing, actor_id: int | None, before: Thing | None = None
+) -> None:
     """What stands in a channel concerns everybody; what is between two agents, the other one."""
     other = None
-    if row["channel_id"] is None:
-        others = (row["owner_id"], row["target_id"], None if before is None else before["owner_id"])
-        other = row["creator_id"] if actor_id != row["creator_id"] else next(filter(None, others), actor_id)
+    if thing["channel_id"] is None:
+        others = (thing["owner_id"], thing["target_id"], None if before is None else before["owner_id"])
+        other = thing["creator_id"] if actor_id != thing["creator_id"] else next(filter(None, others), actor_id)
     tx.event(
-        row["space_id"], f"{machine.kind}.{event}", actor_id=actor_id,
-        subject=f"{row['public_id']}{VERSION}{row['version']}", channel_id=row["channel_id"], audience_id=other,
-        payload=f"{row['state']} {row['fence']}",
+        thing["space_id"], f"{machine.kind}.{event}", actor_id=actor_id,
+        subject=f"{thing['public_id']}{VERSION}{thing['version']}", channel_id=thing["channel_id"], audience_id=other,
+        payload=f"{thing['state']} {thing['fence']}",
     )  # fmt: skip

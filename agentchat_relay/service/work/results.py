@@ -10,17 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from agentchat.errors import AgentChatError, BadRequest
-
-from ...store.seam import Reading
-from ..call import Call
-from . import machine
-from .task import TASK, result_schema
+from agentchat.errors import BadRequest
 
 MOST = 16_384  # bytes of JSON
 _DEEPEST = 24
@@ -31,28 +26,6 @@ _PATTERNS = frozenset({"pattern", "patternProperties", "format"})
 _ELSEWHERE = frozenset({"$id", "id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"})
 _NAMES = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})  # whose members are called anything
 _DATA = frozenset({"const", "enum", "default", "examples"})
-
-
-class Promise(NamedTuple):
-    """A result, and what it must fit."""
-
-    schema: dict[str, Any]
-    result: str
-
-
-def asked(tx: Reading, call: Call, **arguments: Any) -> dict[str, Any] | None:
-    schema: dict[str, Any] | None = arguments.get("result_schema")
-    return schema
-
-
-def promised(tx: Reading, call: Call, *, task_id: str, result: str, fence: int | None = None) -> Promise | None:
-    """Who may not complete it is told so by the transaction."""
-    try:
-        row = machine.find(tx, call, TASK, task_id)
-    except AgentChatError:
-        return None
-    schema = result_schema(row)
-    return None if schema is None or row["owner_id"] != call.agent.id else Promise(schema, result)
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -117,16 +90,16 @@ class _TooLong(Exception):
     """The time is over."""
 
 
-def check_result(promise: Promise) -> None:
+def check_result(schema: dict[str, Any], text: str) -> None:
     """Refuse a result that does not fit, in words by which a model can mend it."""
     try:
-        result = msgspec.json.decode(promise.result)
+        result = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"result must be JSON, since the task has a result_schema: {error}.") from None
     deadline = time.monotonic() + _LONGEST
     try:
         errors = [
-            _worded(error) for _, error in zip(range(_MOST_ERRORS), _errors(promise, result, deadline), strict=False)
+            _worded(error) for _, error in zip(range(_MOST_ERRORS), _errors(schema, result, deadline), strict=False)
         ]
     except (_TooLong, RecursionError):
         raise BadRequest(
@@ -141,9 +114,9 @@ def check_result(promise: Promise) -> None:
         raise BadRequest(f"result does not fit the task's result_schema: {'; '.join(errors)}.")
 
 
-def _errors(promise: Promise, result: object, deadline: float) -> Iterator[Any]:
+def _errors(schema: dict[str, Any], result: object, deadline: float) -> Iterator[Any]:
     validator = _timed(deadline)
-    yield from validator(promise.schema).iter_errors(result)
+    yield from validator(schema).iter_errors(result)
 
 
 def _worded(error: Any) -> str:

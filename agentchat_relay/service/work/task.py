@@ -8,10 +8,9 @@ import msgspec
 
 from agentchat import types
 
-from ...store.seam import Row
 from ...wire import iso
 from . import machine
-from .machine import Machine, Move, Who
+from .machine import Machine, Move, Thing, Who
 
 OPEN, CLAIMED, DECLINED, DONE = "open", "claimed", "declined", "done"
 FAILED, CANCELLED, EXPIRED = "failed", "cancelled", "expired"
@@ -35,10 +34,10 @@ STATUS = {"open": (OPEN,), "claimed": (CLAIMED,), "done": (DONE,), "cancelled": 
 _STATUS = {state: word for word, states in STATUS.items() for state in states}
 
 
-def snapshot(row: Row, now: int) -> types.Task:
+def snapshot(thing: Thing, now: int) -> types.Task:
     """A task as it travels, as it stands by the clock."""
-    state = machine.state(TASK, row, now)
-    is_open = state == OPEN or machine.is_lost(row, now)
+    row = machine.by_clock(TASK, thing, now)
+    state = row["state"]
     task: types.Task = {
         "id": row["public_id"],
         "title": row["title"],
@@ -53,19 +52,19 @@ def snapshot(row: Row, now: int) -> types.Task:
         "capability_tags": tags_of(row),
         "creator": row["creator_name"],
         "created_by": row["creator"],
-        "claimant": None if is_open else row["owner_name"],
-        "claimed_by": None if is_open else row["owner"],
+        "claimant": row["owner_name"],
+        "claimed_by": row["owner"],
         "result": row["result"],
         "reason": row["reason"],
         "message_id": row["message"],
         "result_message_id": row["result_message"],
         "created_at": iso(row["created_at"]),
-        "claimed_at": _time(None if is_open else row["claimed_at"]),
+        "claimed_at": _time(None if row["owner_id"] is None else row["claimed_at"]),
         "completed_at": _time(row["ended_at"]),
         "deadline_at": _time(row["deadline_at"]),
-        "lease_until": _time(row["lease_until"] if state == CLAIMED else None),
+        "lease_until": _time(row["lease_until"]),
         "context_size": row["context_size"],
-        "result_schema": result_schema(row),
+        "result_schema": result_schema_of(row),
         "urgent": bool(row["urgent"]),
     }
     if row["scope"]:
@@ -73,7 +72,7 @@ def snapshot(row: Row, now: int) -> types.Task:
     return task
 
 
-def result_schema(row: Row) -> dict[str, Any] | None:
+def result_schema_of(row: Thing) -> dict[str, Any] | None:
     found = msgspec.json.decode(row["details"], type=dict[str, Any]) if row["details"] else {}
     schema: dict[str, Any] | None = found.get("result_schema")
     return schema
@@ -83,5 +82,5 @@ def _time(at: int | None) -> str | None:
     return None if at is None else iso(at)
 
 
-def tags_of(row: Row) -> list[str]:
+def tags_of(row: Thing) -> list[str]:
     return msgspec.json.decode(row["tags"], type=list[str]) if row["tags"] else []

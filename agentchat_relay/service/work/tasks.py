@@ -7,6 +7,7 @@ there by itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,11 +16,13 @@ from agentchat import types
 from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import BadRequest, Conflict
 
-from ...store.seam import Reading, Row, Writing
+from ...store.seam import Reading, Writing
+from ...wire import new_id
 from .. import agents, channels, repeats
-from ..call import Call
-from . import machine, telling
-from .task import OPEN, TASK, snapshot, tags_of
+from ..call import Call, Unjudged
+from . import machine, results, telling
+from .machine import Thing
+from .task import OPEN, TASK, result_schema_of, snapshot, tags_of
 
 _SECOND = 1_000_000
 _encode = msgspec.json.encode
@@ -44,24 +47,52 @@ def create_task(
     scope: str | None = None,
 ) -> types.TaskChange:
     if (before := repeats.earlier(tx, call)) is not None:
-        row = tx.the("work_key", id=before["id"])
-        return _change(tx, machine.find(tx, call, TASK, row["public_id"]), False)
+        public_id = tx.the("work_key", id=before["id"])["public_id"]
+        return _change(tx, machine.found(tx, call.agent.space_id, TASK.kind, public_id), False)
     if not (title := title.strip()):  # Unicode knows more blanks than the contract's check
         raise BadRequest("title must be text that is not blank.")
-    place = _place(tx, call, channel, target_agent)
+    if result_schema is not None and not call.is_judged:
+        raise Unjudged(partial(results.check_schema, result_schema))
     target = None if target_agent is None else _target(tx, call, target_agent)
+    place = _place(tx, call, channel, target_agent)
     tags = list(dict.fromkeys(capability_tags or ()))
-    row = machine.create(
-        tx, call, TASK, target_id=target, channel_id=None if place is None else place.id, title=title,
-        body=body or None, tags=_encode(tags).decode() if tags else "",
-        details=None if result_schema is None else _encode({"result_schema": result_schema}).decode(),
-        urgent=int(urgent), scope=scope or "",
-        deadline_at=None if deadline_in is None else tx.now + deadline_in * _SECOND,
-    )  # fmt: skip
+    thing: Thing = {
+        "public_id": new_id(tx.now), "kind": TASK.kind, "space_id": call.agent.space_id, "creator_id": call.agent.id,
+        "target_id": target, "target_name": target_agent, "title": title, "body": body or None,
+        "tags": _encode(tags).decode() if tags else "", "urgent": int(urgent), "scope": scope or "",
+        "channel_id": None if place is None else place.id, "channel": None if place is None else place.public_id,
+        "channel_name": channel, "message": None, "ended_at": None,
+        "deadline_at": None if deadline_in is None else tx.now + deadline_in * _SECOND,
+        "details": None if result_schema is None else _encode({"result_schema": result_schema}).decode(),
+    }  # fmt: skip
+    told = _announce(tx, call, thing)
+    thing |= {"message_id": told.id, "message": told.public_id, "offer_id": told.id}
+    thing = machine.create(tx, call, TASK, **thing)
+    _list(tx, thing)
     if context:
-        tx.run("insert_work_context", work_id=row["id"], content=context)
-    _offer(tx, call, row)
-    return _change(tx, machine.again(tx, row), False)
+        tx.run("insert_work_context", work_id=thing["id"], content=context)
+        thing["context_size"] = len(context)
+    return _change(tx, thing, False)
+
+
+def _announce(tx: Writing, call: Call, thing: Thing) -> telling.Told:
+    """Tell whoever may take it."""
+    if thing["target_id"] is not None:
+        return telling.tell(
+            tx, call, thing, "created", f"Task for you: {thing['title']}", thing["body"], [thing["target_id"]]
+        )  # fmt: skip
+    tags = tags_of(thing)
+    takes = f" (takes {', '.join(tags)})" if tags else ""
+    return telling.tell(
+        tx, call, thing, "created", f"Task: {thing['title']}{takes}", thing["body"], telling.able(tx, call, tags)
+    )  # fmt: skip
+
+
+def _list(tx: Writing, thing: Thing) -> None:
+    """Where whoever could take it finds it."""
+    if thing["target_id"] is None:
+        for tag in tags_of(thing) or [""]:
+            tx.run("insert_offer", space_id=thing["space_id"], kind=thing["kind"], tag=tag, work_id=thing["id"])
 
 
 def _place(tx: Writing, call: Call, name: str | None, target_agent: str | None) -> channels.Channel | None:
@@ -92,148 +123,152 @@ def _target(tx: Writing, call: Call, name: str) -> int:
     return found.id
 
 
-def _offer(tx: Writing, call: Call, row: Row) -> None:
-    """Tell whoever may take it."""
-    if row["target_id"] is not None:
-        told, words = [row["target_id"]], f"Task for you: {row['title']}"
-    else:
-        tags = tags_of(row)
-        for tag in tags or [""]:
-            tx.run("insert_offer", space_id=row["space_id"], kind=row["kind"], tag=tag, work_id=row["id"])
-        told = telling.able(tx, call, tags)
-        words = f"Task: {row['title']}" + (f" (takes {', '.join(tags)})" if tags else "")
-    message = telling.tell(tx, call, row, "created", words, row["body"], told)
-    tx.run("work_announced", id=row["id"], message=message)
-
-
 def offer_task(tx: Writing, call: Call, *, task_id: str, target_agent: str) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    machine.check_actor(tx, call, TASK, TASK.move("offer"), row)
+    thing = machine.find(tx, call, TASK, task_id)
+    machine.check_actor(tx, call, TASK, TASK.move("offer"), thing)
     target = _target(tx, call, target_agent)
-    moved = machine.take(tx, call, TASK, "offer", row, target_id=target, owner_id=None, session=None, reason=None)
-    if moved is not None:
-        _withdraw(tx, call, moved)
-        _offer(tx, call, moved)
-    return _change(tx, row if moved is None else machine.again(tx, moved), moved is None)
+    ready = machine.ready(tx, call, TASK, "offer", thing)
+    if ready is None:
+        return _change(tx, thing, True)
+    _withdraw(tx, call, ready)
+    new = ready | {"target_id": target, "target_name": target_agent}
+    told = _announce(tx, call, new)
+    moved = machine.take(
+        tx, call, TASK, "offer", ready, target_id=target, target_name=target_agent, offer_id=told.id, reason=None,
+        **machine.NOBODYS,
+    )  # fmt: skip
+    return _change(tx, moved, False)
 
 
 # Having it
 
 
 def claim_task(tx: Writing, call: Call, *, task_id: str, lease: int = 1800) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
+    thing, me = machine.find(tx, call, TASK, task_id), call.agent
+    ready = machine.ready(tx, call, TASK, "claim", thing)
+    if ready is None:
+        return _change(tx, thing, True)
     moved = machine.take(
-        tx, call, TASK, "claim", row, owner_id=call.agent.id, session=call.session, claimed_at=tx.now,
-        lease_until=tx.now + lease * _SECOND, reason=None,
+        tx, call, TASK, "claim", ready, owner_id=me.id, owner=me.public_id, owner_name=me.name, session=call.session,
+        claimed_at=tx.now, lease_until=tx.now + lease * _SECOND, reason=None,
     )  # fmt: skip
-    if moved is not None:
-        _withdraw(tx, call, moved)
-    return _change(tx, row if moved is None else moved, moved is None)
+    _withdraw(tx, call, ready)
+    return _change(tx, moved, False)
 
 
 def decline_task(tx: Writing, call: Call, *, task_id: str, reason: str) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(tx, call, TASK, "decline", row, note=reason, reason=reason)
-    if moved is not None:
-        _withdraw(tx, call, moved)
-        telling.tell(tx, call, moved, "declined", f"Task declined: {row['title']}", reason, [row["creator_id"]])
-    return _change(tx, row if moved is None else moved, moved is None)
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "decline", thing)
+    if ready is None:
+        return _change(tx, thing, True)
+    moved = machine.take(tx, call, TASK, "decline", ready, note=reason, reason=reason)
+    _withdraw(tx, call, ready)
+    telling.tell(tx, call, moved, "declined", f"Task declined: {thing['title']}", reason, [thing["creator_id"]])
+    return _change(tx, moved, False)
 
 
 def renew_task(
     tx: Writing, call: Call, *, task_id: str, fence: int | None = None, lease: int = 1800
 ) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    row, move = machine.settle(tx, TASK, row) or row, TASK.move("progress")
-    machine.check_actor(tx, call, TASK, move, row, fence)
+    thing, move = machine.find(tx, call, TASK, task_id), TASK.move("progress")
+    machine.check_actor(tx, call, TASK, move, machine.by_clock(TASK, thing, tx.now), fence)
     until = tx.now + lease * _SECOND
-    if not tx.run("renew_work", id=row["id"], version=row["version"], lease_until=until, now=tx.now):
-        raise machine.Late(TASK, move, row, tx.now)
-    return _change(tx, machine.again(tx, row), False)
+    if not tx.run("renew_work", id=thing["id"], version=thing["version"], lease_until=until, now=tx.now):
+        raise machine.Late(TASK, move, thing, tx.now)
+    return _change(tx, thing | {"lease_until": until}, False)
 
 
 def report_progress(tx: Writing, call: Call, *, task_id: str, note: str, fence: int | None = None) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(tx, call, TASK, "progress", row, fence=fence, note=note)
-    return _change(tx, moved or row, moved is None)
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "progress", thing, fence=fence)
+    if ready is None:
+        return _change(tx, thing, True)
+    return _change(tx, machine.take(tx, call, TASK, "progress", ready, note=note), False)
 
 
 def return_task(
     tx: Writing, call: Call, *, task_id: str, reason: str | None = None, fence: int | None = None
 ) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(
-        tx, call, TASK, "return", row, fence=fence, note=reason, owner_id=None, session=None, lease_until=None,
-        reason=reason,
-    )  # fmt: skip
-    if moved is not None:
-        _back(tx, call, moved, "returned")
-    return _change(tx, row if moved is None else moved, moved is None)
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "return", thing, fence=fence)
+    if ready is None:
+        return _change(tx, thing, True)
+    moved = machine.take(tx, call, TASK, "return", ready, note=reason, reason=reason, **machine.NOBODYS)
+    return _change(tx, _back(tx, call, moved, "returned"), False)
 
 
-def _back(tx: Writing, call: Call, row: Row, event: str) -> None:
+def _back(tx: Writing, call: Call, thing: Thing, event: str) -> Thing:
     """It is open again: for whoever is first, or for the one who may take it."""
-    tags = tags_of(row)
-    if row["target_id"] is None:
-        for tag in tags or [""]:
-            tx.run("insert_offer", space_id=row["space_id"], kind=row["kind"], tag=tag, work_id=row["id"])
-    told = telling.able(tx, call, tags) if row["target_id"] is None else [row["target_id"]]
-    telling.tell(tx, call, row, event, f"Task open again: {row['title']}", row["reason"], [*told, row["creator_id"]])
+    _list(tx, thing)
+    told = telling.able(tx, call, tags_of(thing)) if thing["target_id"] is None else [thing["target_id"]]
+    words = f"Task open again: {thing['title']}"
+    offer = telling.tell(tx, call, thing, event, words, thing["reason"], [*told, thing["creator_id"]])
+    tx.run("work_offered", id=thing["id"], offer_id=offer.id)
+    return thing | {"offer_id": offer.id}
 
 
 # Ending it
 
 
 def complete_task(tx: Writing, call: Call, *, task_id: str, result: str, fence: int | None = None) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(tx, call, TASK, "complete", row, fence=fence, result=result, reason=None)
-    return _ended(tx, call, row, moved, "completed", f"Task done: {row['title']}", result, [row["creator_id"]])
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "complete", thing, fence=fence)
+    if ready is None:
+        return _change(tx, thing, True)
+    if (schema := result_schema_of(thing)) is not None and not call.is_judged:
+        raise Unjudged(partial(results.check_result, schema, result))
+    words = f"Task done: {thing['title']}"
+    done = ready | {"ended_at": tx.now}
+    told = telling.tell(tx, call, done, "completed", words, result, [thing["creator_id"]])
+    moved = machine.take(
+        tx, call, TASK, "complete", ready, result=result, reason=None, result_message=told.public_id
+    )  # fmt: skip
+    return _change(tx, moved, False)
 
 
 def fail_task(tx: Writing, call: Call, *, task_id: str, reason: str, fence: int | None = None) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(tx, call, TASK, "fail", row, fence=fence, note=reason, reason=reason)
-    return _ended(tx, call, row, moved, "failed", f"Task failed: {row['title']}", reason, [row["creator_id"]])
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "fail", thing, fence=fence)
+    if ready is None:
+        return _change(tx, thing, True)
+    moved = machine.take(tx, call, TASK, "fail", ready, note=reason, reason=reason)
+    telling.tell(tx, call, moved, "failed", f"Task failed: {thing['title']}", reason, [thing["creator_id"]])
+    return _change(tx, moved, False)
 
 
 def cancel_task(tx: Writing, call: Call, *, task_id: str, reason: str | None = None) -> types.TaskChange:
-    row = machine.find(tx, call, TASK, task_id)
-    moved = machine.take(tx, call, TASK, "cancel", row, note=reason, reason=reason)
-    told = [row["owner_id"]] if row["owner_id"] is not None else []
-    return _ended(tx, call, row, moved, "cancelled", f"Task cancelled: {row['title']}", reason, told)
+    thing = machine.find(tx, call, TASK, task_id)
+    ready = machine.ready(tx, call, TASK, "cancel", thing)
+    if ready is None:
+        return _change(tx, thing, True)
+    moved = machine.take(tx, call, TASK, "cancel", ready, note=reason, reason=reason)
+    _withdraw(tx, call, ready)
+    told = [ready["owner_id"]] if ready["owner_id"] is not None else []
+    telling.tell(tx, call, moved, "cancelled", f"Task cancelled: {thing['title']}", reason, told)
+    return _change(tx, moved, False)
 
 
-def _ended(
-    tx: Writing, call: Call, row: Row, moved: Row | None, event: str, words: str, text: str | None, told: list[int]
-) -> types.TaskChange:  # fmt: skip
-    if moved is None:
-        return _change(tx, row, True)
-    _withdraw(tx, call, moved)
-    message = telling.tell(tx, call, moved, event, words, text, told)
-    if event == "completed":
-        tx.run("work_answered", id=row["id"], message=message)
-    return _change(tx, machine.again(tx, row), False)
+def _withdraw(tx: Writing, call: Call | None, before: Thing) -> None:
+    """Nobody else is to look at the offer any more. Once somebody has it, nobody is."""
+    if before["state"] == OPEN:
+        if before["target_id"] is None:
+            tx.run("delete_offers", work_id=before["id"])
+        telling.withdraw(tx, call, before)
 
 
-def _withdraw(tx: Writing, call: Call | None, row: Row) -> None:
-    """Nobody else is to look at the offer any more."""
-    tx.run("delete_offers", work_id=row["id"])
-    telling.withdraw(tx, call, row)
-
-
-def settle(tx: Writing, row: Row) -> None:
+def settle(tx: Writing, thing: Thing) -> None:
     """Make explicit what is over by the clock."""
-    moved = machine.settle(tx, TASK, row)
-    if moved is None:
+    moved = machine.settle(tx, TASK, thing)
+    if moved["version"] == thing["version"]:
         return
     creator = telling.creator(tx, moved)
     if moved["state"] == OPEN:
         _back(tx, creator, moved, "lapsed")
         return
-    _withdraw(tx, None, moved)
-    told = [row["creator_id"]] if row["owner_id"] is None else [row["creator_id"], row["owner_id"]]
-    telling.tell(tx, creator, moved, "expired", f"Task expired: {row['title']}", None, told)
+    _withdraw(tx, None, thing)
+    told = [one for one in (thing["creator_id"], moved["owner_id"]) if one is not None]
+    telling.tell(tx, creator, moved, "expired", f"Task expired: {thing['title']}", None, told)
 
 
-def _change(tx: Reading, row: Row, idempotent: bool) -> types.TaskChange:
-    return {"task": snapshot(row, tx.now), "idempotent": idempotent}
+def _change(tx: Reading, thing: Thing, idempotent: bool) -> types.TaskChange:
+    return {"task": snapshot(thing, tx.now), "idempotent": idempotent}

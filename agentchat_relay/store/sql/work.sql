@@ -1,24 +1,21 @@
 -- insert_work: something to be done, of any kind
 INSERT INTO work (
-    public_id, space_id, kind, state, creator_id, target_id, channel_id, title, body, tags, details, urgent, scope,
-    created_at, deadline_at, key, digest
+    public_id, space_id, kind, state, creator_id, target_id, channel_id, message_id, message, offer_id, title, body,
+    tags, details, urgent, scope, created_at, deadline_at, key, digest
 ) VALUES (
-    :public_id, :space_id, :kind, :state, :creator_id, :target_id, :channel_id, :title, :body, :tags, :details, :urgent,
-    :scope, :created_at, :deadline_at, :key, :digest
+    :public_id, :space_id, :kind, :state, :creator_id, :target_id, :channel_id, :message_id, :message, :offer_id, :title,
+    :body, :tags, :details, :urgent, :scope, :created_at, :deadline_at, :key, :digest
 ) RETURNING id
 
 -- insert_work_context: what comes with it
 INSERT INTO work_contexts (work_id, content) VALUES (:work_id, :content)
 
--- work_announced: by this message
-UPDATE work SET message = :message WHERE id = :id
-
--- work_answered: its result stands in this message
-UPDATE work SET result_message = :message WHERE id = :id
+-- work_offered: by this message
+UPDATE work SET offer_id = :offer_id WHERE id = :id
 
 -- work_by_id: one of a kind, by its public id
 SELECT w.id, w.public_id, w.space_id, w.kind, w.state, w.version, w.fence, w.creator_id, w.target_id, w.owner_id,
-    w.session, w.message, w.result_message, w.title, w.body, w.tags, w.details, w.urgent, w.scope, w.result, w.reason, w.created_at,
+    w.session, w.message_id, w.message, w.offer_id, w.result_message, w.title, w.body, w.tags, w.details, w.urgent, w.scope, w.result, w.reason, w.created_at,
     w.deadline_at, w.claimed_at, w.lease_until, w.ended_at, w.channel_id, c.public_id AS channel, c.name AS channel_name,
     a.public_id AS creator, a.name AS creator_name, o.public_id AS owner, o.name AS owner_name, t.name AS target_name,
     coalesce(length(x.content), 0) AS context_size
@@ -37,16 +34,17 @@ SELECT public_id FROM work WHERE id = :id
 SELECT substr(content, :begin, :size) AS content, length(content) AS size FROM work_contexts WHERE work_id = :work_id
 
 -- move_work: a transition, if everything is still as it was and in time
-UPDATE work SET state = :state, version = version + 1, fence = fence + :given, owner_id = :owner_id, session = :session,
-    target_id = :target_id, channel_id = :channel_id, deadline_at = :deadline_at, claimed_at = :claimed_at,
-    lease_until = :lease_until, ended_at = :ended_at, result = :result, reason = :reason
+UPDATE work SET state = :after, version = version + 1, fence = :fence, owner_id = :owner_id, session = :session,
+    target_id = :target_id, message_id = :message_id, offer_id = :offer_id, result_message = :result_message,
+    claimed_at = :claimed_at, lease_until = :lease_until, ended_at = :ended_at, result = :result, reason = :reason
 WHERE id = :id AND version = :version AND state = :before AND (deadline_at IS NULL OR deadline_at > :now)
-AND (lease_until IS NULL OR lease_until > :now)
+AND (work.lease_until IS NULL OR work.lease_until > :now)
 
 -- end_work_in_time: a transition of the relay's own, because its deadline is over, or its lease
-UPDATE work SET state = :state, version = version + 1, owner_id = :owner_id, session = NULL, lease_until = NULL,
+UPDATE work SET state = :after, version = version + 1, owner_id = :owner_id, session = NULL, lease_until = NULL,
     ended_at = :ended_at, reason = NULL
-WHERE id = :id AND version = :version AND state = :before AND (deadline_at <= :now OR lease_until <= :now)
+WHERE id = :id AND version = :version AND state = :before
+AND (deadline_at <= :now OR work.lease_until <= :now)
 
 -- renew_work: hold on for longer
 UPDATE work SET lease_until = :lease_until
@@ -145,11 +143,7 @@ AND EXISTS (SELECT 1 FROM TEXTS(:tags) AS wanted WHERE a.tags LIKE '% ' || wante
 ORDER BY coalesce(a.last_seen_at, 0) DESC, a.id LIMIT :limit
 
 -- notices_of: items of one message that still wait
-SELECT i.id, i.public_id, i.agent_id FROM messages m JOIN inbox i ON i.message_id = m.id
-WHERE m.public_id = :message AND i.done_at IS NULL
-
--- message_to_answer: what an answer needs to know of a message
-SELECT id, public_id, root_id, depth, kind FROM messages WHERE public_id = :public_id AND channel_id > 0
+SELECT id, public_id, agent_id FROM inbox WHERE message_id = :message_id AND done_at IS NULL
 
 -- author_of_work: who made it, as a caller
 SELECT id, public_id, name, space_id, kind FROM agents WHERE id = :id

@@ -13,7 +13,9 @@ CREATE TABLE work (
     owner_id BIGINT, -- who has it, or had it at its end
     session TEXT, -- of the owner's
     channel_id BIGINT, -- null: it is between two agents
-    message TEXT, -- public id of the one that announced it
+    message_id BIGINT, -- that announced it; it may be gone
+    message TEXT, -- its public id
+    offer_id BIGINT, -- the last message that offered it
     result_message TEXT, -- of the one with the result
     title TEXT NOT NULL,
     body TEXT,
