@@ -34,6 +34,7 @@ REMEMBERED = ("id", "version", "state", "fence", "claimant", "result")  # of tas
 class Hand(Actor):
     """Whoever has to do with tasks."""
 
+    pause = 0.1  # seconds at most
     _habits: Mapping[str, int] = HABITS
 
     def set_out(self, team: Sequence[str], habits: Mapping[str, int], deadlines: Sequence[int | None]) -> None:
@@ -45,7 +46,7 @@ class Hand(Actor):
             self.deal(self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"]))
         while not self._over.is_set():
             self.act()
-            self._over.wait(0.1 * self._luck.random())
+            self._over.wait(self.pause * self._luck.random())
 
     def act(self) -> None:
         raise NotImplementedError
@@ -90,6 +91,8 @@ def listed(answer: Answer) -> list[Mapping[str, Any]]:
 
 
 class Creator(Hand):
+    pause = 0.5
+
     def act(self) -> None:
         self.one_of("create", "create", "offer", "cancel")()
 
@@ -132,7 +135,7 @@ class Worker(Hand):
         self.one_of("look", "meddle")()
 
     def _look(self) -> None:
-        """Most go for the same one."""
+        """Most go for the same one: the newest, or what somebody had before."""
         if self._luck.random() < 0.6:
             found = self.ask("check_work")
             tasks = [] if found is None else [*found["offered_to_me"], *found["open_matching"]]
@@ -143,7 +146,8 @@ class Worker(Hand):
         if mine and self._luck.random() < 0.15:
             self._join_in(self._luck.choice(mine))
         elif tasks:
-            self._take(tasks[0] if self._luck.random() < 0.6 else self._luck.choice(tasks))
+            lost = max(tasks, key=lambda task: task["fence"])
+            self._take(self._luck.choice([tasks[0], tasks[0], lost, lost, self._luck.choice(tasks)]))
 
     def _take(self, task: Mapping[str, Any]) -> None:
         if task["target"] == self.who and 10 * self._luck.random() < self._habits["refuse"]:
@@ -168,11 +172,11 @@ class Worker(Hand):
             )  # fmt: skip
 
     def _use(self, task: Mapping[str, Any], *calls: str) -> None:
-        """With its fence or without."""
+        """With its fence or without, or with an old one."""
         call = self._luck.choice(calls)
         more: dict[str, Any] = {"lease": self._luck.choice([1, 2])} if call in ("claim_task", "renew_task") else {}
         if call in FENCED and task["fence"] and self._luck.random() < 0.5:
-            more["fence"] = task["fence"]
+            more["fence"] = max(task["fence"] - self._luck.choice([0, 0, 0, 1]), 1)
         self.tell(call, task["id"], **more)
 
     # With a task that was claimed

@@ -57,7 +57,7 @@ AGAIN = 0.2
 class Shape(NamedTuple):
     """How long and how hard a round is."""
 
-    tasks: int = 40
+    tasks: int = 30
     deadlines: Sequence[int | None] = (None, None, None, 2, 3, 4, 600)
     least: int = 4  # strikes in mid-flight
     most: int = 7

@@ -448,6 +448,6 @@ def audit_tells_the_same(told: Histories, end: End) -> Iterator[str]:
 
 RULES = (
     goes_on, moved_by_who_may, as_acknowledged, asked_for, told_again, done_already, fences_hold, leases_hold,
-    renewed_in_time, in_time, shown_as_it_was, refused_for_a_reason, ends_once, events_tell_the_same, messages_tell_of_it,
-    audit_tells_the_same,
+    renewed_in_time, in_time, shown_as_it_was, refused_for_a_reason, ends_once, events_tell_the_same,
+    messages_tell_of_it, audit_tells_the_same,
 )  # fmt: skip
