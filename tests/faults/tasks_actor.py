@@ -20,13 +20,13 @@ from tests.faults.actor import PATIENCE, Actor, Answer, until_input_ends
 
 CHANNEL = "work"
 READS = ("check_work", "list_tasks")
-# How often what happens: what creators do; what workers do; what they do with a task they got; and of ten claims and
-# reports so many are made twice.
+# How often what happens: what creators do; what workers do; what they do with a task they got; and how often of ten
+# times a call is made twice, an offer is declined, another session's task is looked after, what is done is done again.
 HABITS = {
     "create": 6, "offer": 2, "cancel": 1,
     "look": 8, "meddle": 2,
     "finish": 6, "fail": 1, "bring_back": 1, "forget": 2, "be_late": 3, "renew_first": 3, "tell_first": 2,
-    "repeat": 2, "refuse": 3,
+    "repeat": 2, "refuse": 3, "join": 2, "again": 2,
 }  # fmt: skip
 REMEMBERED = ("id", "version", "state", "fence", "claimant", "result")  # of tasks that were read
 
@@ -63,13 +63,16 @@ class Hand(Actor):
         act = self._luck.choices(acts, [self._habits[act] for act in acts])[0]
         return cast("Callable[..., None]", getattr(self, f"_{act}"))
 
+    def _often(self, habit: str) -> bool:
+        return 10 * self._luck.random() < self._habits[habit]
+
     def tell(self, call: str, task: str, **more: Any) -> Answer | None:
         """A change, made twice by some, and once too few by others."""
         key = self.new_key()
         words = {name: f"{name} {key}" for name in WORDS.get(call, ())}
         patience = 0.0 if self._luck.random() < 0.2 else PATIENCE
         answer = self.ask(call, key=key, patience=patience, task_id=task, **words, **more)
-        if 10 * self._luck.random() < self._habits["repeat"]:
+        if self._often("repeat"):
             return self.ask(call, key=key, task_id=task, **words, **more)
         return answer
 
@@ -109,7 +112,7 @@ class Creator(Hand):
         more["body"] = "so " * self._luck.choice([0, 0, 20, 1500])
         arguments = {"title": f"task {key}", **more}
         self.ask("create_task", key=key, patience=self._luck.choice([0, 12, 12]), **arguments)
-        if 10 * self._luck.random() < self._habits["repeat"]:
+        if self._often("repeat"):
             self.ask("create_task", key=key, **arguments)
 
     def _offer(self) -> None:
@@ -143,14 +146,14 @@ class Worker(Hand):
         else:
             found = self.ask("list_tasks", status="open", limit=20)
             tasks, mine = [] if found is None else found["tasks"], []
-        if mine and self._luck.random() < 0.15:
+        if mine and self._often("join"):
             self._join_in(self._luck.choice(mine))
         elif tasks:
             lost = max(tasks, key=lambda task: task["fence"])
             self._take(self._luck.choice([tasks[0], tasks[0], lost, lost, self._luck.choice(tasks)]))
 
     def _take(self, task: Mapping[str, Any]) -> None:
-        if task["target"] == self.who and 10 * self._luck.random() < self._habits["refuse"]:
+        if task["target"] == self.who and self._often("refuse"):
             self.tell("decline_task", task["id"])
         else:
             self.deal(self.tell("claim_task", task["id"], lease=self._luck.choice([1, 1, 2])))
@@ -188,8 +191,8 @@ class Worker(Hand):
 
     def _finish(self, task: Mapping[str, Any]) -> None:
         self._use(task, "complete_task")
-        if self._luck.random() < 0.2:
-            self._use(task, "complete_task", "fail_task", "report_progress")
+        if self._often("again"):
+            self._use(task, "complete_task", "complete_task", "fail_task", "report_progress")
 
     def _fail(self, task: Mapping[str, Any]) -> None:
         self._use(task, "fail_task")

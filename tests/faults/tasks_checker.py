@@ -280,9 +280,7 @@ def _misshown(told: Histories, shown: Shown) -> str | None:
     if line.at > shown.until + NEAR:
         return "before it was so"
     if following and following[0].at < shown.since:
-        return (
-            f"it had been {following[0].after} for {(shown.since - following[0].at) / SECOND:.1f} s more than a while"
-        )
+        return f"it was {following[0].after} since {(shown.since + SLACK - following[0].at) / SECOND:.1f} s"
     if task["fence"] != line.fence:
         return f"with fence {task['fence']}, not {line.fence}"
     came = {"open": [["lapse"]], "expired": [["expire"], ["lapse", "expire"]]}
