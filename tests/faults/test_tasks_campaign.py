@@ -44,10 +44,10 @@ def test_rounds_pass(engine: str, rounds: int) -> None:
 
 
 SHORT = tasks_campaign.Shape(tasks=15, deadlines=(None,), least=2, most=2, longest_end=4)
-LATE = SHORT._replace(tasks=20, habits={"be_late": 15, "meddle": 5})
+LATE = SHORT._replace(tasks=25, habits={"be_late": 20, "renew_first": 20, "finish": 0, "meddle": 1})
 # What complains of each control, and how its rounds are, so that one of them is enough almost always.
 CONTROLS = {
-    "fence": (", not ", LATE._replace(habits={"renew_first": 15, "join": 6, "meddle": 8})),
+    "fence": (", not ", SHORT._replace(tasks=20, habits={"renew_first": 15, "join": 6, "meddle": 8})),
     "owner": (" had it", LATE),
     "guard": (", and the one before ended in ", SHORT),
     "version": (": acknowledged, and lost", SHORT),
