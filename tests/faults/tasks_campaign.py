@@ -217,7 +217,7 @@ def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: rand
     (home / "end.json").write_text(json.dumps(end._asdict()))
     found += violations(attempts, end) if end.tasks else []
     figures = figures_of(attempts, end)
-    if not (figures["acknowledged"] and figures["  claim"] and striker.done["kill a worker"]):
+    if not (figures["acknowledged"] and figures["transitions, claim"] and striker.done["kill a worker"]):
         found.append("nothing was claimed, or nothing was struck: the round proves nothing")
     return Round(figures, striker.done, found)
 

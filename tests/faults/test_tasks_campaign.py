@@ -39,7 +39,7 @@ def test_rounds_pass(engine: str, rounds: int) -> None:
     assert summary["strikes"]["kill a worker"] >= rounds
     assert sum(summary["strikes"].values()) >= 4 * rounds
     assert summary["tasks"] > 15 * rounds
-    assert summary["  claim"] > 8 * rounds
+    assert summary["transitions, claim"] > 8 * rounds
     assert summary["refused, conflict"] > 0
 
 
