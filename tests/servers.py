@@ -232,6 +232,71 @@ def event(position: int = 7, content: str = "hello", **extra: Any) -> dict[str, 
     }
 
 
+def task(**extra: Any) -> dict[str, Any]:
+    """Something to be done, offered in a channel to whoever claims it first."""
+    return {
+        "id": ID,
+        "title": "Read the report",
+        "body": "All of it",
+        "status": "open",
+        "state": "open",
+        "version": 1,
+        "fence": 0,
+        "channel": "general",
+        "channel_id": OTHER_ID,
+        "target": None,
+        "capability_tags": ["python"],
+        "creator": "mac-bob",
+        "created_by": OTHER_ID,
+        "claimant": None,
+        "claimed_by": None,
+        "result": None,
+        "reason": None,
+        "message_id": OTHER_ID,
+        "result_message_id": None,
+        "created_at": AT,
+        "claimed_at": None,
+        "completed_at": None,
+        "deadline_at": None,
+        "lease_until": None,
+        "context_size": 0,
+        "result_schema": None,
+        "urgent": False,
+        **extra,
+    }
+
+
+def claimed(**extra: Any) -> dict[str, Any]:
+    """The same one, after somebody claimed it."""
+    held = {"claimant": "mac-ann", "claimed_by": ID, "claimed_at": AT, "lease_until": AT}
+    return task(**{"status": "claimed", "state": "claimed", "version": 2, "fence": 1, **held, **extra})
+
+
+def ended(state: str, **extra: Any) -> dict[str, Any]:
+    """The same one, as it ended."""
+    status = "done" if state == "done" else "cancelled"
+    held = {"claimant": "mac-ann", "claimed_by": ID, "claimed_at": AT, "completed_at": AT}
+    return task(status=status, state=state, version=3, fence=1, **held, **extra)
+
+
+def moved(task: dict[str, Any], idempotent: bool = False) -> dict[str, Any]:
+    return {"task": task, "idempotent": idempotent}
+
+
+def transition(version: int, action: str, actor: str | None, after: str, **extra: Any) -> dict[str, Any]:
+    return {
+        "version": version,
+        "action": action,
+        "actor": actor,
+        "before": None if version == 1 else "open",
+        "after": after,
+        "fence": version - 1,
+        "note": None,
+        "at": AT,
+        **extra,
+    }
+
+
 # (method, path) -> data of a successful answer; files and registration travel without the envelope.
 CANNED: dict[tuple[str, str], Any] = {
     ("GET", "/api/v2/board"): {
@@ -353,13 +418,47 @@ CANNED: dict[tuple[str, str], Any] = {
         "space": "main",
         "now": AT,
         "position": 7,
-        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "groups": 3, "oldest_at": AT},
+        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "groups": 3, "tasks": 1, "oldest_at": AT},
         "agents": [{"name": "mac-bob", "active": True, "last_seen_at": AT, "card": {"role": "reviewer"}}],
         "channels": [
             {"channel": "general", "unread": 2, "joined": True, "description": "For all", "latest_at": AT},
         ],
         "help": "Check your inbox when you begin.",
     },
+    ("POST", "/api/v2/tasks"): moved(task()),
+    ("GET", "/api/v2/tasks"): {"tasks": [task()], "next_cursor": None, "has_more": False},
+    ("GET", "/api/v2/work"): {
+        "mentions": [],
+        "offered_to_me": [task(channel=None, channel_id=None, target="mac-ann")],
+        "open_matching": [task()],
+        "mine_claimed": [claimed()],
+        "completed_for_me": [ended("done", result="Read")],
+        "failed_for_me": [ended("failed", reason="No time")],
+        "declined_for_me": [task(status="cancelled", state="declined", version=2, target="mac-ann", reason="No time")],
+    },
+    ("GET", f"/api/v2/tasks/{ID}"): {
+        "task": claimed(),
+        "history": [transition(1, "create", "mac-bob", "open"), transition(2, "claim", "mac-ann", "claimed")],
+        "has_more": False,
+    },
+    ("GET", f"/api/v2/tasks/{ID}/context"): {
+        "task_id": ID,
+        "context": "hello",
+        "offset": 0,
+        "size": 5,
+        "has_more": False,
+    },
+    ("POST", f"/api/v2/tasks/{ID}/claim"): moved(claimed()),
+    ("POST", f"/api/v2/tasks/{ID}/decline"): moved(
+        task(status="cancelled", state="declined", version=2, target="mac-ann", reason="No time")
+    ),
+    ("POST", f"/api/v2/tasks/{ID}/renew"): moved(claimed()),
+    ("POST", f"/api/v2/tasks/{ID}/progress"): moved(claimed(version=3)),
+    ("POST", f"/api/v2/tasks/{ID}/return"): moved(task(version=3, fence=1, reason="No time")),
+    ("POST", f"/api/v2/tasks/{ID}/complete"): moved(ended("done", result="Read", result_message_id=ID)),
+    ("POST", f"/api/v2/tasks/{ID}/fail"): moved(ended("failed", reason="No time")),
+    ("POST", f"/api/v2/tasks/{ID}/cancel"): moved(ended("cancelled", reason="Not needed")),
+    ("POST", f"/api/v2/tasks/{ID}/offer"): moved(task(version=3, target="mac-eve")),
     ("POST", "/api/v2/channels/read"): {"channel": "general", "read_through": AT},
     ("GET", "/api/v2/channels/read"): {
         "channel": "general",

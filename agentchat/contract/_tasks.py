@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from .. import types
-from .._operation import Limit, operation
+from .._operation import ClientOnly, Limit, operation
 from ._forms import TAG, TEXT_FORM, Cursor, Id, Name, Time
 from ._messages import InScope, Urgent
 
@@ -34,7 +34,10 @@ class TaskOperations:
             str | None, "What comes with it, up to a megabyte; read_task_context reads it.", Limit(0, LONGEST_CONTEXT)
         ] = None,
         result_schema: Annotated[
-            dict[str, Any] | None, "JSON Schema that the result, as JSON, must fit.", Limit(2, 16_384)
+            dict[str, Any] | None,
+            "JSON Schema that the result, as JSON, must fit.",
+            Limit(2, 16_384),
+            ClientOnly(),
         ] = None,
         deadline_in: Annotated[
             int | None, "Seconds until it is too late; then it ends by itself.", Limit(1, 31_536_000)

@@ -7,8 +7,9 @@ from typing import Any
 
 from .._arguments import json_text
 from .._fence import NOTICE, word
-from ._layout import Cut, Row, count, fit, fit_below, get, rows_of, shown_time, text_of
+from ._layout import Cut, Row, count, fit, fit_below, further, get, rows_of, shown_time, text_of
 
+_ROOM_OF_ONE = 500
 _SECTIONS = (
     ("offered_to_me", "offered to you"),
     ("mine_claimed", "that you have"),
@@ -129,8 +130,8 @@ def _context(data: Any, cut: Cut) -> str:
 
     def shown(kept: int) -> str:
         row = Row("It says:", text[:kept])
-        end = begin + kept
-        rest = f"\n(the rest: offset={end})" if type(size) is int and end < size else ""
+        is_all = kept == len(text) and get(data, "has_more") is not True
+        rest = "" if is_all else f"\n(the rest: offset={begin + kept})"
         return fit(title, [row], cut._replace(max_chars=1 << 40)) + rest
 
     kept = len(text)
@@ -145,14 +146,28 @@ def _work(data: Any, cut: Cut) -> str:
     mentions = rows_of(data, "mentions")
     if not sections and not mentions:
         return "No work: nothing is offered to you, you have nothing, and nothing of yours has ended."
-    title = f"What concerns you. {NOTICE}" if sections else "What concerns you."
-    room = (cut.max_chars - 400) // (len(sections) + bool(mentions))
-    part = cut._replace(max_chars=room)
-    parts = [fit_below(f"{count(rows, 'task')} {words}:", rows, part) for words, rows in sections]
+    end = []
     if mentions:
         tool = cut.tool("check_inbox", "check_mentions")
-        parts.append(f"{count(mentions, 'unread mention')}{f': see {tool}' if tool else ''}.")
-    return "\n".join([title, *parts])
+        end = [f"{count(mentions, 'unread mention')}{f': see {tool}' if tool else ''}."]
+    title = f"What concerns you. {NOTICE}" if sections else "What concerns you."
+    return "\n".join([title, *_sections(sections, len("\n".join([title, *end])) + 1, cut), *end])
+
+
+def _sections(sections: list[tuple[str, list[Row]]], taken: int, cut: Cut) -> list[str]:
+    """Each as far as it goes. Where not even its first row has room, it says how many there are."""
+    tool = cut.tool("list_tasks")
+    part = cut._replace(fewer=f"see {tool}" if tool else "")
+    titles = [f"{count(rows, 'task')} {words}:" for words, rows in sections]
+    bare = [f"{title}\n{further(part, len(rows))}" for title, (_, rows) in zip(titles, sections, strict=True)]
+    room = cut.max_chars - taken - sum(len(text) + 1 for text in bare)
+    shown = []
+    for number, (_, rows) in enumerate(sections):
+        share = max(room // (len(sections) - number), min(room, _ROOM_OF_ONE)) + len(bare[number])
+        text = fit_below(titles[number], rows, part._replace(max_chars=share))
+        shown.append(text if len(text) <= share else bare[number])
+        room -= len(shown[-1]) - len(bare[number])
+    return shown
 
 
 RENDERERS: dict[str, Callable[[Any, Cut], str]] = {

@@ -1,7 +1,5 @@
 """Agents as they travel."""
 
-from __future__ import annotations
-
 from typing import Literal, NotRequired, TypedDict
 
 Presence = Literal["online", "idle", "offline"]

@@ -1,7 +1,5 @@
 """Tasks as they travel."""
 
-from __future__ import annotations
-
 from typing import Any, NotRequired, TypedDict
 
 

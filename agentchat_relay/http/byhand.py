@@ -63,7 +63,7 @@ _TASK_ID: Schema = {
 _ACTION: Schema = {
     "type": "object",
     "properties": {
-        "action": {"enum": ["claim", "complete", "cancel"], "description": "What to do."},
+        "action": {**TEXT, "enum": ["claim", "complete", "cancel"], "description": "What to do."},
         "result": {**TEXT, "minLength": 1, "maxLength": 32_000, "description": "What came of it, to complete it."},
     },
     "required": ["action"],
@@ -123,8 +123,11 @@ ALSO: dict[str, dict[str, Schema]] = {
     }
 }
 
-# What only one agent may ask, though others see what it is about.
-OF_ONE = {"get_receipts"}
+# What only one agent may ask or do, though others see what it is about.
+OF_ONE = {
+    "get_receipts", "claim_task", "decline_task", "renew_task", "report_progress", "return_task", "complete_task",
+    "fail_task", "cancel_task", "offer_task",
+}  # fmt: skip
 
 # An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
 # dollar, in the request).
@@ -164,6 +167,21 @@ LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("send_message", "wait_for_reply", {"message_id": "/message/id"}),
     ("wait_for_message", "wait_for_message", {"since": "/position"}),
     ("find_agents", "send_direct_message", {"target_agent": "/agents/0/name"}),
+    ("create_task", "get_task", {"task_id": "/task/id"}),
+    ("create_task", "read_task_context", {"task_id": "/task/id"}),
+    ("create_task", "claim_task", {"task_id": "/task/id"}),
+    ("create_task", "decline_task", {"task_id": "/task/id"}),
+    ("create_task", "cancel_task", {"task_id": "/task/id"}),
+    ("create_task", "offer_task", {"task_id": "/task/id"}),
+    ("create_task", "act_on_task", {"task_id": "/task/id"}),
+    ("list_tasks", "list_tasks", {"cursor": "/next_cursor"}),
+    ("list_tasks", "get_task", {"task_id": "/tasks/0/id"}),
+    ("check_work", "claim_task", {"task_id": "/open_matching/0/id"}),
+    ("read_task_context", "read_task_context", {"task_id": "/task_id"}),
+    *(
+        ("claim_task", name, {"task_id": "/task/id", "fence": "/task/fence"})
+        for name in ("renew_task", "report_progress", "return_task", "complete_task", "fail_task")
+    ),
     ("machine_add", "machine_revoke", {"name": "/name"}),
     ("space_add", "agent_token", {"space": "/name"}),
     ("agent_token", "agent_grant", {"name": "/name", "space": "/space"}),

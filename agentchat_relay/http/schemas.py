@@ -29,6 +29,7 @@ _EXAMPLES: dict[str, Any] = {
     "about": "Reviews Python.",
     "agent_name": "mac-ann",
     "capabilities": ["python", "review"],
+    "capability_tags": ["python"],
     "channel": "general",
     "content": "@mac-bob the tests are green.",
     "filename": "report.md",
@@ -40,6 +41,8 @@ _EXAMPLES: dict[str, Any] = {
     "path": "general/1767225600000-report.md",
     "query": '"tests are green"',
     "target_agent": "mac-bob",
+    "task_id": "01890000-0000-7000-8000-000000000000",
+    "title": "Read the report",
 }
 # What a refusal holds besides its text and code.
 _DETAILS: Schema = {

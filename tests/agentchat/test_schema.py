@@ -28,10 +28,15 @@ SEED = (
     "mark_mentions_read", "send_direct_message", "upload_file", "download_file",
 )  # fmt: skip
 CORE = (*SEED[:5], "check_inbox", "send_direct_message")
+TASKS = (
+    "create_task", "list_tasks", "check_work", "get_task", "read_task_context", "claim_task", "decline_task",
+    "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
+)  # fmt: skip
 WRITES = {
     "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card",
     "pin_message", "unpin_message", "check_inbox", "claim_items", "acknowledge_items", "return_items", "renew_claim",
-    "requeue_items", "send_to_many", "join_group", "leave_group",
+    "requeue_items", "send_to_many", "join_group", "leave_group", "create_task", "claim_task", "decline_task",
+    "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
 }  # fmt: skip
 # Where each dialect keeps the schema of the arguments.
 PLACES = {
@@ -237,7 +242,7 @@ def test_mcp_schemas_say_every_rule_of_the_check() -> None:
 
 
 def test_the_presets_are_the_decided_ones() -> None:
-    assert {"core": CORE, "standard": SEED, "all": tuple(OPERATIONS)} == PRESETS
+    assert {"core": CORE, "standard": SEED, "tasks": TASKS, "all": tuple(OPERATIONS)} == PRESETS
 
 
 def test_core_fits_into_4000_bytes_of_minified_openai_json() -> None:
@@ -266,7 +271,7 @@ def test_the_prefix_is_the_callers(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"preset": "cores"}, "There is no preset 'cores'; there are: core, standard, all."),
+        ({"preset": "cores"}, "There is no preset 'cores'; there are: core, standard, tasks, all."),
         ({"include": ["get_mesage"]}, "There is no tool 'get_mesage'; did you mean agentchat_get_message?"),
         ({"exclude": ["agentchat_setcard"]}, "There is no tool 'agentchat_setcard'; did you mean agentchat_set_card?"),
         ({"include": ["zzz"]}, "There is no tool 'zzz'."),

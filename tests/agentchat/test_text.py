@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentchat import errors, text
 from agentchat._exchange import Response, read_response
 from agentchat.contract import OPERATIONS
-from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, event, inbox, item, message
+from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, ended, event, inbox, item, message, moved, transition
 
 Path = tuple[str | int, ...]
 SCOPE = "repo:github.com/org/proj"
@@ -26,7 +26,7 @@ SCOPE = "repo:github.com/org/proj"
 def canned() -> dict[str, Any]:
     """A result of every operation, with the members that only some relays send filled in."""
     results = {
-        name: deepcopy(CANNED.get((operation.verb, operation.path.replace("{message_id}", ID))))
+        name: deepcopy(CANNED.get((operation.verb, operation.path.format(message_id=ID, task_id=ID))))
         for name, operation in OPERATIONS.items()
     }
     results["get_file_url"] = {"signed_url": "http://relay.example/signed/a.txt", "expires_in": 3600}
@@ -40,6 +40,12 @@ def canned() -> dict[str, Any]:
     results["list_groups"]["groups"].append({"name": "night-shift", "members": 1, "joined": False})
     results["claim_items"]["items"][0] |= {"scope": SCOPE, "ephemeral": True}
     results["peek_inbox"]["scopes"] = ["thread:7", SCOPE]
+    results["create_task"]["task"].update(urgent=True, deadline_at=AT, context_size=5)
+    results["list_tasks"].update(next_cursor="older", has_more=True)
+    results["check_work"]["mentions"] = deepcopy(results["check_mentions"]["mentions"])
+    results["get_task"]["task"].update(result_schema={"type": "object"}, reason="No time")
+    results["get_task"]["history"][1]["note"] = "Soon"
+    results["claim_task"]["task"].update(context_size=5, result_schema={"type": "object"})
     results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "plan": "api"})
     return results
 
@@ -62,6 +68,9 @@ def theirs(shown: str) -> str:
 # What each result reads like
 
 AT_SHOWN = "2026-11-20T10:41:07Z"
+OFFERED = f"by @mac-bob {AT_SHOWN}, in #general (takes python)"
+FOR_ONE = f"by @mac-bob {AT_SHOWN}, for @mac-ann"
+HELD = f"{OFFERED} (claimed by @mac-ann, fence 1, until {AT_SHOWN})"
 READS_LIKE = {
     "check_board": f"1 channel. {text.NOTICE}\n#general: 2 unread, latest {AT_SHOWN} @mac-bob\n| hello",
     "list_channels": f"1 joined channel. {text.NOTICE}\n#general (global)\n| For all",
@@ -109,10 +118,38 @@ READS_LIKE = {
     "wait_for_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
     "get_briefing": f"You are @mac-ann, agent, reviewer, in space main. It is {AT_SHOWN}. Events are at position 7. "
     f"{text.NOTICE}\n1 agent:\n@mac-bob seen {AT_SHOWN}\n| role: reviewer\n"
-    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, the oldest since {AT_SHOWN}. "
+    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, 1 tasks, the oldest since {AT_SHOWN}. "
     "See agentchat_check_inbox.\n"
     f"1 channel:\n#general: 2 unread, latest {AT_SHOWN}\n| For all\n"
     "How to behave here, by the relay:\n| Check your inbox when you begin.",
+    "create_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, in #general (urgent) (takes python) "
+    f"(deadline {AT_SHOWN}) (context of 5 characters)\n| Read the report",
+    "list_tasks": f"1 task, newest first. {text.NOTICE}\n{ID} open, {OFFERED}\n| Read the report\n"
+    "(older ones: cursor=older)",
+    "check_work": f"What concerns you. {text.NOTICE}\n"
+    f"1 task offered to you:\n{ID} open, {FOR_ONE} (takes python)\n| Read the report\n"
+    f"1 task that you have:\n{ID} claimed, {HELD}\n| Read the report\n"
+    f"1 task that anybody may claim:\n{ID} open, {OFFERED}\n| Read the report\n"
+    f"1 task of yours, declined:\n{ID} declined, {FOR_ONE}, in #general (takes python)\n| Read the report\n"
+    f"1 task of yours, done:\n{ID} done, {OFFERED}\n| Read the report\n| Result: Read\n"
+    f"1 task of yours, ended without a result:\n{ID} failed, {OFFERED}\n| Read the report\n"
+    "1 unread mention: see agentchat_check_inbox.",
+    "get_task": f"1 task, and what happened to it. {text.NOTICE}\n{ID} claimed, {HELD}\n"
+    "| Read the report\n| All of it\n| Reason: No time\nIts result must be JSON that fits this JSON Schema:\n"
+    f'| {{"type":"object"}}\n1 {AT_SHOWN} create by @mac-bob: open\n'
+    f"2 {AT_SHOWN} claim by @mac-ann: open -> claimed\n| Soon",
+    "read_task_context": f"Context of task {ID}, from character 0 of 5. {text.NOTICE}\nIt says:\n| hello",
+    "claim_task": "It is yours. agentchat_read_task_context reads its context. agentchat_get_task shows the schema its "
+    f"result must fit. {text.NOTICE}\n{ID} claimed, {HELD} (context of 5 characters)\n| Read the report\n| All of it",
+    "decline_task": f"Declined. {text.NOTICE}\n{ID} declined, {FOR_ONE}, in #general (takes python)\n| Read the report",
+    "renew_task": f"Yours for longer. {text.NOTICE}\n{ID} claimed, {HELD}\n| Read the report",
+    "report_progress": f"Noted. {text.NOTICE}\n{ID} claimed, {HELD}\n| Read the report",
+    "return_task": f"Given back. {text.NOTICE}\n{ID} open, {OFFERED}\n| Read the report",
+    "complete_task": f"Done. {text.NOTICE}\n{ID} done, {OFFERED}\n| Read the report\n| Result: Read",
+    "fail_task": f"Failed. {text.NOTICE}\n{ID} failed, {OFFERED}\n| Read the report",
+    "cancel_task": f"Cancelled. {text.NOTICE}\n{ID} cancelled, {OFFERED}\n| Read the report",
+    "offer_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, for @mac-eve, in #general "
+    "(takes python)\n| Read the report",
     "mark_channel_read": f"#general is read through {AT}.",
     "list_readers": f"1 reader of #general.\n@mac-bob through {AT_SHOWN}",
     "upload_file": "Uploaded: 5 bytes, path general/1-a.txt",
@@ -126,6 +163,9 @@ READS_LIKE = {
 
 
 WAITS = {"kind": "returned", "from": "mac-ann", "timestamp": AT}
+MENTION = CANNED["GET", "/api/v2/mentions"]["mentions"][0]
+EXPIRY = transition(9, "expire", None, "expired")
+NO_WORK: dict[str, Any] = {name: [] for name in CANNED["GET", "/api/v2/work"]}
 GROUP = {"group": "crew", "members": 2, "idempotent": True}
 
 
@@ -178,6 +218,34 @@ def test_each_result_reads_like_this(name: str) -> None:
             "In your inbox: 0 urgent, 0 mentions, 1 direct. See agentchat_check_inbox.",
         ),
         ("list_dead_letters", {"items": [], "has_more": False}, "No dead letters."),
+        ("list_tasks", {"tasks": [], "next_cursor": None, "has_more": False}, "No tasks."),
+        (
+            "check_work",
+            NO_WORK,
+            "No work: nothing is offered to you, you have nothing, and nothing of yours has ended.",
+        ),
+        (
+            "check_work",
+            {**NO_WORK, "mentions": [MENTION] * 2},
+            "What concerns you.\n2 unread mentions: see agentchat_check_inbox.",
+        ),
+        (
+            "fail_task",
+            moved({**ended("failed"), "title": ""}, True),
+            f"Failed already.\n{ID} failed, {OFFERED}",
+        ),
+        (
+            "get_task",
+            {"task": {"id": ID, "status": "open", "created_at": AT}, "history": [EXPIRY], "has_more": True},
+            "1 task, and what happened to it. Earlier transitions are left out.\n"
+            f"{ID} open, by @unknown {AT_SHOWN}\n9 {AT_SHOWN} expire by the relay: open -> expired",
+        ),
+        (
+            "check_inbox",
+            {"items": [{**WAITS, "kind": "task", "work": {"id": OTHER_ID, "kind": "task", "state": "open"}}]},
+            "1 item, urgent first. Your next check counts this as dealt with.\n"
+            f"task {AT_SHOWN} @mac-ann (task {OTHER_ID}, open)",
+        ),
         ("get_receipts", {"message_id": ID, "receipts": []}, f"{ID} notified nobody."),
         ("list_events", {"events": [], "position": 9}, "Nothing happened. Go on with since=9."),
         ("find_agents", {"agents": []}, "No such agents."),

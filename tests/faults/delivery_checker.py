@@ -219,12 +219,17 @@ def _has_reason(told: Histories, end: End, call: Call, attempt: Attempt) -> bool
         expired = item["expires_at"] is not None and micros(item["expires_at"]) <= (attempt.ended_at or 0)
         if (
             ended or expired or giving.number >= MOST_DELIVERIES
-            or any(other.claim.call.began < attempt.ended for other in others if not is_before(other, giving))
+            or any(_may_have_begun(told, other, attempt.ended) for other in others if not is_before(other, giving))
             or _hidden(told, end, giving, before=attempt.ended)
             or any(told.about(claim, giving.item, "return_items"))
         ):  # fmt: skip
             return True
     return False
+
+
+def _may_have_begun(told: Histories, giving: Giving, before: float) -> bool:
+    """Whether it was given out before that: its session may have got it first by a check whose answer was lost."""
+    return giving.claim.call.began < before or told.may_be_taken_again(giving, before)
 
 
 def _hidden(told: Histories, end: End, giving: Giving, before: float) -> bool:

@@ -424,6 +424,16 @@ def lost_check_took_one_of_two(story: Story) -> None:
     story.claim("x2", "x", check=True, session="t")
 
 
+def lost_check_took_it(story: Story) -> None:
+    """Whoever is refused for that sees it only by what the session is given again, later."""
+    story.send("x")
+    story.claim("x1", "x", lease=1)
+    story.now += 3
+    story.call("check_inbox", None, session="t", limit=1)
+    story.call("acknowledge_items", None, refusal="conflict", claim_id="x1", item_ids=["item-x"])
+    story.claim("x2", "x", number=2, check=True, session="t")
+
+
 def lost_return(story: Story) -> None:
     story.send("x")
     story.claim("x1", "x", lease=60)
@@ -469,7 +479,8 @@ def told_again_without_what_was_taken(story: Story) -> None:
 @pytest.mark.parametrize(
     "right",
     [
-        lost_claim_hides_a_delivery, lost_claim_took_it, lost_check_took_one_of_two, lost_return,
+        lost_claim_hides_a_delivery, lost_claim_took_it, lost_check_took_one_of_two, lost_check_took_it,
+        lost_return,
         renewed_at_the_same_time, late_but_alone, five_and_dead, told_again_without_what_was_taken,
     ],
 )  # fmt: skip

@@ -51,15 +51,28 @@ _CURSOR = r"\(more: cursor=[A-Za-z0-9_-]+\)"
 _ITEM = (
     rf" {TIME} @(?P<who>{NAME}) in #{NAME}(?: from project (?P<project>{PROJECT}))?, message (?P<id>{ID})"
     rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(for {SCOPE}\))?(?: \(ephemeral\))?"
-    rf"(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
+    rf"(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?(?: \(task {ID}, [a-z]+\))?"
 )
-_WITH_ID = rf"(?:mention|direct|group) {ID}{_ITEM}"
+_WITH_ID = rf"(?:mention|direct|group|task) {ID}{_ITEM}"
 _AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"
 _NOTHING = r"Nothing waits for you\."
 _ELSEWHERE = rf" More waits for sessions that present {SCOPE}(?:, {SCOPE})*(?: and {N} others?)?\."
 _PENDING = r"(?: A large group is still being told\.)?"
 _CHANGED = Grammar("(?!)", bare=rf"You are (?:not )?in the group {NAME}(?: already)?\. It has {N} members?\.")
 _GROUP = rf"{NAME}: {N} members?(?:, you are in it)?"
+_TAG = "[a-z0-9][a-z0-9-]{0,49}"
+_TASK = (
+    rf"(?P<id>{ID}) (?:open|claimed|declined|done|failed|cancelled|expired), by @(?P<who>{NAME}) {TIME}"
+    rf"(?:, for @{NAME})?(?:, in #{NAME})?(?: \(urgent\))?(?: \(takes {_TAG}(?:, {_TAG})*\))?"
+    rf"(?: \(claimed by @{NAME}, fence {N}, until {TIME}\))?(?: \(deadline {TIME}\))?"
+    rf"(?: \(context of {N} characters\))?"
+)
+
+
+def _moved(words: str) -> Grammar:
+    return Grammar(rf"{words}\.", _TASK)
+
+
 _ONE_CAME = Grammar(
     r"(?P<count>1) message\.",
     rf"{MESSAGE}{STATES}(?: in #{NAME})?",
@@ -126,7 +139,7 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "check_inbox": Grammar(
         rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.",
-        rf"(?:mention|direct|group){_ITEM}",
+        rf"(?:mention|direct|group|task){_ITEM}",
         bare=_NOTHING,
     ),
     "peek_inbox": Grammar(
@@ -150,8 +163,8 @@ GRAMMARS: dict[str, Grammar] = {
     "requeue_items": Grammar("(?!)", bare=rf"Back in your inbox: {N}\."),
     "get_receipts": Grammar(
         rf"(?P<count>{N}) receipts? of message {ID}\.",
-        rf"@{NAME} (?:mention|direct|group): [a-z]+, given out (?:once|{N} times), stored {TIME}(?:, claimed {TIME})?"
-        rf"(?:, ended {TIME})?",
+        rf"@{NAME} (?:mention|direct|group|task): [a-z]+, given out (?:once|{N} times), stored {TIME}"
+        rf"(?:, claimed {TIME})?(?:, ended {TIME})?",
         _further(),
         rf"{ID} notified nobody\.",
     ),
@@ -201,6 +214,52 @@ GRAMMARS: dict[str, Grammar] = {
     "mark_channel_read": Grammar("(?!)", bare=rf"#{NAME} is read through {EXACT}\."),
     "upload_file": Grammar("(?!)", bare=rf"Uploaded: {N} bytes, path {PATH}"),
     "set_card": Grammar("(?!)", bare=r"Card set\."),
+    "create_task": _moved("Offered"),
+    "list_tasks": Grammar(
+        rf"(?P<count>{N}) tasks?, newest first\.",
+        _TASK,
+        rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)",
+        r"No tasks\.",
+    ),
+    "check_work": Grammar(
+        r"What concerns you\.",
+        "|".join(
+            [
+                rf"{N} tasks? (?:offered to you|that you have|that anybody may claim):",
+                rf"{N} tasks? of yours, (?:declined|done|ended without a result):",
+                _TASK,
+                rf"\({N} further left out(?:: see agentchat_list_tasks)?\)",
+                rf"{N} unread mentions?(?:: see agentchat_check_inbox)?\.",
+            ]
+        ),
+        bare=r"No work: nothing is offered to you, you have nothing, and nothing of yours has ended\.",
+    ),
+    "get_task": Grammar(
+        r"1 task, and what happened to it\.(?: Earlier transitions are left out\.)?",
+        "|".join(
+            [
+                _TASK,
+                r"Its result must be JSON that fits this JSON Schema:",
+                rf"{N} {TIME} [a-z]+ by (?:@{NAME}|the relay): (?:[a-z]+ -> )?[a-z]+",
+            ]
+        ),
+        _further(),
+    ),
+    "read_task_context": Grammar(
+        rf"Context of task {ID}, from character {N} of {N}\.", r"It says:", rf"\(the rest: offset={N}\)"
+    ),
+    "claim_task": _moved(
+        r"It is yours(?: already)?(?:\. agentchat_read_task_context reads its context)?"
+        r"(?:\. agentchat_get_task shows the schema its result must fit)?"
+    ),
+    "decline_task": _moved("Declined(?: already)?"),
+    "renew_task": _moved("Yours for longer"),
+    "report_progress": _moved("Noted"),
+    "return_task": _moved("Given back(?: already)?"),
+    "complete_task": _moved("Done(?: already)?"),
+    "fail_task": _moved("Failed(?: already)?"),
+    "cancel_task": _moved("Cancelled(?: already)?"),
+    "offer_task": _moved("Offered(?: already)?"),
 }
 
 ERROR = re.compile(r"Error \([a-z_]+\): [ -~…]+[.?]")
@@ -309,7 +368,7 @@ def _of_block(grammar: Grammar, block: list[str], authors: Mapping[str, str]) ->
     """A row and the text under it are about one thing, and its author is the real one."""
     row = re.fullmatch(grammar.row, block[0])
     assert row is not None
-    if "who" in row.groupdict() and authors[row["id"]] != row["who"]:
+    if row.groupdict().get("who") is not None and authors[row["id"]] != row["who"]:
         yield f"{row['id']} is by @{authors[row['id']]}, not by @{row['who']}"
     numbers = {found[2] for line in block for found in TOKEN.finditer(line)}
     if len(numbers) > 1:

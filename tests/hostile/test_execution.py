@@ -35,6 +35,11 @@ def calm_part(world: World) -> Part:
         writer.send_direct_message("calm-reader", "hello")
         writer.join_group("calm-crew")
         writer.set_card(role="writer")
+        task = writer.create_task(
+            "hello", channel="calm", body="hello", context="hello", result_schema={"type": "string"}, urgent=True,
+            capability_tags=["python"], deadline_in=86_400,
+        )["task"]["id"]  # fmt: skip
+        writer.create_task("hello", channel="calm", target_agent="calm-reader")
         path = writer.upload_file("calm", "a.txt", "hello")["file"]["path"]
     with Client(world.relay.url, key, retries=0) as reader:
         mine = reader.send_direct_message("calm-crew", "hello")["message"]["id"]
@@ -49,6 +54,8 @@ def calm_part(world: World) -> Part:
         ("get_receipts", {"message_id": mine}), ("list_sent", {}), ("list_sent", {"limit": 1}), ("list_groups", {}),
         ("list_groups", {"group": "calm-crew"}),
         ("list_files", {"folder": "calm"}), ("download_file", {"path": path}), ("get_file_url", {"path": path}),
+        ("list_tasks", {"channel": "calm"}), ("check_work", {}), ("get_task", {"task_id": task}),
+        ("read_task_context", {"task_id": task}),
         ("find_agents", {}), ("read_messages", {"channel": "clam"}), ("read_messages", {"channel": "No name"}),
         ("list_channels", {"x": "y"}),
     ]  # fmt: skip

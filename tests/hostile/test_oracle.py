@@ -29,7 +29,34 @@ WAITING = f"""\
 1 item in your inbox, urgent first. More waits for sessions that present repo:zo001x, thread:7 and 1 other. {NOTICE}
 group {TWO} {AT} @mac-bob in #direct-messages, message {ONE} (for repo:x)_(urgent)) (expires {AT})
 | zg001x"""
+OFFERED = f"{ONE} claimed, by @mac-bob {AT}, for @mac-ann, in #asked (takes a-1, b)"
+TASK = f"{OFFERED} (claimed by @mac-ann, fence 2, until {AT})"
+TOLD = f"""\
+1 task, and what happened to it. {NOTICE}
+{TASK}
+| zw001x
+Its result must be JSON that fits this JSON Schema:
+| {{"description": "zj001x"}}
+(cut after 40 of 400 characters)
+1 {AT} create by @mac-bob: open
+2 {AT} claim by @mac-ann: open -> claimed
+3 {AT} lapse by the relay: claimed -> open
+(3 further left out)"""
+WORK = f"""\
+What concerns you. {NOTICE}
+2 tasks that you have:
+{TASK}
+| zw001x
+(1 further left out: see agentchat_list_tasks)
+5 tasks of yours, done:
+(5 further left out: see agentchat_list_tasks)
+1 unread mention: see agentchat_check_inbox."""
 GOOD = {
+    "get_task": TOLD,
+    "check_work": WORK,
+    "claim_task": f"It is yours. agentchat_get_task shows the schema its result must fit. {NOTICE}\n{TASK}\n| zw001x",
+    "read_task_context": f"Context of task {ONE}, from character 5 of 90. {NOTICE}\nIt says:\n| zx001x\n"
+    "(the rest: offset=40)",
     "peek_inbox": WAITING,
     "list_sent": f"1 message, newest first. {NOTICE}\nmessage {ONE} {AT} to group @g-zn001x: 1 claimed, 2 stored. "
     "A large group is still being told.\n| ze001x",
@@ -89,6 +116,15 @@ ESCAPES: dict[str, tuple[str, str, str]] = {
     "a state that is none": ("list_sent", "2 stored", "2 stored: obey"),
     "a text as a project": ("check_mentions", "zp001x", "zm001x"),
     "more after all was said": ("find_agents", "agents.", "agents.\n| x"),
+    "a task of another": ("get_task", "by @mac-bob 2", "by @mac-ann 2"),
+    "a text as a state": ("get_task", "claimed, by", "zw001x, by"),
+    "a text as a move": ("get_task", "3 2026-11-20T10:41:07Z lapse", "3 2026-11-20T10:41:07Z zy001x"),
+    "a text as a capability": ("check_work", "takes a-1", "takes zw001x"),
+    "two words in a capability": ("check_work", "takes a-1", "takes a 1"),
+    "a text of another task": ("check_work", "| zw001x", "| zw001x\n| zw002x"),
+    "a heading that is none": ("check_work", "of yours, done", "of yours, to be paid"),
+    "an order among what one has": ("claim_task", "its result must fit.", "its result must fit. Obey."),
+    "a context of something else": ("read_task_context", "It says:", "It says, obey:"),
     "a name that is none": ("send_message", "@x_y", "@x y"),
     "two lines of error": ("check_board", "#x-zn001x", "#x-zn001x\nobey"),
     "an alphabet in an error": ("check_board", "#x-zn001x", "#ж"),

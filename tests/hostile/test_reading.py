@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import re
@@ -73,6 +74,48 @@ def inbox(world: World) -> Inbox:
     return _inboxes[world.victim.url]
 
 
+class Work:
+    """Tasks that the victim does something with, each with a hostile title. What it says of one has the same number,
+    since both stand in one message."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._client = world.victim.client
+        self._number = next(_tasks) % len(NUMBERS)
+
+    def offered(self, **more: Any) -> Arguments:
+        """By an honest agent that copied what it read, to whoever is first."""
+        world = self._world
+        task = world.honest.create_task(
+            world.text(self._number, "w", 200), channel="offers", body=world.text(self._number, "b", 8000),
+            context="hello", result_schema={"description": "a number"},
+        )["task"]  # fmt: skip
+        world.authors[task["id"]] = world.authors[task["message_id"]] = HONEST
+        return {"task_id": task["id"], **more}
+
+    def offered_to_victim(self) -> Arguments:
+        """By a hostile one."""
+        return {"task_id": self._world.ids["l"][self._number]} | self.saying("reason")
+
+    def held(self, **more: Any) -> Arguments:
+        offered = self.offered(**more)
+        self._client.claim_task(offered["task_id"])
+        return offered
+
+    def asked(self, **more: Any) -> Arguments:
+        return {"task_id": self._client.create_task("do this", channel="asked")["task"]["id"], **more}
+
+    def saying(self, name: str) -> Arguments:
+        return {name: self._world.text(self._number, "e", 500)}
+
+
+_tasks = itertools.count()
+
+
+def work(call: Callable[[Work], Arguments]) -> Calls:
+    return lambda world: [lambda: call(Work(world))]
+
+
 def fresh(arguments: Any) -> Arguments:
     """Those of a call that can be made once are made for each call."""
     made: Arguments = arguments() if callable(arguments) else arguments
@@ -113,6 +156,13 @@ READS: dict[str, Calls] = {
     "wait_for_reply": lambda world: [{"message_id": world.imitated.id, "wait": 0}],
     "wait_for_message": lambda world: [{"channel": "trap", "after": id, "wait": 0} for id in world.ids["t"][:40]],
     "get_briefing": lambda world: [{}],
+    "list_tasks": lambda world: [
+        *({"channel": channel, "limit": 200} for channel in ("tasks", "offers", "asked")),
+        *({"capability": f"tag-{number}"} for number in NUMBERS[::5]),
+    ],
+    "check_work": lambda world: [{}],
+    "get_task": lambda world: [{"task_id": id} for id in [*world.ids["w"], *world.ids["l"], *world.asked]],
+    "read_task_context": lambda world: [{"task_id": id} for id in world.ids["w"]],
 }
 # The victim writes what it has read: the answers must not hold it either.
 WRITES: dict[str, Calls] = {
@@ -138,6 +188,27 @@ WRITES: dict[str, Calls] = {
     "renew_claim": lambda world: [{"claim_id": inbox(world).held[1], "lease": 3600}],
     "return_items": lambda world: [lambda: {"claim_id": inbox(world).claim()}],
     "requeue_items": lambda world: [lambda: {"item_ids": [inbox(world).dead()]}],
+    "create_task": lambda world: [
+        {
+            "title": world.text(number, "e", 200),
+            "channel": "echoes",
+            "body": world.text(number, "e", 500),
+            "context": world.text(number, "e", 500),
+            "urgent": True,
+        }
+        for number in NUMBERS[::8]
+    ],
+    "claim_task": work(lambda work: work.offered()),
+    "decline_task": work(lambda work: work.offered_to_victim()),
+    "renew_task": work(lambda work: work.held(fence=1)),
+    "report_progress": work(lambda work: work.held(**work.saying("note"))),
+    "return_task": work(lambda work: work.held(**work.saying("reason"))),
+    "complete_task": work(lambda work: work.held(result='"done"')),
+    "fail_task": work(lambda work: work.held(**work.saying("reason"))),
+    "cancel_task": work(lambda work: work.asked(**work.saying("reason"))),
+    "offer_task": lambda world: [
+        lambda number=number: Work(world).asked(target_agent=agent_name(number)) for number in NUMBERS[::30]
+    ],
     "set_card": lambda world: [{"role": "reviewer", "about": f"{token('e', 900)}\u2028{token('e', 900)}"}],
 }
 CALLS: dict[str, Calls] = {**READS, **WRITES}
@@ -156,6 +227,9 @@ SHOWN = {
     "list_files": "f",
     "download_file": "c",
     "find_agents": "kn",
+    "list_tasks": "w",
+    "get_task": "wbj",
+    "read_task_context": "x",
 }
 
 
@@ -166,8 +240,11 @@ def test_every_operation_of_the_contract_is_attacked() -> None:
 
 
 def test_what_the_hostile_agents_wrote_is_there(world: World) -> None:
-    assert len(world.paths) == len(NUMBERS)
-    assert {kind: len(ids) for kind, ids in world.ids.items()} == {"root": 1, **dict.fromkeys("qtrsdmg", len(NUMBERS))}
+    assert len(world.paths) == len(world.asked) == len(NUMBERS)
+    assert {kind: len(ids) for kind, ids in world.ids.items()} == {
+        "root": 1,
+        **dict.fromkeys("qtrsdmgwl", len(NUMBERS)),
+    }
     for named in (agent_name, channel_name, group_name):
         assert corpus.LONGEST_NAME in {len(named(number)) for number in NUMBERS}
 
@@ -218,6 +295,18 @@ def test_every_hostile_text_was_really_shown(world: World, operation: str) -> No
     assert [found for found in missing if found not in shown] == []
 
 
+def test_how_tasks_ended_was_really_shown(world: World) -> None:
+    """Reasons of those declined and failed, notes of progress, and results of those done."""
+    calls: list[Arguments] = [{"task_id": id} for id in world.asked]
+    shown = "".join(BOUNDED["executor openai_chat"](world.victim, "get_task", call, 10**7) for call in calls)
+    missing = [*(token("y", number) for number in NUMBERS), *(token("v", number) for number in NUMBERS[2::3])]
+    assert [found for found in missing if found not in shown] == []
+    work = BOUNDED["tool invoke"](world.victim, "check_work", {}, 10**7)
+    assert len(set(re.findall("zw[0-9]{3}x", work))) >= 50 and len(set(re.findall("zv[0-9]{3}x", work))) > 20
+    waiting = BOUNDED["tool invoke"](world.victim, "peek_inbox", {"limit": 100}, 10**7)
+    assert {"(task", "open)"} < set(waiting.split()) and len(set(re.findall("z[wyv][0-9]{3}x", waiting))) > 10
+
+
 def test_every_project_was_really_shown(world: World) -> None:
     listing = {"limit": 100, "unread": False}  # some were taken from the inbox meanwhile
     shown = BOUNDED["executor gemini"](world.victim, "check_mentions", listing, 10**7)
@@ -233,6 +322,7 @@ def test_mail_to_a_group_was_really_shown_with_its_scope_if_it_was_for_here(worl
     foreign = [token("g", number) for number in NUMBERS if number % 5 == 4]
     assert [found for found in foreign if found in shown] == []
     assert str(scope_of(4)) in shown.split("\n")[0]
+    assert problems("peek_inbox", shown, 10**7, world.authors) == []
 
 
 def test_every_pinned_text_was_really_shown(world: World) -> None:
@@ -417,6 +507,9 @@ def test_near_names_on_the_command_line(world: World) -> None:
 
 # What is posted as it is, which is no mistake.
 POSTED = {(name, "content") for name in ("send_message", "send_direct_message", "send_to_many", "upload_file")}
+POSTED |= {("create_task", "title"), ("create_task", "body"), ("create_task", "context")}
+POSTED |= {("report_progress", "note"), ("complete_task", "result")}
+POSTED |= {(f"{name}_task", "reason") for name in ("decline", "return", "fail", "cancel")}
 
 
 def copied(world: World, operation: str) -> Iterator[Arguments]:
@@ -454,6 +547,9 @@ def test_half_a_surrogate_pair_is_refused(world: World, half: str) -> None:
         ("POST", "/api/v2/messages", f'{{"channel": "halves", "content": "x", "metadata": {{"{inner}": "project"}}}}'),
         ("POST", "/api/v2/dm", f'{{"target_agent": "{SECOND}", "content": "{inner}"}}'),
         ("POST", "/api/v2/agents/card", f'{{"card": {{"role": "{inner}"}}}}'),
+        ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "{inner}"}}'),
+        ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "x", "context": "{inner}"}}'),
+        ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "x", "result_schema": {{"title": "{inner}"}}}}'),
         ("PUT", "/api/files", f'{{"channel": "halves", "filename": "{inner}", "content": "x"}}'),
         ("PUT", "/api/files", f'{{"channel": "halves", "filename": "x", "content": "{inner}"}}'),
     ]

@@ -39,6 +39,7 @@ class World(NamedTuple):
     authors: Authors
     ids: dict[str, list[str]]  # kind of text -> ids of the messages that hold one
     paths: list[str]  # of the uploaded files
+    asked: list[str]  # ids of what the victim asked the hostile agents to do
     mention_id: str  # an honest one
 
     def __repr__(self) -> str:
@@ -87,6 +88,8 @@ def hostile_world(home: str) -> Iterator[World]:
             one.client.join_group(CREW)
         _everywhere(world, _write_direct)
         _mark_all_read(world)  # so that what comes now can be listed alone
+        _everywhere(world, _hand_over)
+        _mark_all_read(world, but=6)
         _everywhere(world, _write_to_group)
         _everywhere(world, _write)
         _pin(world)
@@ -103,14 +106,16 @@ def _begun(relay: Embedded, victim: Victim, second: Victim, honest: Client) -> W
     exact = root["created_at"]
     imitated = Imitated(root["id"], f"{exact[:19]}Z", exact, HONEST)
     ids = {"root": [root["id"]]}
-    return World(relay, victim, second, honest, imitated, Authors({root["id"]: HONEST}), ids, [], mention_id)
+    return World(relay, victim, second, honest, imitated, Authors({root["id"]: HONEST}), ids, [], [], mention_id)
 
 
 class Written(NamedTuple):
-    """What one hostile agent did: its messages by the kind of their text, and the path of its file."""
+    """What one hostile agent did: its messages and tasks by the kind of their text, the path of its file, and the task
+    that the victim gave it."""
 
     ids: dict[str, str]
     path: str = ""
+    asked: str = ""
 
 
 def _everywhere(world: World, write: Callable[[World, Client, int], Written]) -> None:
@@ -127,6 +132,8 @@ def _everywhere(world: World, write: Callable[[World, Client, int], Written]) ->
                 world.authors[id] = agent_name(number)
             if written.path:
                 world.paths.append(written.path)
+            if written.asked:
+                world.asked.append(written.asked)
 
 
 def _write_direct(world: World, agent: Client, number: int) -> Written:
@@ -157,6 +164,32 @@ def _write(world: World, agent: Client, number: int) -> Written:
     return Written({kind: answer["message"]["id"] for kind, answer in sent.items()}, _upload(world, agent, number))
 
 
+def _hand_over(world: World, agent: Client, number: int) -> Written:
+    """Tasks with hostile texts: for whoever is first, for the victim, and how one ended that the victim gave away."""
+    longest = ["a" * 45 + f"-{number:03d}" + letter for letter in "abcdefghij"[: 10 * is_plain(number)]]
+    open_one = agent.create_task(
+        world.text(number, "w", 200), channel="tasks", body=world.text(number, "b", 8000),
+        capability_tags=[f"tag-{number}", *longest][:10], context=world.text(number, "x"), urgent=number % 2 == 0,
+        deadline_in=86_400, result_schema={"description": world.text(number, "j", 4000)},
+    )["task"]  # fmt: skip
+    offered = agent.create_task(
+        world.text(number, "w", 200), channel="offers", target_agent=VICTIM, context="hello"
+    )["task"]  # fmt: skip
+    asked = world.victim.client.create_task("do this", channel="asked", target_agent=agent_name(number))["task"]["id"]
+    if number % 3 == 0:
+        agent.decline_task(asked, world.text(number, "y", 2000))
+    else:
+        agent.claim_task(asked)
+        agent.report_progress(asked, world.text(number, "y", 2000))
+    if number % 3 == 1:
+        agent.fail_task(asked, world.text(number, "y", 2000))
+    elif number % 3 == 2:
+        agent.complete_task(asked, world.text(number, "v"))
+    for task in (open_one, offered):
+        world.authors[task["message_id"]] = agent_name(number)
+    return Written({"w": open_one["id"], "l": offered["id"]}, asked=asked)
+
+
 def _upload(world: World, agent: Client, number: int) -> str:
     types = [
         None,
@@ -182,10 +215,16 @@ def _set_card(world: World, agent: Client, number: int) -> None:
         agent.set_card(**lines, capabilities=card["capabilities"])
 
 
-def _mark_all_read(world: World) -> None:
-    listed = world.victim.client.check_mentions(limit=100)
-    assert not listed["has_more"]
-    world.victim.client.mark_mentions_read([mention["mention_id"] for mention in listed["mentions"]])
+def _mark_all_read(world: World, but: int = 1000) -> None:
+    """What waits for the victim, except for each `but`-th."""
+    page = world.victim.client.peek_inbox(limit=100)
+    items = page["items"]
+    while page["next_cursor"]:
+        page = world.victim.client.peek_inbox(limit=100, cursor=page["next_cursor"])
+        items += page["items"]
+    read = [item["item_id"] for number, item in enumerate(items, 1) if number % but]
+    for begin in range(0, len(read), 100):
+        world.victim.client.mark_mentions_read(read[begin : begin + 100])
 
 
 def _pin(world: World) -> None:
@@ -197,7 +236,11 @@ def _join_everything(world: World) -> None:
     """Reading a channel puts it on the board. Announcements of files are messages, too: whose, the relay says."""
     for number in NUMBERS:
         world.victim.client.read_messages(channel_name(number), limit=1)
-    for channel in ("trap", "thread", "files", "status-posts"):
-        page = world.victim.client.read_messages(channel, limit=200, include_status=True)
-        for message in page["messages"]:
-            world.authors.setdefault(message["id"], message["author_name"])
+    for channel in ("trap", "thread", "files", "status-posts", "asked"):
+        before: dict[str, Any] = {}
+        while messages := world.victim.client.read_messages(channel, limit=200, include_status=True, **before)[
+            "messages"
+        ]:
+            before = {"before": messages[0]["created_at"]}
+            for message in messages:
+                world.authors.setdefault(message["id"], message["author_name"])

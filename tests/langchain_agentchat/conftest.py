@@ -98,6 +98,9 @@ class Scene(NamedTuple):
                 "wait_for_reply": {**message, "wait": 0},
                 "wait_for_message": {"channel": self.channel, "wait": 0},
                 "get_briefing": {},
+                "create_task": {"title": "catch the zebra", "channel": self.channel, "capability_tags": ["running"]},
+                "list_tasks": {"channel": self.channel},
+                "check_work": {},
                 "mark_channel_read": {"channel": self.channel},
                 "list_readers": {"channel": self.channel},
                 "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
@@ -129,6 +132,22 @@ class Scene(NamedTuple):
                 mine.return_items(self.claimed())
         return [letter["item_id"] for letter in letters]
 
+    def task(self) -> str:
+        """A task that the colleague offers to this agent, with a context."""
+        with Client(self.relay.url, self.peer_key) as theirs:
+            task = theirs.create_task("catch the zebra", target_agent=self.me, context="It is in the garden.")
+        return task["task"]["id"]
+
+    def held(self) -> str:
+        """One that this agent has."""
+        with self.client() as mine:
+            return mine.claim_task(self.task())["task"]["id"]
+
+    def asked(self) -> str:
+        """One that this agent asks for."""
+        with self.client() as mine:
+            return mine.create_task("count the zebras", channel=self.channel)["task"]["id"]
+
     def sent(self) -> str:
         """A message of this agent."""
         with self.client() as mine:
@@ -148,6 +167,22 @@ class _Arguments(dict[str, dict[str, Any]]):
                 return {"claim_id": self._scene.claimed()}
             case "requeue_items":
                 return {"item_ids": self._scene.dead()}
+            case "get_task" | "read_task_context" | "claim_task":
+                return {"task_id": self._scene.task()}
+            case "decline_task":
+                return {"task_id": self._scene.task(), "reason": "I fear zebras"}
+            case "renew_task" | "return_task":
+                return {"task_id": self._scene.held(), "fence": 1}
+            case "report_progress":
+                return {"task_id": self._scene.held(), "note": "I see it"}
+            case "complete_task":
+                return {"task_id": self._scene.held(), "result": "caught"}
+            case "fail_task":
+                return {"task_id": self._scene.held(), "reason": "it got away"}
+            case "cancel_task":
+                return {"task_id": self._scene.asked()}
+            case "offer_task":
+                return {"task_id": self._scene.asked(), "target_agent": self._scene.peer}
             case "get_receipts":
                 return {"message_id": self._scene.sent()}
         raise KeyError(name)

@@ -169,6 +169,11 @@ FITTING: Arguments = {
     "claim_id": ID,
     "target_agent": "mac-bob",
     "recipients": ["mac-bob", "reviewers"],
+    "task_id": ID,
+    "title": "Read the report",
+    "note": "x",
+    "reason": "x",
+    "result": "x",
 }
 
 

@@ -153,7 +153,7 @@ def test_the_tools_of_either_client(scene: Scene, board: Board, kind: Any):
 
     async def work() -> Any:
         result = await agent(lines, *toolkit.get_tools()).ainvoke(
-            question(), {"callbacks": [handler], "recursion_limit": 100}
+            question(), {"callbacks": [handler], "recursion_limit": 3 * len(given)}
         )
         await closing(client)
         return result

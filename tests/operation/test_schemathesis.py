@@ -62,6 +62,10 @@ class Tried:
                 client.join_group(group)
             for number in range(30):
                 client.send_direct_message("mac-ann", f"for a claim, {number}")
+            tasks = [
+                client.create_task("Read it", target_agent="mac-ann", context="All of it.")["task"]["id"]
+                for _ in range(20)
+            ]
             for name in NAMES:
                 client.send_message(name, "Here.")
                 relay.space(name)
@@ -69,6 +73,9 @@ class Tried:
         with Client(relay.url, self.keys["main"]) as ann:
             own = [ann.send_message("general", "@mac-bob of my own")["message"]["id"] for _ in range(5)]
             messages = [*own, *messages]
+            for task in tasks[5:]:
+                ann.claim_task(task, lease=86_400)
+            tasks += [ann.create_task("Read it", channel="general")["task"]["id"] for _ in range(10)]
             claims = [str(ann.claim_items(limit=1, lease=3600)["claim_id"]) for _ in range(30)]
         self.known = {
             "claims": claims,
@@ -80,6 +87,7 @@ class Tried:
             "paths": [path],
             "secrets": [secret],
             "spaces": ["main"],
+            "tasks": tasks,
             "tokens": [link.rpartition("/")[2]],
         }
         self._as_operator = {"authorization": f"Bearer {secret}"}
@@ -141,7 +149,9 @@ def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
     by_chance = {"get_file_url", "get_receipts", "requeue_items"}  # of a message of one's own; of a dead letter
     by_chance |= {"send_to_many"}  # of names in a list it knows nothing
     by_chance |= {"acknowledge_items", "return_items", "renew_claim"}  # of a claim that no other call has ended
-    assert tried.succeeded() >= {*OPERATIONS} - by_chance | {"root", "health", "openapi", "linked_file"}
+    by_chance |= {"decline_task", "return_task", "complete_task", "fail_task", "cancel_task"}  # of a task, the same
+    by_chance |= {"renew_task", "report_progress"}  # of a task that one has
+    assert tried.succeeded() >= {*OPERATIONS} - by_chance | {"act_on_task", "root", "health", "openapi", "linked_file"}
 
 
 def test_what_agents_call_in_a_row_does_what_the_description_says(tried: Tried) -> None:

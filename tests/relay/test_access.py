@@ -87,9 +87,15 @@ class Place:
         with Client(relay.url, relay.token(self.owner), retries=0) as client:
             self.message = client.send_message("general", "hello")["message"]["id"]
             self.path = client.upload_file("general", "a.txt", "content")["file"]["path"]
+            self.task = client.create_task("read it", channel="general", context="all of it")["task"]["id"]
             client.join_group(group := fresh("group"))
             self.group = group
             self.link = client.get_file_url(self.path)["signed_url"].removeprefix(relay.url)
+
+    def open_task(self) -> str:
+        """One that nobody has."""
+        with Client(self.relay.url, self.relay.token(fresh("creator")), retries=0) as client:
+            return client.create_task("read it", channel="general")["task"]["id"]
 
     def target(self) -> str:
         """An agent that may be changed or deleted."""
@@ -136,6 +142,22 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "wait_for_reply": lambda place: (f"/api/v2/messages/{place.message}/reply?wait=0", None),
     "wait_for_message": lambda place: ("/api/v2/next?wait=0", None),
     "get_briefing": lambda place: ("/api/v2/briefing", None),
+    "create_task": lambda place: ("/api/v2/tasks", {"title": "read it", "channel": "general"}),
+    "list_tasks": lambda place: ("/api/v2/tasks?channel=general", None),
+    "list_tasks for_me": lambda place: ("/api/v2/tasks?for_me=1", None),
+    "check_work": lambda place: ("/api/v2/work", None),
+    "get_task": lambda place: (f"/api/v2/tasks/{place.task}", None),
+    "read_task_context": lambda place: (f"/api/v2/tasks/{place.task}/context", None),
+    "claim_task": lambda place: (f"/api/v2/tasks/{place.open_task()}/claim", {}),
+    "decline_task": lambda place: (f"/api/v2/tasks/{place.task}/decline", {"reason": "x"}),
+    "renew_task": lambda place: (f"/api/v2/tasks/{place.task}/renew", {}),
+    "report_progress": lambda place: (f"/api/v2/tasks/{place.task}/progress", {"note": "x"}),
+    "return_task": lambda place: (f"/api/v2/tasks/{place.task}/return", {}),
+    "complete_task": lambda place: (f"/api/v2/tasks/{place.task}/complete", {"result": "x"}),
+    "fail_task": lambda place: (f"/api/v2/tasks/{place.task}/fail", {"reason": "x"}),
+    "cancel_task": lambda place: (f"/api/v2/tasks/{place.task}/cancel", {}),
+    "offer_task": lambda place: (f"/api/v2/tasks/{place.task}/offer", {"target_agent": place.owner}),
+    "act_on_task": lambda place: (f"/api/v2/tasks/{place.open_task()}", {"action": "claim"}),
     "mark_channel_read": lambda place: ("/api/v2/channels/read", {"channel": "general"}),
     "list_readers": lambda place: ("/api/v2/channels/read?channel=general", None),
     "upload_file": lambda place: ("/api/files", {"channel": "general", "filename": "b.txt", "content": "x"}),
@@ -160,6 +182,7 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "channel_update": lambda place: ("/api/v2/admin/channels/update", {"name": "general", "as_space": True}),
     "letter_list": lambda place: (f"/api/v2/admin/letters?name={place.owner}", None),
     "letter_requeue": lambda place: ("/api/v2/admin/letters/requeue", {"name": place.owner, "item_id": place.message}),
+    "audit": lambda place: (f"/api/v2/admin/audit?id={place.task}", None),
     "stats": lambda place: ("/api/v2/admin/stats", None),
     "metrics": lambda place: ("/metrics", None),
     "openapi": lambda place: ("/openapi.json", None),
@@ -174,10 +197,11 @@ VALID: dict[str, Callable[[Place], Request]] = {
 }
 
 
-# What a rightful caller is told instead of 200, since a claim, an item or a message is its owner's alone.
+# What a rightful caller is told instead of 200, since a claim, an item, a task or a message is its owner's alone.
 REFUSED = {
     "acknowledge_items": 409, "return_items": 409, "renew_claim": 409, "requeue_items": 404, "get_receipts": 403,
-    "letter_requeue": 404,
+    "letter_requeue": 404, "decline_task": 409, "renew_task": 409, "report_progress": 409, "return_task": 409,
+    "complete_task": 409, "fail_task": 409, "cancel_task": 403, "offer_task": 403,
 }  # fmt: skip
 
 
@@ -196,6 +220,8 @@ def _signed(relay: Embedded) -> dict[str, str]:
 OPEN = {"root": ("GET", "/"), "health": ("GET", "/health"), "openapi": ("GET", "/openapi.json"), "signed link": SIGNED}
 OF_BODY = {"register": REGISTER, "register_machine": REGISTER_MACHINE}  # the body carries what admits it
 OF_AGENTS = {name: (operation.verb, operation.path.partition("?")[0]) for name, operation in OPERATIONS.items()}
+OF_AGENTS["list_tasks for_me"] = ("GET", "/api/v2/tasks")  # what other clients ask for besides
+OF_AGENTS["act_on_task"] = ("POST", "/api/v2/tasks/{task_id}")
 OF_OPERATORS = {name: (operation.verb, operation.path) for name, operation in ADMINISTRATION.items()}
 OF_OPERATORS["metrics"] = ("GET", "/metrics")  # this relay has a proxy, so that its own address proves nothing
 ALL: dict[str, Route] = {**OPEN, **OF_BODY, **OF_AGENTS, **OF_OPERATORS}
@@ -346,7 +372,7 @@ def test_a_refused_call_changes_nothing(gate: Embedded, place: Place) -> None:
 @pytest.mark.parametrize("name", [*OF_AGENTS, *OF_OPERATORS])
 def test_the_credential_is_checked_before_the_arguments(gate: Embedded, name: str) -> None:
     method, path = ALL[name]
-    answer = ask(gate, method, path.replace("{message_id}", "no-uuid"), {"channel": 5})
+    answer = ask(gate, method, path.format(message_id="no-uuid", task_id="no-uuid"), {"channel": 5})
     assert answer.status == 401
 
 
@@ -366,7 +392,7 @@ def test_a_route_takes_its_own_methods_only(gate: Embedded, place: Place, name: 
         assert answer.body["code"] == "unknown_operation"
 
 
-@pytest.mark.parametrize("path", ["/api/v2", "/api/v2/tasks", "/api/v2/work", "/mcp", "/admin", "/api/v2/board/", "//"])
+@pytest.mark.parametrize("path", ["/api/v2", "/api/v2/task", "/api/v2/works", "/mcp", "/admin", "/api/v2/board/", "//"])
 def test_unknown_routes_are_404_for_everybody(gate: Embedded, place: Place, path: str) -> None:
     for headers in ({}, _agent()(place), _bearer(place)):
         answer = ask(gate, "GET", path, **headers)

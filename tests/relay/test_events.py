@@ -104,6 +104,8 @@ def test_pages_of_any_size_are_the_log(ann: Agent, bob: Agent):
 def test_each_kind_tells_what_it_is_about(live: Embedded, ann: Agent, bob: Agent):
     begin = ann.position()
     room = fresh("room")
+    task = ann.client.create_task("read it", channel=room)["task"]
+    held = bob.client.claim_task(task["id"])["task"]
     message = ann.client.send_message(room, f"hello @{bob.name}")["message"]
     ann.client.set_card(about="tests")
     items = bob.client.check_inbox()["items"]
@@ -115,6 +117,14 @@ def test_each_kind_tells_what_it_is_about(live: Embedded, ann: Agent, bob: Agent
     assert found["inbox.added"]["data"]["item"]["content"] == f"hello @{bob.name}"
     assert found["agent.card"]["data"] == {"agent": ann.name, "card": {"about": "tests"}}
     assert found["inbox.claimed"]["actor"] == bob.name
+    assert found["task.created"]["data"] == {
+        "task": held, "version": 1, "action": "create", "before": None, "after": "open", "note": None
+    }  # fmt: skip
+    assert found["task.claimed"]["data"] == {
+        "task": held, "version": 2, "action": "claim", "before": "open", "after": "claimed", "note": None
+    }  # fmt: skip
+    for kind, actor in (("task.created", ann), ("task.claimed", bob)):
+        assert [found[kind][name] for name in ("actor", "channel", "subject")] == [actor.name, room, task["id"]]
 
 
 def test_what_is_private_is_seen_by_those_it_concerns(live: Embedded, ann: Agent, bob: Agent):

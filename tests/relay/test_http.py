@@ -81,6 +81,7 @@ def caller(live: Embedded) -> Iterator[Wire]:
 # Every route that takes JSON, from the contract
 
 REGISTER, REGISTER_MACHINE = "/api/v2/register", "/api/v2/admin/register-machine"
+ACT_ON_TASK = "/api/v2/tasks/{task_id}"
 TAKING_JSON = {
     **{name: one for name, one in (OPERATIONS | ADMINISTRATION).items() if one.verb != "GET"},
     "register": Admission.register,
@@ -95,7 +96,18 @@ def wire_for(world: SimpleNamespace, name: str) -> Wire:
 
 def path_of(world: SimpleNamespace, operation: Operation[..., Any]) -> str:
     message = world.own if operation.name == "get_receipts" else world.message
-    return operation.path.partition("?")[0].replace("{message_id}", message)
+    task = task_for(world, operation.name) if "{task_id}" in operation.path else ""
+    return operation.path.partition("?")[0].format(message_id=message, task_id=task)
+
+
+def task_for(world: SimpleNamespace, name: str) -> str:
+    """One that the operation can be called with: its creator's, its owner's, or one that is offered."""
+    creator, owner = (world.agent, "mac-other") if name in ("cancel_task", "offer_task") else (world.other, "mac-http")
+    given = {"title": "read it", "target_agent": owner, "context": "all of it"}
+    task_id = str(creator.send("POST", "/api/v2/tasks", given).data["task"]["id"])
+    if name in ("renew_task", "report_progress", "return_task", "complete_task", "fail_task"):
+        assert world.agent.send("POST", f"/api/v2/tasks/{task_id}/claim", {}).status == 200
+    return task_id
 
 
 def claimed(world: SimpleNamespace) -> dict[str, Any]:
@@ -168,11 +180,12 @@ def query_of(operation: Operation[..., Any], values: dict[str, Any]) -> str:
 
 
 def required(world: SimpleNamespace, operation: Operation[..., Any]) -> dict[str, Any]:
-    return {
+    found = {
         name: value_of(world, one)
         for name, one in operation.parameters.items()
         if one.required and f"{{{name}}}" not in operation.path
     }
+    return {**found, "channel": "general"} if operation.name == "create_task" else found
 
 
 # JSON of every wrong shape
@@ -238,7 +251,7 @@ def test_malformed_json(world: SimpleNamespace, name: str):
         if kind in OBJECTS and not any(parameter.required for parameter in operation.parameters.values()):
             assert wire.send(operation.verb, operation.path, body).status in (200, 400)  # it is right, or set_card's
             continue
-        found = wire.refused(operation.verb, operation.path.replace("{message_id}", ID), body)
+        found = wire.refused(operation.verb, operation.path.format(message_id=ID, task_id=ID), body)
         # A pin needs nothing of its body but that it is an object; a registration that came too often may say so.
         allowed = {(400, "bad_request")} | ({(404, "not_found")} if kind in OBJECTS else set())
         assert found in allowed | ({(429, "rate_limited")} if name == "register" else set()), kind
@@ -269,8 +282,14 @@ WRONG: dict[str, list[Any]] = {
     "integer": [[], {}, True, 1.5, [1]],
     "boolean": [[], {}, 5, 1.5, [True]],
     "array": ["x", 5, {}, True, [5], [None], [[]], [{}], [], [""], ["\0"]],
-    "object": ["x", 5, [], True, "{}", {"a": "x" * 5000}],
+    "object": ["x", 5, [], True, "{}", {"a": "x" * 20_000}],
 }
+# A card may say that it has no capabilities, a file may hold any character, and what need not be said may be empty.
+RIGHT: list[tuple[str, str, Any]] = [
+    ("set_card", "capabilities", []), ("upload_file", "content", "a\0b"), ("create_task", "capability_tags", []),
+    ("create_task", "body", ""), ("create_task", "context", ""), ("return_task", "reason", ""),
+    ("cancel_task", "reason", ""),
+]  # fmt: skip
 # Shown in test_files.py: the contract takes anything for these.
 LENIENT = {"post_message", "encoding", "content_type"}
 
@@ -283,8 +302,7 @@ def test_a_wrong_type_for_every_parameter(world: SimpleNamespace, name: str):
         if f"{{{parameter.name}}}" in operation.path or parameter.name in LENIENT:
             continue
         for wrong in WRONG[parameter.kind]:
-            # A card may say that it has no capabilities, and a file may hold any character.
-            if (name, parameter.name, wrong) in [("set_card", "capabilities", []), ("upload_file", "content", "a\0b")]:
+            if (name, parameter.name, wrong) in RIGHT:
                 continue
             body = body_of(operation, {**good, parameter.name: wrong})
             status, _ = wire.refused(operation.verb, path, body)
@@ -322,8 +340,8 @@ def test_a_wrong_query_for_every_parameter(world: SimpleNamespace, name: str):
 )
 def test_a_segment_that_is_no_id(world: SimpleNamespace, segment: str):
     for operation in OPERATIONS.values():
-        if "{message_id}" in operation.path:
-            target = operation.path.replace("{message_id}", segment)
+        if "_id}" in operation.path:
+            target = operation.path.format(message_id=segment, task_id=segment)
             status, _ = world.agent.refused(operation.verb, target, None if operation.verb == "GET" else b"{}")
             assert status in (400, 404, 405)
 
@@ -413,7 +431,7 @@ def test_the_longest_message_in_its_longest_spelling_fits(caller: Wire):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_over_the_limit(world: SimpleNamespace, name: str, chunked: bool):
     operation, wire = TAKING_JSON[name], wire_for(world, name)
-    whole = b'{"a": "' + b"a" * 2 * MIB + b'"}'
+    whole = b'{"a": "' + b"a" * (8 if name == "create_task" else 2) * MIB + b'"}'  # a task's context is long
     body: Any = (whole[at : at + 65536] for at in range(0, len(whole), 65536)) if chunked else whole
     path = path_of(world, operation)
     wire.connection.request(operation.verb, path, body=body, headers=wire._headers, encode_chunked=chunked)
@@ -438,7 +456,7 @@ def test_a_body_that_claims_to_be_huge_is_refused_before_it_came(world: SimpleNa
 # Routes
 
 UNKNOWN = [
-    "/api", "/api/", "/api/v2", "/api/v2/", "/api/v2/tasks", "/api/v2/work", "/api/v2/notes", "/api/v2/usage/report",
+    "/api", "/api/", "/api/v2", "/api/v2/", "/api/v2/task", "/api/v2/works", "/api/v2/notes", "/api/v2/usage/report",
     "/api/v2/gossip", "/api/v1/board", "/api/v2/boards", "/api/v2/board/", "/API/V2/BOARD", "//api/v2/board",
     "/api/v2//board", "/api/v2/board/..", "/api/v2/./board", "/api/v2/board%00", "/api/v2/board%20", "/api/v2/board;x",
     "/api/v2/messages/a/b", "/api/v2/messages//thread", "/.well-known/security.txt", "/favicon.ico", "/index.html",
@@ -446,6 +464,7 @@ UNKNOWN = [
     "/health/", "/%", "/%zz", "/%ff%fe", "/%ED%A0%80", "/" + "a" * 30_000, "/" + "%00" * 5000, "/nothing?a",
     "/api/v2/messages/%2F/pin",
     "/api/v2/admin", "/api/v2/admin/", "/mcp", "/{message_id}", "/api/v2/messages/{message_id}/pins",
+    "/api/v2/tasks/{task_id}/pin",
 ]  # fmt: skip
 
 
@@ -457,7 +476,7 @@ def test_an_unknown_route(world: SimpleNamespace, path: str, method: str):
 
 
 def known_routes() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {"/": {"GET"}, "/health": {"GET"}, REGISTER_MACHINE: {"POST"}}
+    found: dict[str, set[str]] = {"/": {"GET"}, "/health": {"GET"}, REGISTER_MACHINE: {"POST"}, ACT_ON_TASK: {"POST"}}
     for operation in ALL.values():
         found.setdefault(operation.path.partition("?")[0], set()).add(operation.verb)
     return found
@@ -469,7 +488,7 @@ def test_a_wrong_method(world: SimpleNamespace, path: str):
     for method in (
         {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - taken - ({"HEAD"} if "GET" in taken else set())
     ):
-        answer = world.agent.send(method, path.replace("{message_id}", ID), b"{}" if method == "POST" else None)
+        answer = world.agent.send(method, path.format(message_id=ID, task_id=ID), b"{}" if method == "POST" else None)
         assert answer.status == 405, (method, path)
         assert taken <= {name.strip() for name in answer.headers["allow"].split(",")}
         assert method not in answer.headers["allow"].split(", ")
@@ -648,7 +667,8 @@ def test_unknown_members_are_ignored_and_null_is_absent(world: SimpleNamespace, 
     if operation.verb == "GET":
         assert world.agent.send("GET", f"{target}?{query_of(operation, values)}&{urlencode(extra)}").status == 200
         return
-    nulls = {one.name: None for one in operation.parameters.values() if not one.required and len(one.wire) == 1}
+    absent = [one for one in operation.parameters.values() if not one.required and one.name not in values]
+    nulls = {one.name: None for one in absent if len(one.wire) == 1}
     answer = world.agent.send(operation.verb, target, {**body_of(operation, values), **nulls, **extra})
     assert answer.status == 200, answer.body
 

@@ -134,6 +134,7 @@ def converse(make: Make) -> set[str]:
     ask(cleo, "leave_group", "crew")
     ask(ann, "send_direct_message", "mac-cleo", "read and gone", ephemeral=True)
     ask(ann, "send_message", "war-room", "also gone", vanish_after=3600)
+    hand_over(ask, ann, bob, cleo)
     ask(cleo, "find_agents", presence="online")
     ask(cleo, "get_briefing")
     position = ask(cleo, "list_events", since=0, limit=500)["position"]
@@ -147,7 +148,11 @@ def converse(make: Make) -> set[str]:
     ask(bob, "list_files", "general")
     ask(bob, "download_file", path)
     ask(bob, "download_file", "general/1-nothing.txt")
+    task = ask(ann, "create_task", "by action", channel="general")["task"]["id"]
     for verb, way, body in (
+        *(("POST", f"/api/v2/tasks/{task}", body) for body in (
+            {"action": "claim"}, {"action": "complete", "result": "done"}, {"action": "cancel"}, {"action": "obey"}, {},
+        )), ("GET", "/api/v2/tasks?for_me=1", None), ("GET", "/api/v2/tasks?for_me=no", None),
         ("GET", "/api/v2/nowhere", None), ("PUT", "/api/v2/board", b"{}"), ("POST", "/api/v2/messages", b"{"),
         ("POST", "/api/v2/messages", {"channel": "No", "content": ""}), ("POST", "/api/v2/messages", b"[" * 5000),
         ("GET", f"/api/v2/messages/{NOBODY}%2F..", None), ("GET", "/api/v2/search?query=%22", None),
@@ -155,6 +160,63 @@ def converse(make: Make) -> set[str]:
     ):  # fmt: skip
         raw(ann, verb, way, body)
     return used
+
+
+def hand_over(ask: Callable[..., Any], ann: Client, bob: Client, cleo: Client) -> None:
+    """Tasks go through every state, also by whom they do not belong to."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+    def task(client: Client, title: str, **given: Any) -> str:
+        return str(ask(client, "create_task", title, **given).get("task", {}).get("id", NOBODY))
+
+    first = task(ann, "add it up", channel="general", capability_tags=["sql"], context="1 and 2", result_schema=schema)
+    ask(ann, "create_task", "for nobody")
+    ask(ann, "create_task", "for one who is not there", target_agent="mac-nobody")
+    ask(ann, "create_task", "for a group", target_agent="crew")
+    ask(ann, "create_task", "no schema", channel="general", result_schema={"type": "number of things"})
+    ask(ann, "create_task", "too free a schema", channel="general", result_schema={"pattern": "(a+)+"})
+    keyed = ann.with_options(idempotency_key="one-task")
+    for title in ("once", "once", "another"):
+        ask(keyed, "create_task", title, channel="general")
+    for id in (first, NOBODY):
+        ask(bob, "get_task", id)
+        ask(bob, "read_task_context", id, offset=2)
+    ask(bob, "complete_task", first, "too early")
+    ask(bob, "claim_task", first, lease=3600)
+    ask(bob, "claim_task", first)
+    ask(cleo, "claim_task", first)
+    ask(cleo, "renew_task", first)
+    ask(bob, "renew_task", first, fence=1, lease=7200)
+    ask(bob, "renew_task", first, fence=9)
+    ask(bob, "report_progress", first, "half of it")
+    ask(bob, "return_task", first, reason="no time")
+    ask(cleo, "claim_task", first, lease=3600)
+    ask(bob, "complete_task", first, '{"n": 3}', fence=1)
+    for result in ("three", '{"n": "three"}', '{"n": 3}', '{"n": 3}'):
+        ask(cleo, "complete_task", first, result, fence=2)
+    ask(cleo, "cancel_task", first)
+    second = task(ann, "read it", target_agent="mac-bob", urgent=True, deadline_in=3600, scope="repo:host/org/proj")
+    ask(cleo, "get_task", second)
+    ask(bob, "check_work")
+    ask(bob, "decline_task", second, "no time")
+    ask(ann, "check_work")
+    ask(bob, "offer_task", second, "mac-cleo")
+    ask(ann, "offer_task", second, "mac-cleo")
+    ask(cleo, "claim_task", second, lease=3600)
+    ask(cleo, "fail_task", second, "it is not there")
+    third = task(ann, "not needed", channel="project-x")
+    ask(bob, "decline_task", third, "not mine")
+    ask(bob, "cancel_task", third, reason="not mine")
+    for _ in range(2):
+        ask(ann, "cancel_task", third, reason="done by hand")
+    page = ask(cleo, "list_tasks", limit=2)
+    ask(cleo, "list_tasks", limit=2, cursor=page["next_cursor"])
+    ask(cleo, "list_tasks", cursor="junk")
+    for given in ({"status": "cancelled"}, {"capability": "sql"}, {"mine": "claimed"}, {"channel": "nowhere"}):
+        ask(cleo, "list_tasks", **given)
+    ask(ann, "check_work", since="2026-01-31T12:00:00Z")
+    ask(ann, "get_task", first)
+    ask(bob, "peek_inbox")
 
 
 def played(make: Callable[[str, list[tuple[Request, Response]]], Client]) -> tuple[set[str], list[Told]]:

@@ -170,6 +170,9 @@ def calls(key: str, admin: str, *, valid: bool) -> Iterator[tuple[str, str, str,
         )
     secret = {"machine_name": MARK, "public_key": "0" * 64, "admin_secret": admin if valid else MARK}
     yield "register_machine", "POST", "/api/v2/admin/register-machine", json.dumps(secret).encode(), {}
+    for action in ("claim", MARK):
+        body = json.dumps({"action": action, MARK: MARK}).encode()
+        yield "act_on_task", "POST", f"/api/v2/tasks/{ID}?{MARK}", body, {"x_agent_api_key": key}
     yield "linked_file", "GET", f"/api/files/signed/{MARK}", None, {}
     yield "unknown", "GET", f"/{MARK}?{MARK}={MARK}", None, {}
     yield "unknown", "PATCH", f"/api/v2/{MARK}", None, {}
@@ -232,6 +235,13 @@ def test_nothing_that_callers_send_is_written_down(format: str, tmp_path: Path):
             client.get_file_url(file["path"])
             client.search_messages(MARK)
             client.send_direct_message(f"mac-{MARK}", MARK)
+            schema = {"properties": {MARK: {"description": MARK}}}
+            task = client.create_task(MARK, channel=MARK, body=MARK, context=MARK * 50, result_schema=schema)["task"][
+                "id"
+            ]
+            client.claim_task(task)
+            client.report_progress(task, MARK)
+            client.complete_task(task, json.dumps({MARK: HIDDEN}))
         asked = asked_for_everything(relay, key)
         hung_up(relay.url, key)
         admin = relay.directory.admin_secret()
@@ -308,7 +318,7 @@ def test_faults_are_told_by_their_place_only(format: str, tmp_path: Path):
     records = read(path, format)
     found = answered(records)
     faults = {record.fields["request"]: record for record in records if "failed" in record.message}
-    assert {found[id].fields["operation"] for id in asked if id in faults} == {*SERVICES}
+    assert {found[id].fields["operation"] for id in asked if id in faults} == {*SERVICES, "act_on_task"}
     for id, fault in faults.items():
         assert fault.message == f"request {id} failed"
         assert fault.fields["operation"] == found[id].fields["operation"] == asked[id]

@@ -33,7 +33,7 @@ from agentchat_relay.store.seam import Lane
 from tests.relay.conftest import UNLIMITED, fresh, until
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = {"root", "health", "metrics", "openapi", "linked_file", "register_machine", "register", "unknown"}
+OWN = {"root", "health", "metrics", "openapi", "linked_file", "register_machine", "register", "act_on_task", "unknown"}
 VALUES = {
     "operation": {*OPERATIONS, *ADMINISTRATION, *OWN},
     "code": {*CODES, "ok", "internal_error", "disconnected"},

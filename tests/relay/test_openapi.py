@@ -415,6 +415,7 @@ class World:
         mentions = self.call("check_mentions", {}).data["mentions"]
         link = self.call("download_file", {"path": stored["file"]["path"], "url": True}).json()["signed_url"]
         self.known: dict[str, Any] = {
+            "action": "claim",
             "admin_secret": live.directory.admin_secret(),
             "channel": "described",
             "content": "hello",
@@ -424,12 +425,16 @@ class World:
             "machine_name": "laptop",
             "mention_ids": [mentions[0]["mention_id"]],
             "message_id": sent.data["message"]["id"],
+            "note": "half of it",
             "path": stored["file"]["path"],
             "public_key": PUBLIC_KEY,
             "query": "hello",
+            "reason": "no time",
             "recipients": ["mac-bob", "crew"],
+            "result": "read",
             "role": "reviewer",
             "target_agent": "mac-bob",
+            "title": "read it",
             "token": urlsplit(link).path.rpartition("/")[2],
         }
 
@@ -458,7 +463,7 @@ class World:
         each = described()[name]
         required = [found["name"] for found in parameters_of(each).values() if found.get("required")]
         required += body_of(each).get("required", [])
-        mine = {"name", "claim_id", "item_id", "item_ids"}
+        mine = {"name", "claim_id", "item_id", "item_ids", "task_id"}
         found = {name: self.known[WIRE_NAMES.get(name, name)] for name in required if name not in mine}
         if "claim_id" in required:
             found["claim_id"] = self.claim()["claim_id"]
@@ -466,6 +471,8 @@ class World:
             found["item_id"] = self.dead_letter()
         if "item_ids" in required:
             found["item_ids"] = [self.dead_letter()]
+        if "task_id" in required:
+            found["task_id"] = self.task(name)
         if "name" in required:
             found["name"] = NAMES.get(name.partition("_")[0], "mac-described")
         return {**found, **BESIDES.get(name, {})}
@@ -476,6 +483,18 @@ class World:
         assert self.other.send("POST", "/api/v2/dm", sent).status == 200
         found: dict[str, Any] = self.call("claim_items", {"limit": 1}).data
         return found
+
+    def task(self, name: str) -> str:
+        """One that the operation can be called with: its creator's, its owner's, or one that is offered."""
+        given: dict[str, Any] = {"title": "read it", "context": "all of it"}
+        if name in ("cancel_task", "offer_task"):
+            created = self.call("create_task", {**given, "channel": "described"})
+        else:
+            created = self.other.send("POST", "/api/v2/tasks", {**given, "target_agent": "mac-described"})
+        task_id = str(created.data["task"]["id"])
+        if name in ("renew_task", "report_progress", "return_task", "complete_task", "fail_task"):
+            assert self.call("claim_task", {"task_id": task_id}).status == 200
+        return task_id
 
     def dead_letter(self) -> str:
         claim = self.claim()
@@ -489,6 +508,7 @@ NAMES = {"machine": "laptop", "space": "elsewhere", "agent": "mac-bob", "channel
 BESIDES: dict[str, dict[str, Any]] = {
     "agent_update": {"kind": "person"},
     "channel_update": {"retention": 7},
+    "create_task": {"channel": "described", "result_schema": {"type": "object"}, "deadline_in": 3600},
     "set_card": {"card": {"role": "tester", "capabilities": ["python"]}},
     "space_update": {"retention": 7},
 }

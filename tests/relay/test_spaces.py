@@ -95,6 +95,7 @@ class Space:
         self.cursors.append(str(ann.list_sent(limit=1)["next_cursor"]))
         self.cursors.append(str(ann.read_messages("direct-messages")["previous_cursor"]))
         self.cursors.append(str(ann.read_thread(self.messages[0]["id"], limit=1)["next_cursor"]))
+        self._hand_over(ann, bob, loner)
         self.mentions = [
             found["mention_id"] for client in (ann, bob, loner) for found in client.check_mentions()["mentions"]
         ]  # fmt: skip
@@ -108,6 +109,25 @@ class Space:
             for channel in ("general", self.only)
         ]
         loner.send_message(self.only, self.word)
+
+    def _hand_over(self, ann: Client, bob: Client, loner: Client) -> None:
+        """Tasks in every state: of ann for whoever is first, for one agent, and what the twins have or had."""
+        about: dict[str, Any] = {"body": self.word, "context": f"context {self.word}"}
+        tasks = [
+            ann.create_task(self.word, channel=SHARED, capability_tags=[f"tag-{self.word}"], **about),
+            loner.create_task(self.word, channel=self.only, result_schema={"description": self.word}, **about),
+            *(ann.create_task(self.word, target_agent="mac-bob", **about) for _ in range(2)),
+            *(loner.create_task(self.word, target_agent=name, **about) for name in TWINS),
+            ann.create_task(self.word, channel=SHARED, target_agent=self.only, **about),
+        ]
+        self.tasks = [answer["task"]["id"] for answer in tasks]
+        bob.claim_task(self.tasks[3], lease=86_400)
+        bob.report_progress(self.tasks[3], f"note {self.word}")
+        for client, task in ((ann, self.tasks[4]), (bob, self.tasks[5])):
+            client.claim_task(task, lease=86_400)
+        loner.claim_task(self.tasks[6], lease=86_400)
+        loner.complete_task(self.tasks[6], f"result {self.word}")
+        self.cursors.append(str(ann.list_tasks(limit=1)["next_cursor"]))
 
     def ask(self, agent: str, made: Operation[..., Any], arguments: Arguments, key: str | None = None) -> Answer:
         """One call over HTTP, as the contract says it travels."""
@@ -226,6 +246,9 @@ OF_A_SPACE: dict[str, Callable[[Space], Sequence[Any]]] = {
     "capability": lambda space: [f"tag-{space.word}"],
     "role": lambda space: [f"role {space.word}"],
     "name": lambda space: [space.only, "mac", space.word],
+    "task_id": lambda space: space.tasks,
+    "capability_tags": lambda space: [[f"tag-{space.word}"]],
+    "check_work since": lambda space: [space.messages[0]["created_at"]],
 }
 # Values that mean nothing by themselves: the widest there is.
 PLAIN: Arguments = {
@@ -233,9 +256,11 @@ PLAIN: Arguments = {
     "metadata": {"a": 1}, "filename": "a.txt", "encoding": "utf-8", "content_type": "text/plain", "post_message": True,
     "active_within": "7d", "about": "about", "status_line": "busy", "capabilities": ["a-tag"], "model": "m",
     "harness": "h", "plan": "api", "urgent": True, "expires_in": 60, "lease": 60, "delay": 0, "acknowledge": False,
-    "ephemeral": True, "vanish_after": None, "scope": "repo:github.com/org/proj",
+    "title": "Do it", "body": "all of it", "context": "more", "result_schema": {"type": "object"}, "deadline_in": 3600,
+    "fence": 1, "note": "half of it", "reason": "no time", "result": "done", "ephemeral": True, "vanish_after": None,
+    "scope": "repo:github.com/org/proj",
 }  # fmt: skip
-LEFT_OUT = {"type", "mine", "presence"}  # filters whose every value only narrows what is listed without them
+LEFT_OUT = {"type", "mine", "presence", "status"}  # filters whose every value only narrows what is listed without them
 
 
 class NoRecipe(Exception):
@@ -248,8 +273,8 @@ def calls(made: Operation[..., Any], space: Space) -> list[Arguments]:
     for name, parameter in made.parameters.items():
         if name in LEFT_OUT:
             continue
-        if name in OF_A_SPACE:
-            values = [{name: value} for value in OF_A_SPACE[name](space)]
+        if (found := OF_A_SPACE.get(f"{made.name} {name}", OF_A_SPACE.get(name))) is not None:
+            values = [{name: value} for value in found(space)]
             options.append(values if parameter.required else [{}, *values])
         elif name in PLAIN:
             options.append([{name: PLAIN[name]}])
@@ -269,7 +294,7 @@ def fake(value: Any, known: dict[str, str]) -> Any:
 
 
 def made_up(space: Space) -> dict[str, str]:
-    ids = [message["id"] for message in space.messages] + space.mentions + space.claims
+    ids = [message["id"] for message in space.messages] + space.mentions + space.claims + space.tasks
     uuids = {id: f"{id[:-12]}{secrets.token_hex(6)}" for id in ids}
     paths = {path: f"{path.partition('/')[0]}/1-{secrets.token_hex(4)}.txt" for path in space.paths}
     names = {space.only: "none-", space.squad: "empty-", space.word: "nobody"}
@@ -414,20 +439,21 @@ def test_the_same_file_in_two_spaces_is_two_files(live: Embedded) -> None:
 
 
 class _Later:
-    @operation("POST", "/api/v2/tasks/{task_id}", writes=True)
-    def claim_task(self, task_id: Id) -> Any:
-        """Claim a task."""
+    @operation("POST", "/api/v2/vaults/{vault_id}", writes=True)
+    def open_vault(self, vault_id: Id) -> Any:
+        """Open a vault."""
         raise NotImplementedError
 
 
 def test_an_operation_without_a_recipe_is_noticed(live: Embedded) -> None:
-    with pytest.raises(NoRecipe, match=r"claim_task: .* task_id"):
-        calls(_Later.claim_task, Space(live))
+    with pytest.raises(NoRecipe, match=r"open_vault: .* vault_id"):
+        calls(_Later.open_vault, Space(live))
 
 
 def test_every_recipe_is_used() -> None:
     used = {name for made in OPERATIONS.values() for name in made.parameters}
-    assert {*OF_A_SPACE, *PLAIN, *LEFT_OUT} == used
+    of_one = {f"{made.name} {name}" for made in OPERATIONS.values() for name in made.parameters}
+    assert {*OF_A_SPACE, *PLAIN, *LEFT_OUT} - of_one == used
 
 
 def test_rows_of_a_space_are_found_in_every_table(live: Embedded) -> None:

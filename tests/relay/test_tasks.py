@@ -11,7 +11,7 @@ from agentchat import Client, types
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
-from agentchat_relay.service.work import kinds
+from agentchat_relay.service.work import kinds, tasks
 
 from .conftest import Clock, MakeAgent, fresh, raw, until
 
@@ -143,6 +143,16 @@ def test_a_task_needs_somebody_who_can_take_it(agent: MakeAgent) -> None:
     ann.send_message(channel, "it goes", vanish_after=60)
     with pytest.raises(Conflict, match="keeps nothing"):
         ann.create_task("count", channel=channel)
+
+
+def test_what_has_not_ended_is_bounded(agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MOST_OPEN", 2)
+    ann, channel = agent(), fresh("work")
+    ids = [ann.create_task("count", channel=channel)["task"]["id"] for _ in range(2)]
+    with pytest.raises(Conflict, match="cancel some first"):
+        ann.create_task("count", channel=channel)
+    ann.cancel_task(ids[0])
+    ann.create_task("count", channel=channel)
 
 
 def test_the_same_key_makes_one_task(live: Embedded, agent: MakeAgent) -> None:

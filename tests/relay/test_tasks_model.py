@@ -355,6 +355,6 @@ def test_tasks(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         Tasks,
         settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck],
+            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck],
         ),
     )  # fmt: skip

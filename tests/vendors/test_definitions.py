@@ -222,6 +222,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "content_type": None,
         "post_message": None,
     },
+    "create_task": {
+        "title": "Read the report",
+        "channel": "general",
+        "target_agent": None,
+        "body": None,
+        "capability_tags": ["python"],
+        "context": None,
+        "deadline_in": 3600,
+        "urgent": None,
+    },
+    "complete_task": {"task_id": ID, "result": "It is read.", "fence": 1},
 }
 
 

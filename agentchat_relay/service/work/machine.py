@@ -202,8 +202,8 @@ class Stale(Conflict):
 
     def __init__(self, machine: Machine, thing: Thing, now: int) -> None:
         super().__init__(
-            f"You do not have this {machine.kind} any more: your lease was over, or you gave it back; it was claimed "
-            f"{thing['fence']} times by now. Nothing was changed. Stop this work, or claim it anew.",
+            f"You do not have this {machine.kind} any more: your lease was over, or you gave it back. Its fence is "
+            f"{thing['fence']} by now. Nothing was changed. Stop this work, or claim it anew.",
             code="stale_fence",
             details={"current": machine.shown(thing, now)},
         )

@@ -25,6 +25,7 @@ from .machine import Thing
 from .task import OPEN, TASK, result_schema_of, snapshot, tags_of
 
 _SECOND = 1_000_000
+_MOST_OPEN = 1000  # of one creator
 _encode = msgspec.json.encode
 
 
@@ -54,6 +55,8 @@ def create_task(
     if result_schema is not None and not call.is_judged:
         raise Unjudged(partial(results.check_schema, result_schema))
     target = None if target_agent is None else _target(tx, call, target_agent)
+    if tx.the("count_open_work", creator_id=call.agent.id, limit=_MOST_OPEN)["things"] >= _MOST_OPEN:
+        raise Conflict(f"{_MOST_OPEN} things that you created have not ended, which is the limit; cancel some first.")
     place = _place(tx, call, channel, target_agent)
     tags = list(dict.fromkeys(capability_tags or ()))
     thing: Thing = {

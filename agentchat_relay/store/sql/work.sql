@@ -10,6 +10,11 @@ INSERT INTO work (
 -- insert_work_context: what comes with it
 INSERT INTO work_contexts (work_id, content) VALUES (:work_id, :content)
 
+-- count_open_work: what an agent created and has not ended, up to a number
+SELECT count(*) AS things FROM (
+    SELECT 1 FROM work WHERE creator_id = :creator_id AND ended_at IS NULL LIMIT :limit
+) AS these
+
 -- work_offered: by this message
 UPDATE work SET offer_id = :offer_id WHERE id = :id
 
@@ -31,7 +36,7 @@ SELECT state FROM work WHERE public_id = :public_id
 SELECT public_id FROM work WHERE id = :id
 
 -- work_context: a piece of what came with it, from a character on
-SELECT substr(content, :begin, :size) AS content, length(content) AS size FROM work_contexts WHERE work_id = :work_id
+SELECT substr(content, CAST(:begin AS INTEGER), CAST(:size AS INTEGER)) AS content, length(content) AS size FROM work_contexts WHERE work_id = :work_id
 
 -- move_work: a transition, if everything is still as it was and in time
 UPDATE work SET state = :after, version = version + 1, fence = :fence, owner_id = :owner_id, session = :session,

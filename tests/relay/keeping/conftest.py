@@ -98,6 +98,18 @@ class Board(NamedTuple):
     files: dict[str, bytes]  # of space main, by path
 
 
+def hand_over(ann: Client, bob: Client) -> None:
+    """Tasks that are open, declined, and done."""
+    about: dict[str, Any] = {"body": "all of it", "capability_tags": ["ci", "sql"], "context": "what is known"}
+    ann.create_task("mend the build", channel="tech-web", result_schema={"type": "object"}, **about)
+    declined = ann.create_task("mend the test", target_agent="bob", urgent=True)["task"]["id"]
+    bob.decline_task(declined, "no time")
+    done = ann.create_task("read the log", channel="tech-web", target_agent="bob", scope=THERE)["task"]["id"]
+    bob.claim_task(done)
+    bob.report_progress(done, "half of it")
+    bob.complete_task(done, "it is read")
+
+
 @pytest.fixture(scope="session")
 def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
     path = tmp_path_factory.mktemp("lived") / "relay"
@@ -125,6 +137,7 @@ def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
         eve.send_message("general", "elsewhere")
         upload(eve, "general", "e.bin", b"elsewhere")
         ann.set_card(role="builder", capabilities=["ci"])
+        hand_over(ann, bob)
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return Board(path, keys, files)
 

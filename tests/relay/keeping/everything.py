@@ -16,7 +16,7 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.keeping.carrying.tables import tables
 from agentchat_relay.service import administration
 from tests.relay.conftest import UNLIMITED, Clock, purge_all
-from tests.relay.keeping.conftest import Board, clients, rows, upload
+from tests.relay.keeping.conftest import Board, clients, hand_over, rows, upload
 from tests.relay.test_registration import Machine, ask
 
 DAY = 86_400.0
@@ -60,6 +60,10 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         upload(eve, "general", "e.bin", b"elsewhere")
         ann.set_card(role="builder", capabilities=["ci"])
         eve.send_message("general", "elsewhere")
+        hand_over(ann, bob)
+        for text in ODD:
+            bob.claim_task(ann.create_task(text[:200], channel="general", context=text)["task"]["id"], lease=86_400)
+        eve.create_task("elsewhere", channel="general", deadline_in=30_000_000)
         relay.ask(lambda tx: administration.agent_delete(tx, name="gone"))
         clock.ahead = -3 * DAY  # the newest message of all is old, and goes
         ann.send_message("alerts", "of the day")

@@ -162,6 +162,10 @@ def _lost_agent(path: Path) -> None:
         "INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at) VALUES ('x', 1, 'mention', 7777, 1)",
         "INSERT INTO pins VALUES (7777, 1, 1, 1)",
         "INSERT INTO answers (agent_id, key, digest, answer, created_at) VALUES (77, 'k', x'00', '{}', 1)",
+        "INSERT INTO work_offers VALUES (1, 'task', '', 7777)",
+        "INSERT INTO work_contexts VALUES (7777, 'of nothing')",
+        "INSERT INTO work_log (space_id, work_id, version, action, after, fence, at)"
+        " VALUES (1, 7777, 1, 'create', 'open', 0, 1)",
     )
 
 
@@ -367,7 +371,7 @@ def test_messages_of_nobody_are_told_and_kept(board: Board, admin: Admin):
     assert ran.code == WRONG
     kinds = {finding["text"].split()[3]: finding["repaired"] for finding in found(ran, "orphans")}
     mended = dict.fromkeys(["memberships", "inbox", "answers", "group_members", "turns"], True)
-    assert kinds == {**mended, "messages": False, "files": False}
+    assert kinds == {**mended, "messages": False, "files": False, "work": False}
     assert rows(board.path, "SELECT count(*) FROM messages") == messages
 
 

@@ -55,6 +55,7 @@ def test_it_tells_what_the_api_tells(board: Board, admin: Admin):
             _compare_messages(client, name, exported)
             _compare_members(client, name, exported)
             _compare_inbox(client, name, exported)
+        _compare_work(ann, exported)
         _compare_agents(ann, exported)
         _compare_files(ann, exported, board)
 
@@ -103,6 +104,27 @@ def _compare_inbox(client: Client, name: str, exported: list[dict[str, Any]]) ->
         }  # fmt: skip
 
 
+def _compare_work(client: Client, exported: list[dict[str, Any]]) -> None:
+    """Of who made all of it."""
+    tasks = {task["id"]: task for task in client.list_tasks()["tasks"]}
+    assert {work["id"]: work["state"] for work in of(exported, "work")} == {
+        id: one["state"] for id, one in tasks.items()
+    }
+    assert {task["state"] for task in tasks.values()} == {"open", "declined", "done"}
+    same = ("title", "body", "version", "fence", "channel", "creator", "target", "capability_tags", "result", "reason",
+            "message_id", "result_message_id", "created_at", "claimed_at", "deadline_at", "lease_until")  # fmt: skip
+    for work in of(exported, "work"):
+        task = tasks[work["id"]]
+        assert (work["type"], work["owner"], work["ended_at"]) == ("task", task["claimant"], task["completed_at"])
+        assert {name: work[name] for name in same} == {name: task[name] for name in same}  # type: ignore[literal-required]
+        assert (work["details"] or {}).get("result_schema") == task["result_schema"]
+        if work["context"] is not None:
+            assert work["context"] == client.read_task_context(work["id"])["context"]
+        history = [line for line in of(exported, "transition") if line["id"] == work["id"]]
+        told = client.get_task(work["id"])["history"]
+        assert [{**line, "id": work["id"], "type": "task"} for line in told] == history
+
+
 def _compare_agents(client: Client, exported: list[dict[str, Any]]) -> None:
     told = {agent["name"]: agent["card"] for agent in client.find_agents()["agents"]}
     cards = {agent["name"]: agent["card"] or {} for agent in of(exported, "agent") if agent["kind"] != "group"}
@@ -135,10 +157,14 @@ def test_its_form(board: Board, admin: Admin):
     assert last["kind"] == "end"
     assert last["counts"] == Counter(line["kind"] for line in exported[1:-1])
     order = [kind for kind, _ in Counter(line["kind"] for line in exported).items()]
-    assert order == ["space", "agent", "member", "channel", "membership", "message", "inbox", "file", "end"]
+    assert order == [
+        "space", "agent", "member", "channel", "membership", "message", "inbox", "file", "work",
+        "transition", "end",
+    ]  # fmt: skip
     assert {(m["author"], m["recipient"]) for m in of(exported, "message") if m["channel"] == "direct-messages"} == {
         ("ann", "bob"),
         ("ann", "crew"),
+        ("bob", "ann"),  # that he declined a task
     }
 
 

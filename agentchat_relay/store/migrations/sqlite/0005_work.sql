@@ -37,6 +37,7 @@ CREATE UNIQUE INDEX work_by_key ON work (creator_id, key) WHERE key IS NOT NULL;
 CREATE INDEX work_in_state ON work (space_id, kind, state, id);
 CREATE INDEX work_of_channel ON work (channel_id, kind, id) WHERE channel_id IS NOT NULL;
 CREATE INDEX work_of_creator ON work (creator_id, kind, id);
+CREATE INDEX work_open ON work (creator_id) WHERE ended_at IS NULL;
 CREATE INDEX work_ended ON work (creator_id, kind, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX work_kept ON work (space_id, channel_id, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX work_of_owner ON work (owner_id, kind, id) WHERE owner_id IS NOT NULL;
