@@ -218,6 +218,7 @@ def figures_of(attempts: Sequence[Attempt], end: End) -> Counter[str]:
     lines = [line for lines in told.lines.values() for line in lines]
     refused = Counter(attempt.refusal for call in told.calls for attempt in call.refusals)
     asked = [call for call in told.calls if call.name in ACTIONS or call.name == "renew_task"]
+    moves = Counter(line.action for line in lines)
     return Counter(
         {
             "changes asked for": len(asked),
