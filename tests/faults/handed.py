@@ -230,10 +230,7 @@ def figures_of(attempts: Sequence[Attempt], end: End) -> Counter[str]:
             "calls never answered": sum(call.is_unknown for call in asked),
             "tasks": len(end.tasks),
             "transitions": len(lines),
-            **{
-                f"transitions, {action}": times
-                for action, times in sorted(Counter(line.action for line in lines).items())
-            },
+            **{f"transitions, {action}": times for action, times in sorted(moves.items())},
             "renewals": sum(call.name == "renew_task" and bool(call.answer) for call in told.calls),
             "tasks shown": sum(1 for _ in told.shown()),
         }
