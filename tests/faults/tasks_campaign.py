@@ -114,6 +114,8 @@ def at_rest(clients: Sequence[Client], longest: float) -> dict[str, Any]:
     while left:
         for id, client in [*left.items()]:
             found[id] = client.get_task(id)
+            if found[id]["has_more"]:
+                raise RuntimeError("a history is longer than one call tells it: the round is too large")
             if is_at_rest(found[id]) or time.monotonic() > deadline:
                 del left[id]
         time.sleep(AGAIN if left else 0)
