@@ -33,8 +33,8 @@ _CHANGES = {
 }
 
 
-def _row(task: Any, *, whole: bool = False) -> Row:
-    """A task as one entry; `whole` has all of its text."""
+def _row(task: Any, *, whole: bool = False, reason: bool = True) -> Row:
+    """A task as one entry; `whole` has all of its text. Who gave a reason needs no telling."""
     ours = f"{word(get(task, 'id'))} {word(get(task, 'state') or get(task, 'status'), 20)}"
     ours += f", by @{word(get(task, 'creator') or get(task, 'created_by'))} {shown_time(get(task, 'created_at'))}"
     if (target := get(task, "target")) is not None:
@@ -44,7 +44,9 @@ def _row(task: Any, *, whole: bool = False) -> Row:
     ours += _terms(task)
     texts = [text_of(task, "title")]
     if whole:
-        texts += [text_of(task, "body"), _said("Reason", task, "reason")]
+        texts.append(text_of(task, "body"))
+    if reason:
+        texts.append(_said("Reason", task, "reason"))
     texts.append(_said("Result", task, "result"))
     return Row(ours, "\n".join(text for text in texts if text))
 
@@ -74,7 +76,7 @@ def _changed(data: Any, cut: Cut) -> str:
     task = get(data, "task")
     already = " already" if get(data, "idempotent") is True else ""
     title = f"{_CHANGES[cut.asked]}{already}.{_what_next(task, cut)}"
-    return fit(title, [_row(task, whole=cut.asked == "claim_task")], cut)
+    return fit(title, [_row(task, whole=cut.asked == "claim_task", reason=False)], cut)
 
 
 def _what_next(task: Any, cut: Cut) -> str:

@@ -274,7 +274,7 @@ def test_a_model_may_not_set_what_is_for_clients_only_nor_hear_of_it(
 def test_the_contract_has_arguments_for_clients_only() -> None:
     assert {parameter.name for _, parameter in CLIENT_ONLY} == {
         *("metadata", "cursor", "mark_read", "kind", "expires_in", "seen", "since", "scope"),
-        *("ephemeral", "vanish_after"),
+        *("ephemeral", "vanish_after", "result_schema"),
     }
 
 

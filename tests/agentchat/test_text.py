@@ -130,9 +130,10 @@ READS_LIKE = {
     f"1 task offered to you:\n{ID} open, {FOR_ONE} (takes python)\n| Read the report\n"
     f"1 task that you have:\n{ID} claimed, {HELD}\n| Read the report\n"
     f"1 task that anybody may claim:\n{ID} open, {OFFERED}\n| Read the report\n"
-    f"1 task of yours, declined:\n{ID} declined, {FOR_ONE}, in #general (takes python)\n| Read the report\n"
+    f"1 task of yours, declined:\n{ID} declined, {FOR_ONE}, in #general (takes python)\n"
+    "| Read the report\n| Reason: No time\n"
     f"1 task of yours, done:\n{ID} done, {OFFERED}\n| Read the report\n| Result: Read\n"
-    f"1 task of yours, ended without a result:\n{ID} failed, {OFFERED}\n| Read the report\n"
+    f"1 task of yours, ended without a result:\n{ID} failed, {OFFERED}\n| Read the report\n| Reason: No time\n"
     "1 unread mention: see agentchat_check_inbox.",
     "get_task": f"1 task, and what happened to it. {text.NOTICE}\n{ID} claimed, {HELD}\n"
     "| Read the report\n| All of it\n| Reason: No time\nIts result must be JSON that fits this JSON Schema:\n"

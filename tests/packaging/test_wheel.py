@@ -37,7 +37,7 @@ FOLDERS = {
     "agentchat_relay": ROOT / "agentchat_relay",
     "langchain_agentchat": ROOT / "langchain_agentchat",
 }
-RELAY = {"uvicorn", "httptools", "uvloop", "msgspec", "cryptography"}
+RELAY = {"uvicorn", "httptools", "uvloop", "msgspec", "cryptography", "jsonschema"}
 DIST_INFO = f"langchain_agentchat-{agentchat.__version__}.dist-info"
 
 CALL = """

@@ -479,6 +479,8 @@ UNKNOWN: dict[str, tuple[str, ...]] = {
     "agent list": ("agent", "list", "--space", "mian"),
     "agent token": ("agent", "token", "mac-ann", "--space", "mian"),
     "machine add": ("machine", "add", "box", "0" * 64, "--space", "mian"),
+    "audit": ("audit", "--actor", "mac-anm"),
+    "audit of a space": ("audit", "--space", "mian"),
 }
 NEAR = {"bax": "box", "mac-anm": "mac-ann", "mian": "main"}
 
@@ -611,6 +613,7 @@ def test_running_or_not_the_answers_are_the_same(tmp_path: Path, capsys: pytest.
         "space update main --retention 30", "space update main", "space update mian --retention 1",
         "channel update general --retention 7", "channel update general --retention seven", "channel list",
         "channel update global --as-space", "channel update generel --as-space", "channel list --space team",
+        "audit", "audit --actor mac-bob --space team --limit 5", "audit --after 7", "audit --id 7",
     ]  # fmt: skip
 
     def told(place: Place) -> list[tuple[int, str, str]]:

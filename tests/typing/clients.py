@@ -27,6 +27,8 @@ def sync(client: Client) -> None:
         assert_type(events.position, int | None)
     assert_type(client.check_inbox()["items"][0]["from"], str)
     assert_type(client.wait_for_reply("id")["message"], types.Message | None)
+    assert_type(client.create_task("Read it", channel="general")["task"]["fence"], int)
+    assert_type(client.check_work()["offered_to_me"][0]["lease_until"], str | None)
     bound: Callable[[], types.Board] = client.check_board
     bound()
 

@@ -50,7 +50,7 @@ def create_task(
     if (before := repeats.earlier(tx, call)) is not None:
         public_id = tx.the("work_key", id=before["id"])["public_id"]
         return _change(tx, machine.found(tx, call.agent.space_id, TASK.kind, public_id), False)
-    if not (title := title.strip()):  # Unicode knows more blanks than the contract's check
+    if not (title := " ".join(title.split())):  # one line; Unicode knows more blanks than the contract's check
         raise BadRequest("title must be text that is not blank.")
     if result_schema is not None and not call.is_judged:
         raise Unjudged(partial(results.check_schema, result_schema))
