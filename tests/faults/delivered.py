@@ -9,47 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
+from tests.faults import calls
+from tests.faults.calls import SECOND, SLACK, brief, by_key, micros
 from tests.faults.journal import FOREVER, Attempt
 
-SECOND = 1_000_000
-SLACK = SECOND  # by which the time of a transaction may lie before that of a call in it
 GIVES = ("claim_items", "check_inbox")
 CHECK_LEASE = 300
 
 
-def micros(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * SECOND + moment.microsecond
-
-
-class Call:
-    """All attempts under one key. It took effect once or not at all, and after the first of them began."""
-
-    def __init__(self, attempts: Sequence[Attempt]) -> None:
-        first = attempts[0]
-        self.attempts = attempts
-        self.who, self.session, self.name, self.key = first.who, first.session, first.call, first.key
-        self.arguments: Mapping[str, Any] = first.arguments
-        self.began, self.began_at = first.began, first.began_at
-        self.answered = [attempt for attempt in attempts if attempt.answer is not None]
-        told = self.answered[:1]
-        self.answer: Mapping[str, Any] | None = told[0].answer if told else None
-        self.ended = told[0].ended if told else FOREVER
-        self.ended_at = told[0].ended_at if told else None
-        self.refusals = [attempt for attempt in attempts if attempt.refusal]
-
-    @property
-    def may_have_effect(self) -> bool:
-        return bool(self.answered) or any(attempt.is_unknown for attempt in self.attempts)
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it may have had an effect of which nobody was told."""
-        return not self.answered and self.may_have_effect
-
+class Call(calls.Call):
     @property
     def hides(self) -> bool:
         """Whether it may have given out what its answer does not tell, since that was lost."""
@@ -89,10 +59,6 @@ class Giving(NamedTuple):
         return f"delivery {self.number} by {self.claim.call.who} in claim {brief(self.claim.id)}"
 
 
-def brief(id: str | None) -> str:
-    return (id or "none")[-6:]
-
-
 def claim_of(call: Call) -> Claim:
     answer = call.answer or {}
     until, lease = answer["lease_until"] and micros(answer["lease_until"]), call.arguments.get("lease", CHECK_LEASE)
@@ -105,10 +71,7 @@ class Histories:
     """Calls by what they are about."""
 
     def __init__(self, attempts: Iterable[Attempt]) -> None:
-        by_key: dict[str, list[Attempt]] = defaultdict(list)
-        for attempt in attempts:
-            by_key[attempt.key].append(attempt)
-        self.calls = [Call(found) for found in by_key.values()]
+        self.calls = [Call(found) for found in by_key(attempts)]
         self.sends = [call for call in self.calls if call.name.startswith("send_")]
         self.lost = [call for call in self.calls if call.hides]
         self.claims = [claim_of(call) for call in self.calls if call.name in GIVES and call.answered]

@@ -1,6 +1,5 @@
-"""Whoever sends and receives in the delivery campaign: calls with a key, each attempt written down and made anywhere.
-
-A process of its own, it works on an inbox until its standard input ends or it is killed:
+"""Whoever receives in the delivery campaign: a process that works on an inbox until its standard input ends or it is
+killed.
 
     python -m tests.faults.delivery_actor '{"urls": [...], "key": ..., "who": ..., ...}'
 
@@ -13,81 +12,21 @@ from __future__ import annotations
 import json
 import random
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from agentchat import AgentChatError, Client, errors
-from tests.faults.journal import Attempt, Journal, micros
+from agentchat import Client
+from tests.faults.actor import PATIENCE, Actor, Answer, until_input_ends
 
 RECEIVER = "mac-receiver"
 POISON = "poison"  # a word of texts that nobody acknowledges
-TIMEOUT = 1.5  # seconds for one attempt
-PATIENCE = 12.0  # for a call and its repeats
 # How often workers do what: first with the inbox, then with what they got, and of ten claims so many are made twice.
 HABITS = {
     "claim": 5, "take": 1, "check": 3,
     "finish": 5, "share_out": 3, "forget": 1, "be_late": 2, "renew_first": 2, "bring_back": 1,
     "repeat": 1, "write": 0,
 }  # fmt: skip
-Answer = Mapping[str, Any]
-
-
-def client_of(url: str, key: str, **options: Any) -> Client:
-    """Where there is no relay, a key is a name."""
-    return Client(url, key, agent=key if url.startswith("local:") else None, **options)
-
-
-class Actor:
-    """Makes calls. One that got no answer is made again under its key, at any relay, until its patience is over."""
-
-    def __init__(
-        self, urls: Sequence[str], key: str, who: str, session: str, journal: Path, luck: random.Random,
-        over: threading.Event, author: str | None = None,
-    ) -> None:  # fmt: skip
-        options = {"retries": 0, "timeout": TIMEOUT, "session": session}
-        self._clients = [client_of(url, key, **options) for url in urls]
-        self._authors = [client_of(url, author, **options) for url in urls] if author else self._clients
-        self.who, self._session, self._luck, self._over = who, session, luck, over
-        self._journal = Journal(journal)
-        self._calls = 0
-
-    def ask(self, call: str, *, key: str | None = None, patience: float = PATIENCE, **arguments: Any) -> Answer | None:
-        """The answer; None if there was none, or a refusal."""
-        key = key or self.new_key()
-        deadline = time.monotonic() + patience
-        while True:
-            is_unknown, answer = self._attempt(call, key, arguments)
-            if not is_unknown or time.monotonic() >= deadline:
-                return answer
-            time.sleep(0.02 + 0.2 * self._luck.random())
-
-    def new_key(self) -> str:
-        self._calls += 1
-        return f"{self.who}-{self._calls}-{self._luck.getrandbits(40):x}"
-
-    def close(self) -> None:
-        self._journal.close()
-        for client in (*self._clients, *self._authors):
-            client.close()
-
-    def _attempt(self, call: str, key: str, arguments: dict[str, Any]) -> tuple[bool, Answer | None]:
-        client = self._luck.choice(self._authors if call.startswith("send_") else self._clients)
-        # Named anew, the session remembers no claim: what is acknowledged stands in the journal.
-        client = client.with_options(idempotency_key=key, session=self._session)
-        self._journal.begun(Attempt(self.who, self._session, call, key, arguments, time.monotonic(), micros()))
-        try:
-            answer: Answer = getattr(client, call)(**arguments)
-        except (errors.NetworkError, errors.Unavailable):
-            self._journal.ended(key, None, None)
-            return True, None
-        except AgentChatError as error:
-            self._journal.ended(key, None, error.code)
-            return False, None
-        self._journal.ended(key, answer, None)
-        return False, answer
 
 
 class Worker(Actor):
@@ -95,6 +34,19 @@ class Worker(Actor):
 
     _seen: str | None = None
     _habits: Mapping[str, int] = HABITS
+    _authors: Sequence[Client] = ()
+
+    def write_as(self, author: str, urls: Sequence[str]) -> None:
+        """Whose name is under what it sends."""
+        self._authors = self.clients_of(urls, author, self._session)
+
+    def clients_for(self, call: str) -> Sequence[Client]:
+        return (call.startswith("send_") and self._authors) or super().clients_for(call)
+
+    def close(self) -> None:
+        super().close()
+        for client in self._authors:
+            client.close()
 
     def run(self, habits: Mapping[str, int], interrupted: Mapping[str, Any] | None) -> None:
         """`interrupted` is a call that the session's last process was killed in: it is made again."""
@@ -193,17 +145,12 @@ def main(told: str) -> None:
         from tests.faults import delivery_build
 
         delivery_build.make(options["build"])
-    over = threading.Event()
-
-    def watch() -> None:
-        sys.stdin.read()  # ends with whoever started this
-        over.set()
-
-    threading.Thread(target=watch, daemon=True).start()
     worker = Worker(
         options["urls"], options["key"], options["who"], options["session"], Path(options["journal"]),
-        random.Random(options["seed"]), over, options["author"],
+        random.Random(options["seed"]), until_input_ends(),
     )  # fmt: skip
+    if options["author"]:
+        worker.write_as(options["author"], options["urls"])
     worker.run(options["habits"], options["interrupted"])
     worker.close()
 

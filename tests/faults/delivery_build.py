@@ -37,11 +37,10 @@ from agentchat_relay import chores, relay
 from agentchat_relay.service import inbox
 from agentchat_relay.store.postgres import transaction
 from agentchat_relay.store.sqlite.transaction import WriteTransaction
-from agentchat_relay.store.statements import _HEAD, _HERE, _statement, statements
+from tests.faults.editing import add, edit
 from tests.faults.postgres_build import over_a_bad_wire
 from tests.faults.relay_build import routes_without_keys
 
-ENGINES = ("sqlite", "postgres")
 # Statement, what stands in it, and what stands there instead.
 EDITS = {
     "brief": [("renew_claim", "WHERE claim_id", "WHERE 1 = 0 AND claim_id")],
@@ -66,28 +65,11 @@ EDITS = {
 _ANYBODYS = "SELECT id, public_id, deliveries, done_at, outcome FROM inbox WHERE public_id = :public_id"
 
 
-_texts = {
-    name: text
-    for part in [_HEAD.split(_HERE.joinpath("sql", "inbox.sql").read_text("utf-8"))]
-    for name, text in zip(part[1::2], part[2::2], strict=True)
-}
-
-
-def edit(name: str, old: str, new: str) -> None:
-    """Of the statements of both engines, before any of them is prepared."""
-    if old not in _texts[name]:
-        raise ValueError(f"{name} does not hold {old!r}")
-    _texts[name] = _texts[name].replace(old, new)
-    for engine in ENGINES:
-        statements(engine)[name] = _statement(name, _texts[name], engine)
-
-
 def believe_old_claims() -> None:
     """Whoever once got an item may acknowledge it."""
     given: dict[str, list[str]] = {}
     claimed, held = inbox._claimed, inbox._held
-    for engine in ENGINES:
-        statements(engine)["anybodys"] = _statement("anybodys", _ANYBODYS, engine)
+    add("anybodys", _ANYBODYS)
 
     def remembering(tx: Any, call: Any, claim_id: str) -> Any:
         items, more = claimed(tx, call, claim_id)

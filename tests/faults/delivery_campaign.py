@@ -15,13 +15,9 @@ tells. Choices and strikes follow from seed and round; what they hit is up to th
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,32 +26,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-import httpx
-
 from agentchat import AgentChatError, Client
-from tests import postgres
-from tests.faults import postgres_campaign, rounds
+from tests.faults import engines
+from tests.faults.actor import Actor, client_of
+from tests.faults.calls import micros
 from tests.faults.collecting import whole
+from tests.faults.crew import Blow, Crew, Seat, Striker, TestedFleet, TestedRelay, blows
 from tests.faults.database import Database
-from tests.faults.delivered import Histories, micros
-from tests.faults.delivery_actor import PATIENCE, POISON, RECEIVER, Actor, client_of
+from tests.faults.delivered import Histories
+from tests.faults.delivery_actor import POISON, RECEIVER
 from tests.faults.delivery_checker import End, violations
-from tests.faults.fleet import Fleet, SharingRelay
+from tests.faults.engines import Round
 from tests.faults.histories import DIRECT
 from tests.faults.journal import Attempt, read
-from tests.faults.relay_process import LONGEST_START, ROOT, token
 
-ENGINES = ("sqlite", "postgres", "local")
 CONTROLS = (
     "lease", "order", "shuffle", "dedupe", "late", "deaf", "endless", "stale", "mute", "brief", "hasty", "tireless",
     "reaper", "blind",
 )  # fmt: skip
 SENDERS = ("mac-ann", "mac-bob", "mac-cleo")
 MOST_STEPS = 300  # calls that empty the inbox
-AT_A_TIME = 2
 
 
 class Shape(NamedTuple):
@@ -72,159 +64,8 @@ class Shape(NamedTuple):
 USUAL = Shape()
 
 
-class TestedRelay(SharingRelay):
+class DeliveryRelay(TestedRelay):
     builds = "tests.faults.delivery_build"
-
-    def _reap(self, process: subprocess.Popen[str]) -> int:
-        """It has its time to end."""
-        late = threading.Timer(LONGEST_START, process.kill)
-        late.start()
-        try:
-            return super()._reap(process)
-        finally:
-            late.cancel()
-
-
-class TestedFleet(Fleet):
-    kind = TestedRelay
-    crew = 4, 6
-    habits: Mapping[str, int] = {}
-    author: str | None = None
-    worker_build = ""
-
-    def new_key(self, name: str) -> str:
-        """Asked for until it is given: the wire to Postgres may be a bad one."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return token(self.url, self.relays[0].data, name)
-            except httpx.HTTPError as error:
-                if time.monotonic() >= deadline:
-                    raise RuntimeError(f"no key for {name}: {error}") from error
-
-
-class NoFleet(TestedFleet):
-    """A directory that everybody shares, without a relay: those who work on the inbox are what is broken and struck."""
-
-    crew = 20, 20
-    habits: Mapping[str, int] = {"write": 1}
-    author = SENDERS[-1]
-
-    def __init__(self, place: Path, build: str | None) -> None:
-        self.relays = []
-        self.worker_build = build or ""
-        self._place = place
-
-    @property
-    def urls(self) -> list[str]:
-        return [f"local:{self._place / 'shared'}"]
-
-    @property
-    def url(self) -> str:
-        return self.urls[0]
-
-    def start(self, relays: object = None) -> None:
-        """There is nothing to start."""
-
-    def new_key(self, name: str) -> str:
-        return name
-
-    def complaints(self) -> Iterator[str]:
-        log = self._place / "workers.log"
-        told = log.read_text() if log.exists() else ""
-        if "Traceback" in told:
-            yield f"the log of the workers: {told[told.index('Traceback') :][:3000]}"
-
-    def close(self) -> None:
-        """There is nothing to end."""
-
-
-# Who receives
-
-
-class Crew:
-    """Processes that work on one inbox. Each place has a session, and those who sat in it, one after the other."""
-
-    def __init__(
-        self, fleet: TestedFleet, key: str, home: Path, luck: random.Random, habits: Mapping[str, int]
-    ) -> None:
-        self._fleet, self._habits = fleet, {**fleet.habits, **habits}
-        self._urls, self._key, self._home, self._luck = fleet.urls, key, home, luck
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._sessions: dict[int, str] = {}
-        self._journals: dict[int, Path] = {}
-        self._started = 0
-
-    def start(self) -> None:
-        for place in range(self._luck.randint(*self._fleet.crew)):
-            self._sit(place, f"session-{place}", None)
-        deadline = time.monotonic() + LONGEST_START
-        while not all(journal.stat().st_size for journal in self._journals.values()) and time.monotonic() < deadline:
-            time.sleep(0.05)  # twenty need a while
-
-    def kill(self) -> None:
-        """One of them, and let another have its place."""
-        place = self._luck.choice([*self._processes])
-        self._end(self._processes[place])
-        self._follow(place)
-
-    def kill_all(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-        for place, process in [*self._processes.items()]:
-            self._end(process)
-            self._follow(place)
-
-    def _follow(self, place: int) -> None:
-        """In the same session or in a new one."""
-        session, attempts = self._sessions[place], read([self._journals[place]])
-        cut_off = attempts[-1] if attempts and attempts[-1].is_unknown else None
-        fate = self._luck.choice(["repeat", "repeat", "same", "new"])
-        if fate == "new":
-            session = f"session-{place}-{self._started}"
-        self._sit(place, session, cut_off if fate == "repeat" else None)
-
-    def journals(self) -> list[Path]:
-        return sorted(self._home.glob("worker-*"))
-
-    def stop(self) -> None:
-        """They finish what they are about."""
-        for process in self._processes.values():
-            assert process.stdin
-            process.stdin.close()
-        for process in self._processes.values():
-            try:
-                process.wait(2 * LONGEST_START)
-            except subprocess.TimeoutExpired:
-                self._end(process)
-        ended = {process.returncode for process in self._processes.values()}
-        if ended - {0}:
-            raise RuntimeError(f"workers ended with {sorted(ended)}: {(self._home / 'workers.log').read_text()[-500:]}")
-
-    def close(self) -> None:
-        for process in self._processes.values():
-            self._end(process)
-
-    def _sit(self, place: int, session: str, cut_off: Attempt | None) -> None:
-        self._started += 1
-        journal = self._home / f"worker-{self._started}"
-        journal.touch()  # it may be killed before it gets that far
-        options = {
-            "urls": self._urls, "key": self._key, "who": f"worker{self._started}", "session": session,
-            "journal": str(journal), "seed": self._luck.random(), "habits": self._habits,
-            "build": self._fleet.worker_build, "author": self._fleet.author,
-            "interrupted": cut_off and {"call": cut_off.call, "key": cut_off.key, "arguments": cut_off.arguments},
-        }  # fmt: skip
-        command = [sys.executable, "-m", "tests.faults.delivery_actor", json.dumps(options)]
-        with (self._home / "workers.log").open("ab") as log:
-            self._processes[place] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=log)
-        self._sessions[place], self._journals[place] = session, journal
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-        assert process.stdin
-        process.stdin.close()
 
 
 # Who sends
@@ -272,82 +113,8 @@ def send(actor: Actor, luck: random.Random, pace: Pace, over: threading.Event, s
         over.wait(luck.uniform(0, 0.3))
 
 
-# What is struck
-
-
-KINDS = {
-    "sqlite": {"kill a worker": 5, "kill": 2, "stop": 1},
-    "postgres": {"kill a worker": 5, "strike": 4},
-    "local": {"kill a worker": 15, "kill": 1},
-}
-
-
-TIMES = {"sqlite": 1, "postgres": 1, "local": 3}  # as many strikes: there are more to strike
-
-
-class Blow(NamedTuple):
-    """What happens when so many messages were sent."""
-
-    after: int
-    kind: str
-    strike: postgres_campaign.Strike
-
-
 def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow]:
-    total = len(SENDERS) * shape.sends
-    times = luck.randint(shape.least, shape.most) * TIMES[engine]
-    moments = sorted(luck.randrange(2, total) for _ in range(times))
-    kinds = KINDS[engine]
-    strikes = postgres_campaign.planned(random.Random(luck.random()))
-    blows = [
-        Blow(moment, luck.choices([*kinds], [*kinds.values()])[0], luck.choice(strikes)) for moment in moments
-    ]  # fmt: skip
-    first = blows[0]._replace(kind="kill a worker")
-    last = blows[-1]._replace(kind="strike" if engine == "postgres" else "kill")
-    return [first, *blows[1:-1], last]
-
-
-class Striker:
-    """Strikes workers, relays, and the database if there is one."""
-
-    def __init__(self, fleet: Fleet, crew: Crew, database: Database | None, over: threading.Event) -> None:
-        self._fleet, self._crew = fleet, crew
-        self._shared = postgres_campaign.Striker(fleet, database, over) if database else None
-        self._done: Counter[str] = Counter()
-
-    @property
-    def done(self) -> Counter[str]:
-        return self._done + self._shared.done if self._shared else self._done
-
-    @property
-    def engine(self) -> str:
-        return "postgres" if self._shared else "sqlite" if self._fleet.relays else "local"
-
-    def strike(self, blow: Blow) -> None:
-        if blow.kind == "kill a worker":
-            self._crew.kill()
-        elif self._shared is not None:
-            self._shared.strike(blow.strike)
-            return
-        else:
-            self.relay(blow.kind)
-        self._done[blow.kind] += 1
-
-    def everything(self) -> None:
-        if self._shared is not None:
-            self._shared.everything()
-        else:
-            self.relay("kill")
-            self._done["kill"] += 1
-
-    def relay(self, kind: str) -> None:
-        """Where there is none, all who do without it."""
-        if not self._fleet.relays:
-            self._crew.kill_all()
-            return
-        (relay,) = self._fleet.relays
-        {"kill": relay.kill, "stop": relay.stop}[kind]()
-        relay.start()
+    return blows(luck, engine, len(SENDERS) * shape.sends, shape.least, shape.most)
 
 
 # How it ends
@@ -392,36 +159,16 @@ def told_at_the_end(client: Client, senders: Sequence[Client]) -> End:
     )
 
 
-# A round and a campaign
+# A round
 
 
-class Round(NamedTuple):
-    figures: Counter[str]
-    strikes: Counter[str]
-    violations: list[str]
-
-
-def run_round(
-    seed: int, number: int, engine: str, server: postgres.Server | None = None, broken: str | None = None,
-    keep: Path | None = None, shape: Shape = USUAL,
-) -> Round:  # fmt: skip
-    """With `keep`, the journals of a failed round are copied there."""
-    luck = random.Random(f"{seed}/{number}/{engine}")
-    builds = [luck.choice(["", "hurried"]), luck.choice(["", "wire"]) if engine == "postgres" else "", broken or ""]
-    with tempfile.TemporaryDirectory(prefix="agentchat-round-") as place:
-        database = Database(server) if server and engine == "postgres" else None
-        build = ",".join(filter(None, builds)) or None
-        fleet = (
-            NoFleet(Path(place), build) if engine == "local"
-            else TestedFleet(database.url if database else None, Path(place), build)
-        )  # fmt: skip
-        try:
-            played = _round(fleet, database, Path(place), luck, shape)
-        finally:
-            fleet.close()
-        if played.violations and keep:
-            shutil.copytree(place, keep / f"{engine}-{seed}-{number}", dirs_exist_ok=True)
-        return played
+def crew_of(fleet: TestedFleet, key: str, home: Path, luck: random.Random, habits: Mapping[str, int]) -> Crew:
+    """Sessions of the receiver. Where there is no relay, they send as well."""
+    if not fleet.relays:
+        habits = {"write": 1, **habits}
+    more = {"habits": habits, "author": None if fleet.relays else SENDERS[-1]}
+    seats = [Seat(key, more)] * luck.randint(*fleet.crew)
+    return Crew(fleet, "tests.faults.delivery_actor", seats, home, luck)
 
 
 def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: random.Random, shape: Shape) -> Round:
@@ -430,7 +177,7 @@ def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: rand
         fleet.start()
         keys = {name: fleet.new_key(name) for name in (RECEIVER, *SENDERS)}
         urls = fleet.urls
-        crew = Crew(fleet, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
+        crew = crew_of(fleet, keys[RECEIVER], home, random.Random(luck.random()), shape.habits)
         stack.callback(crew.close)
         striker = Striker(fleet, crew, database, over)
 
@@ -506,55 +253,8 @@ def figures_of(attempts: Sequence[Attempt], end: End) -> Counter[str]:
     )
 
 
-def campaign(
-    seed: int, numbers: Sequence[int], engine: str, broken: str | None, keep: Path | None = None
-) -> Iterator[Round]:
-    """The rounds, each failed one told in one line. Those that are played at a time have a Postgres each."""
-    with ExitStack() as stack:
-        free: SimpleQueue[postgres.Server | None] = SimpleQueue()
-        for _ in range(min(AT_A_TIME, len(numbers))):
-            is_shared = engine == "postgres"
-            free.put(stack.enter_context(postgres.server(recovery_init_sync_method="syncfs")) if is_shared else None)
-
-        def play(number: int) -> Round:
-            server = free.get()
-            try:
-                played = run_round(seed, number, engine, server, broken, keep)
-            finally:
-                free.put(server)
-            return played._replace(violations=[f"{engine}: {complaint}" for complaint in played.violations])
-
-        with ThreadPoolExecutor(1 if engine == "local" else AT_A_TIME) as pool:
-            yield from rounds.told(seed, numbers, pool.map(play, numbers))
-
-
-def summary_of(seed: int, numbers: Sequence[int], results: Sequence[tuple[str, Round]]) -> dict[str, Any]:
-    """`numbers` are those of the results, one by one."""
-    figures = sum((result.figures for _, result in results), Counter[str]())
-    strikes = sum((result.strikes for _, result in results), Counter[str]())
-    return {
-        "seed": seed,
-        "rounds": len(results),
-        "failed rounds": sorted({*rounds.failed(numbers, [result for _, result in results])}),
-        **{f"rounds on {engine}": times for engine, times in Counter(engine for engine, _ in results).items()},
-        **figures,
-        "strikes": dict(sorted(strikes.items())),
-    }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--engine", choices=[*ENGINES, "all"], default="all", help="what the relays keep rows in")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the journals of failed rounds there")
-    options = parser.parse_known_args(arguments)[0]
-    engines = ENGINES if options.engine == "all" else [options.engine]
-
-    def run(seed: int, numbers: Sequence[int], broken: str | None) -> dict[str, Any]:
-        results = [(name, result) for name in engines for result in campaign(seed, numbers, name, broken, options.keep)]
-        return summary_of(seed, [*numbers] * len(engines), results)
-
-    return rounds.main("tests.faults.delivery_campaign", __doc__ or "", CONTROLS, run, arguments, [parser])
-
+GAME = engines.Game("tests.faults.delivery_campaign", __doc__ or "", CONTROLS, DeliveryRelay, _round, USUAL)
+campaign, run_round, main = GAME.campaign, GAME.run_round, GAME.main
 
 if __name__ == "__main__":
     sys.exit(main())

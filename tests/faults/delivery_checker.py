@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.faults.delivered import SECOND, SLACK, Call, Claim, Giving, Histories, brief, is_before, micros
+from tests.faults.calls import SECOND, SLACK, brief, micros
+from tests.faults.delivered import Call, Claim, Giving, Histories, is_before
 from tests.faults.journal import Attempt
 
 MOST_DELIVERIES = 5

@@ -61,7 +61,7 @@ class Fleet:
             relays[0].start()
             relays = relays[1:]
         with ThreadPoolExecutor(RELAYS) as pool:
-            list(pool.map(SharingRelay.start, relays))
+            list(pool.map(lambda relay: relay.start(), relays))
         self.up.set()
 
     def complaints(self) -> Iterator[str]:

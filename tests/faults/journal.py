@@ -29,6 +29,7 @@ class Attempt(NamedTuple):
     ended_at: int | None = None
     answer: Mapping[str, Any] | None = None
     refusal: str | None = None
+    details: Mapping[str, Any] | None = None  # of the refusal
 
     @property
     def is_unknown(self) -> bool:
@@ -46,10 +47,11 @@ class Journal:
     def begun(self, attempt: Attempt) -> None:
         self._write(begun=attempt._asdict())
 
-    def ended(self, key: str, answer: Mapping[str, Any] | None, refusal: str | None) -> None:
-        self._write(
-            ended={"key": key, "ended": time.monotonic(), "ended_at": micros(), "answer": answer, "refusal": refusal}
-        )
+    def ended(
+        self, key: str, answer: Mapping[str, Any] | None, refusal: str | None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        told = {"answer": answer, "refusal": refusal, "details": details}
+        self._write(ended={"key": key, "ended": time.monotonic(), "ended_at": micros(), **told})
 
     def close(self) -> None:
         self._file.close()
@@ -82,5 +84,5 @@ def _attempts(path: Path) -> Iterator[Attempt]:
 
 
 def _with_outcome(attempt: Attempt, told: Mapping[str, Any]) -> Attempt:
-    attempt = attempt._replace(answer=told["answer"], refusal=told["refusal"])
+    attempt = attempt._replace(answer=told["answer"], refusal=told["refusal"], details=told["details"])
     return attempt if attempt.is_unknown else attempt._replace(ended=told["ended"], ended_at=told["ended_at"])

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from tests.faults import delivery_campaign
-from tests.faults.delivered import SECOND
+from tests.faults.calls import SECOND
+from tests.faults.crew import TIMES
 from tests.faults.delivery_checker import End, violations
+from tests.faults.engines import ENGINES
 from tests.faults.journal import Attempt, Journal, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,11 +88,11 @@ def test_a_broken_relay_fails_the_campaign(broken: str, played: dict[str, Future
     assert any(CONTROLS[broken][0] in line for line in found), found[:10]
 
 
-@pytest.mark.parametrize("engine", delivery_campaign.ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_strikes_follow_from_the_seed(engine: str) -> None:
     plans = [delivery_campaign.planned(random.Random(f"{seed}/0"), engine) for seed in (1, 1, 2)]
     assert plans[0] == plans[1] != plans[2]
-    strikes = len(plans[0]) / delivery_campaign.TIMES[engine]
+    strikes = len(plans[0]) / TIMES[engine]
     assert delivery_campaign.USUAL.least <= strikes <= delivery_campaign.USUAL.most
 
 
