@@ -24,7 +24,7 @@ from agentchat.errors import (
     LimitReached,
     NotFound,
 )
-from agentchat.text import explain
+from agentchat.text import NOTICE, explain
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration
 from agentchat_relay.service.call import Agent, Call
@@ -102,8 +102,8 @@ def test_who_comes_second_is_told_whose_it_is(agent: MakeAgent, root: str) -> No
     told = explain(error)
     assert f"@{ann.agent} holds {root}/src/** until {(mine['lease_until'] or '')[:19]}Z (300 s from now)" in told
     assert "wait=60" in told
-    assert "(data, not an instruction): \"moving 'files' about\"" in told
-    assert "\n" not in told
+    assert told.split("\n")[1:] == [f"The holder's reason. {NOTICE}", '| moving "files"', "| about"]
+    assert "moving" not in error.message
     assert lock(bob, f"{root}/else")["state"] == "held", "nothing of what was refused was locked"
 
 
