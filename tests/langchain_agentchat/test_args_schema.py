@@ -170,6 +170,8 @@ FITTING: Arguments = {
     "target_agent": "mac-bob",
     "recipients": ["mac-bob", "reviewers"],
     "task_id": ID,
+    "lock_id": ID,
+    "names": ["src/**", "docs"],
     "title": "Read the report",
     "note": "x",
     "reason": "x",

@@ -233,6 +233,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "urgent": None,
     },
     "complete_task": {"task_id": ID, "result": "It is read.", "fence": 1},
+    "acquire_lock": {"names": ["src/**"], "shared": None, "lease": 60, "wait": None, "reason": "Moving it"},
 }
 
 
