@@ -28,6 +28,7 @@ from .service.work import kinds
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
+_UNTOLD = 5.0  # between two looks for deadlines that other processes set; they may be gone
 _AT_FIRST = 600.0  # nothing is purged
 _PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
 _BETWEEN_VACUUMS = 60.0  # of tables that several relays share
@@ -204,7 +205,7 @@ class Chores:
         while True:
             self._stirred_work.clear()
             self._is_stirred = False
-            self._until_due = _BETWEEN
+            self._until_due = self._longest_rest()
             await self._try(self._settle_work)
             await _wait(self._stirred_work, self._until_due)
             await asyncio.sleep(_PAUSE)
@@ -218,7 +219,11 @@ class Chores:
                 pass
             self._until_due = 0.0  # the next one's time is not known
         else:
-            self._until_due = min((due.at - due.now) / 1e6, _BETWEEN)
+            self._until_due = min((due.at - due.now) / 1e6, self._until_due)
+
+    def _longest_rest(self) -> float:
+        """Until it looks, though nothing was committed that it knows of."""
+        return _BETWEEN
 
     async def _scrub(self) -> None:
         if (left := self._scrub_at - time.monotonic()) <= 0:
@@ -297,6 +302,10 @@ class Errands(Chores):
                 await self._try(self._look_at_the_clock)
                 await self._all()
             await asyncio.sleep(_BETWEEN)
+
+    def _longest_rest(self) -> float:
+        """Nobody tells it what other processes commit."""
+        return min(_UNTOLD, _BETWEEN)
 
     async def _look_at_the_clock(self) -> None:
         await self._believed()

@@ -308,6 +308,26 @@ def test_a_process_that_is_killed_leaves_the_others_alone(url: str) -> None:
             assert ann.check_inbox()["items"]
 
 
+PROMISE = """
+import sys
+from agentchat import Client
+client = Client(sys.argv[1], agent="mac-other")
+print(client.create_task("count", channel="work", deadline_in=1)["task"]["id"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_deadline_of_a_process_that_is_gone_is_kept_by_who_is_there(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chores, "_UNTOLD", 0.2)
+    with Client(url, agent="mac-ann") as ann:
+        ann.check_board()
+        with process(PROMISE, url) as other:
+            id = heard(other)
+        until(lambda: ann.get_task(id)["history"][-1]["action"] == "expire")  # though ann has only looked on
+
+
 # Stores side by side
 
 
