@@ -47,10 +47,11 @@ RELEASED = {
     "0002_keeping.sql": "807de3aaac88fcd89c83c3e41f2ebd24c4da66dc8cfc98e24c57259f58b023dd",
     "0003_delivery.sql": "82456838caa9e811ebd7da76bad1aa1ea6685b1dbf692dcaa89967206f7ecba6",
     "0004_mail.sql": "57745518ac2dfa35004aa83a9138e440f2cd6791f7ff4070d39b54983a87917e",
+    "0005_work.sql": "d051ac78b6c6ef7790f2f30e88a3285c7073e239f2b2cf38cc0898d05dfd7f23",
 }
 PATIENCE = 60.0
 # Tables whose rows a running relay takes away at once.
-PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence"}
+PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence", "work_names"}
 Rows = dict[str, list[tuple[Any, ...]]]
 # What the contract leaves open, or the clock decides.
 OPEN = {"last_seen_at", "next_cursor", "presence", "previous_cursor", "rank"}

@@ -121,6 +121,7 @@ class Team:
         self._read()
         self._claim()
         self._mail()
+        self._work()
         self._keep()
         self._leave()
 
@@ -232,6 +233,28 @@ class Team:
         self.do(bob, "POST", "/api/v2/dm", there)
         self.do("main/mac-new", "POST", "/api/v2/groups/join", {"group": "crew"})
 
+    def _work(self) -> None:
+        """Tasks and locks in states that the time cannot change."""
+        ann, bob, tasks = "main/mac-ann", "main/mac-bob", "/api/v2/tasks"
+
+        def made(may_have_key: bool = False, **more: Any) -> str:
+            body = {"title": "count the beans", "body": "zeppelin", **more}
+            return f"{tasks}/{self.do(ann, 'POST', tasks, body, may_have_key=may_have_key)['task']['id']}"
+
+        made(True, channel="project-api", capability_tags=["review", "count"], context="beans, beans " * 1000)
+        done = made(target_agent="mac-bob", urgent=True, result_schema={"type": "object", "required": ["beans"]})
+        self.do(bob, "POST", f"{done}/claim", {"lease": 86_400}, may_have_key=False)
+        self.do(bob, "POST", f"{done}/progress", {"note": "half of them"})
+        self.do(bob, "POST", f"{done}/complete", {"result": '{"beans": 42}', "fence": 1})
+        declined = made(target_agent="mac-cat")
+        self.do("main/mac-cat", "POST", f"{declined}/decline", {"reason": "no time"})
+        returned = made(channel="notes")
+        self.do(bob, "POST", f"{returned}/claim", {"lease": 86_400}, may_have_key=False)
+        self.do(bob, "POST", f"{returned}/return", {"reason": "no beans"})
+        self.do(ann, "POST", f"{made(channel='notes')}/cancel", {})
+        lock = self.do(bob, "POST", "/api/v2/locks", {"names": ["src/**", "db"], "shared": True}, may_have_key=False)
+        self.do(bob, "POST", f"/api/v2/locks/{lock['lock']['id']}/release", {})
+
     def _keep(self) -> None:
         """For so long that no test will live to see it purged."""
         admin = "/api/v2/admin"
@@ -258,7 +281,15 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
         request = Request(who, verb, path, body)
         yield request, ask(relay.url, credentials, request)
 
-    for path in ("agents", "agents?space=team-b", "machines", "spaces", "channels", "channels?space=team-b"):
+    for path in (
+        "agents",
+        "agents?space=team-b",
+        "machines",
+        "spaces",
+        "channels",
+        "channels?space=team-b",
+        "audit?limit=1000",
+    ):
         yield from tell("admin", f"/api/v2/admin/{path}")
     for who in credentials:
         if who != "admin":
@@ -274,8 +305,15 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
             "sent",
             "groups",
             "groups?group=crew",
+            "tasks?limit=50",
+            "work?since=2026-01-01T00:00:00Z",
+            "locks",
         ):
             yield from tell(who, f"/api/v2/{path}")
+        for task in ask(relay.url, credentials, Request(who, "GET", "/api/v2/tasks")).body["tasks"]:
+            yield from tell(who, f"/api/v2/tasks/{task['id']}")
+            if task["context_size"]:
+                yield from tell(who, f"/api/v2/tasks/{task['id']}/context?offset=12000")
         for query in ("zeppelin", "step OR report", '"the build"', "welcome -plans"):
             yield from tell(who, f"/api/v2/search?q={quote(query)}")
     for who in ("main/mac-cat", "team-b/mac-eve"):
