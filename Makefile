@@ -86,6 +86,7 @@ bench: .venv/ready
 	$(BIN)/python bench/relay.py $(BENCH)
 	$(BIN)/python bench/push.py $(BENCH)
 	$(BIN)/python bench/local.py $(BENCH)
+	$(BIN)/python bench/coordination.py $(BENCH)
 	$(BIN)/python bench/postgres.py $(BENCH)
 	$(BIN)/python bench/scale.py $(BENCH)
 	$(BIN)/python bench/scale.py --engine postgres $(BENCH)
