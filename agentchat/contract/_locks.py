@@ -8,7 +8,7 @@ from .. import types
 from .._operation import Form, Limit, Waits, operation
 from ._forms import TEXT_FORM, Cursor, Id
 
-_STEP = r"[^\s*/]+"
+_STEP = r"[^\x00-\x20*/]+"  # the relay refuses what else is blank or unseen
 LOCK_NAME = Form(
     rf"^(/?\*\*|/?{_STEP}(/{_STEP})*(/\*\*)?)$",
     "1 to 200 printable characters without blanks, steps between slashes, '**' only as the last step",

@@ -155,7 +155,7 @@ def test_two_stars_are_everything(live: Embedded, agent: MakeAgent) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "a//b", "a/", "*", "a/*", "a/**/b", "**/a", "a**", "a/**/", "//", "a\tb", "a\u2028b"]
+    "name", ["", "a b", "a//b", "a/", "*", "a/*", "a/**/b", "**/a", "a**", "a/**/", "//", "a\tb"]
 )  # fmt: skip
 def test_what_is_no_name_is_refused(agent: MakeAgent, name: str) -> None:
     ann = agent()
@@ -164,7 +164,9 @@ def test_what_is_no_name_is_refused(agent: MakeAgent, name: str) -> None:
     assert raw(ann, "POST", "/api/v2/locks", {"names": [name]})[0] == 400
 
 
-@pytest.mark.parametrize("name", ["./a", "a/../b", "a/.", "..", "x" * 201, "a\u200bb", "a\u202eb"])
+@pytest.mark.parametrize(
+    "name", ["./a", "a/../b", "a/.", "..", "x" * 201, "a\u200bb", "a\u202eb", "a\u2028b", "a\xa0b"]
+)
 def test_nor_what_would_be_another_name_for_it(agent: MakeAgent, name: str) -> None:
     with pytest.raises(BadRequest, match="names"):
         agent().acquire_lock([name])

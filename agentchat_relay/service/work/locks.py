@@ -60,8 +60,8 @@ def acquire_lock(
         return acquired(tx, call, machine.found(tx, call.agent.space_id, LOCK.kind, public_id))
     wanted = _wanted(names, shared, lease)
     in_the_way, over = _in_the_way(tx, call, wanted)
-    if in_the_way and (not wait or _is_own(call, in_the_way)):
-        raise _refused(tx, call, in_the_way)
+    if in_the_way and ((own := _own(tx, call, wanted)) or not wait):
+        raise _refused(tx, call, own or in_the_way, is_own=bool(own))
     _check_room(tx, call, waits=bool(in_the_way))
     for row in over:
         settle(tx, machine.found(tx, call.agent.space_id, LOCK.kind, row["public_id"]))
@@ -132,14 +132,14 @@ def _check_room(tx: Reading, call: Call, *, waits: bool) -> None:
 
 def _overlapping(
     tx: Reading, space_id: int, wanted: Details, *, any_mode: bool = False, state: str = "", after: int = 0,
-    before: int = _END, limit: int = _PORTION,
+    before: int = _END, agent_id: int = 0, limit: int = _PORTION,
 ) -> list[Row]:  # fmt: skip
     """Locks that are held or waited for, first come first, as they are written down: the clock may have ended some."""
     sought = names.sought(wanted.keys)
     return tx.all(
         "overlapping", space_id=space_id, leading=_encode(sought.leading).decode(),
         below=_encode(sought.below).decode(), last=names.LAST, mode=int(any_mode or not wanted.shared), state=state,
-        after=after, before=before, limit=limit,
+        after=after, before=before, agent_id=agent_id, limit=limit,
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _in_the_way(tx: Reading, call: Call, wanted: Details, *, before: int = _END)
     after = 0
     while True:
         rows = _overlapping(tx, call.agent.space_id, wanted, after=after, before=before)
-        in_time = [row for row in rows if (row["lease_until"] or row["deadline_at"] or _END) > tx.now]
+        in_time = [row for row in rows if _is_live(tx, row)]
         over += [row for row in rows if row not in in_time]
         if in_time or len(rows) < _PORTION:
             in_time.sort(key=lambda row: row["state"] != HELD)
@@ -157,9 +157,14 @@ def _in_the_way(tx: Reading, call: Call, wanted: Details, *, before: int = _END)
         after = rows[-1]["id"]
 
 
-def _is_own(call: Call, rows: Iterable[Row]) -> bool:
-    """Whether the caller would wait for itself."""
-    return any(row["creator_id"] == call.agent.id and row["session"] == call.session for row in rows)
+def _is_live(tx: Reading, row: Row) -> bool:
+    return bool((row["lease_until"] or row["deadline_at"]) > tx.now)
+
+
+def _own(tx: Reading, call: Call, wanted: Details) -> list[Row]:
+    """Of what is in the way, what this session has or waits for: it would wait for itself."""
+    rows = _overlapping(tx, call.agent.space_id, wanted, agent_id=call.agent.id, limit=MOST_LIVE)
+    return [row for row in rows if row["session"] == call.session and _is_live(tx, row)][:_MOST_TOLD]
 
 
 def _shown(tx: Reading, call: Call, rows: Iterable[Row]) -> list[types.Lock]:
@@ -167,13 +172,9 @@ def _shown(tx: Reading, call: Call, rows: Iterable[Row]) -> list[types.Lock]:
     return [snapshot(machine.found(tx, space_id, LOCK.kind, row["public_id"]), tx.now) for row in rows]
 
 
-def _refused(tx: Reading, call: Call, rows: list[Row], *, waited: Thing | None = None) -> Refused:
-    is_own = waited is None and _is_own(call, rows)
-    if is_own:
-        rows = [row for row in rows if _is_own(call, [row])]
-    holders = _shown(tx, call, rows)
+def _refused(tx: Reading, call: Call, rows: list[Row], *, waited: Thing | None = None, is_own: bool = False) -> Refused:
     mine = None if waited is None else snapshot(waited, tx.now)
-    return Refused(holders, mine=mine, is_own=is_own, now=tx.now)
+    return Refused(_shown(tx, call, rows), mine=mine, is_own=is_own, now=tx.now)
 
 
 # Having it, and giving it back
@@ -296,12 +297,8 @@ def _live_on(
 ) -> list[Row]:  # fmt: skip
     wanted, found = _wanted([name], False, 0), list[Row]()
     while len(found) < limit:
-        rows = _overlapping(tx, space_id, wanted, any_mode=True, after=after, limit=limit)
-        found += [
-            row
-            for row in rows
-            if agent_id in (None, row["creator_id"]) and (row["lease_until"] or row["deadline_at"]) > tx.now
-        ]
+        rows = _overlapping(tx, space_id, wanted, any_mode=True, after=after, agent_id=agent_id or 0, limit=limit)
+        found += [row for row in rows if _is_live(tx, row)]
         if len(rows) < limit:
             break
         after = rows[-1]["id"]

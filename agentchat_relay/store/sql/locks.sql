@@ -13,18 +13,18 @@ FROM TEXTS(:names) AS each
 -- delete_names: nobody holds or waits for it any more
 DELETE FROM work_names WHERE work_id = :work_id
 
--- overlapping: who holds or waits for something that overlaps, first come first; mode 0: only what is exclusive
+-- overlapping: who holds or waits for something that overlaps, first come first; mode 0: only what is exclusive; '', 0: any
 SELECT w.id AS id, w.public_id, w.state, w.creator_id, w.session, w.lease_until, w.deadline_at, w.details
 FROM TEXTS(:leading) AS each JOIN work w ON w.id PICKED (
     SELECT n.work_id FROM work_names n WHERE n.space_id = :space_id AND n.is_shared IN (0, :mode)
     AND n.name = substr(each.value, 2) AND n.is_prefix = CAST(substr(each.value, 1, 1) AS BIGINT)
-) PICKED WHERE w.id > :after AND w.id < :before AND :state IN ('', w.state)
+) PICKED WHERE w.id > :after AND w.id < :before AND :state IN ('', w.state) AND :agent_id IN (0, w.creator_id)
 UNION SELECT w.id AS id, w.public_id, w.state, w.creator_id, w.session, w.lease_until, w.deadline_at, w.details
 FROM TEXTS(:below) AS each JOIN work w ON w.id PICKED (
     SELECT n.work_id FROM work_names n WHERE n.space_id = :space_id AND n.is_shared IN (0, :mode)
     AND n.name >= each.value
     AND n.name < CASE each.value WHEN '' THEN :last ELSE substr(each.value, 1, length(each.value) - 1) || '0' END
-) PICKED WHERE w.id > :after AND w.id < :before AND :state IN ('', w.state)
+) PICKED WHERE w.id > :after AND w.id < :before AND :state IN ('', w.state) AND :agent_id IN (0, w.creator_id)
 ORDER BY id LIMIT :limit
 
 -- live_of: how much an agent has or wants, and how much of that it waits for
