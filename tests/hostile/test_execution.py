@@ -108,7 +108,8 @@ def test_reading_executes_nothing_and_makes_nothing(world: World, watched: Watch
     found = watched.run("reader", url=world.relay.url, home=str(watched.home), **parts)
     calm, hostile = found["calm"]["events"], found["hostile"]["events"]
     assert any(event.startswith("socket.connect ") for event in calm), "the recorder works"
-    assert [event for event in hostile if event not in calm] == []
+    # What types look like is looked up anew once a cache of the interpreter's is full: that is in `warm`, or in either.
+    assert [event for event in hostile if event not in calm and event not in found["warm"]["events"]] == []
     assert watched.left_behind() == []
     read = set(re.findall("z[a-z][0-9]{3}x", found["hostile"]["shown"]))
     assert {token(kind, number) for kind in "qsrdmg" for number in NUMBERS} <= read, "it was all there to be executed"
