@@ -153,6 +153,7 @@ def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
     by_chance |= {"acknowledge_items", "return_items", "renew_claim"}  # of a claim that no other call has ended
     by_chance |= {"decline_task", "return_task", "complete_task", "fail_task", "cancel_task"}  # of a task, the same
     by_chance |= {"renew_task", "report_progress", "offer_task"}  # of a task that one has, or created
+    by_chance |= {"renew_lock", "release_lock"}  # of a lock that one has
     assert tried.succeeded() >= {*OPERATIONS} - by_chance | {"act_on_task", "root", "health", "openapi", "linked_file"}
 
 
@@ -174,6 +175,7 @@ def test_what_operators_call_does_what_the_description_says(tried: Tried) -> Non
     # two arguments, and not both, is hit by chance.
     by_chance = {name for name in ADMINISTRATION if name.startswith("agent_")} - {"agent_token"} | {"channel_update"}
     by_chance |= {"letter_list", "letter_requeue"}  # an agent that was not deleted before; a dead letter
+    by_chance |= {"lock_break"}  # of a lock that somebody holds
     assert tried.succeeded() >= {*ADMINISTRATION, "register_machine", "metrics"} - by_chance
 
 

@@ -113,6 +113,7 @@ class Delivery(RuleBasedStateMachine):
             self.live.token(name)
         self.sender, self.reader = (self._agent(name) for name in names)
         self.items: list[Item] = []
+        self.begun = self.store.ask(Lane.READ, lambda tx: tx.the("space_position", id=1)["position"])
         self.claims: list[str] = []
         self.last: dict[str, str | None] = dict.fromkeys(SESSIONS)  # what a session's last check told
         self.keys = 0
@@ -381,7 +382,9 @@ class Delivery(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """What the senders are told is what became of it, and the log says the same."""
-        rows = self.store.ask(Lane.READ, lambda tx: tx.all("events_after", space_id=1, position=0, limit=1 << 40))
+        rows = self.store.ask(
+            Lane.READ, lambda tx: tx.all("events_after", space_id=1, position=self.begun, limit=1 << 40)
+        )  # fmt: skip
         for item in self.items:
             kinds = [row["kind"] for row in rows if row["subject"] == item.id]
             ended = [kind.partition(".")[2] for kind in kinds if kind not in ("inbox.added", "inbox.returned")]

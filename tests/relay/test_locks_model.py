@@ -287,6 +287,6 @@ def test_locks(live: Embedded, clock: StandingClock, monkeypatch: pytest.MonkeyP
     run_state_machine_as_test(
         Locks,
         settings=settings(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]
+            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]
         ),
     )  # fmt: skip
