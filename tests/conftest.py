@@ -12,7 +12,10 @@ from tests.servers import FakeRelay
 KEY = "0" * 64
 
 
-LONGEST = ("test_two_relays.py", "test_state_machine.py", "test_documents.py", "test_toolkit.py", "test_serve.py")
+LONGEST = (
+    "test_two_relays.py", "test_state_machine.py", "test_documents.py", "test_toolkit.py", "test_serve.py",
+    "test_reading.py",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
