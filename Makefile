@@ -13,9 +13,9 @@ SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo
 # What leans on a library: servers, sockets, drivers, encoders. The rest of the suite knows no versions.
 LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tests/relay/postgres tests/relay/blobs \
-	$(addprefix tests/relay/keeping/test_,move.py postgres.py backup.py) $(addprefix tests/relay/test_,access.py \
-	arguments.py connections.py events.py files.py http.py inbox.py lifecycle.py limits.py messages.py openapi.py \
-	registration.py search.py store.py store_sqlite.py streams.py uploads.py waiting.py)
+	$(addprefix tests/relay/keeping/test_,move.py postgres.py backup.py) $(addprefix tests/relay/test_,arguments.py \
+	connections.py events.py files.py http.py lifecycle.py openapi.py results.py store.py store_sqlite.py streams.py \
+	uploads.py)
 MATRIX := vendors operation oldest oldest-agents newest
 # What stands above the store, and knows no engine.
 ENGINELESS := tests/relay/postgres tests/relay/blobs $(addprefix tests/relay/test_,arguments.py bounds.py config.py connections.py \
