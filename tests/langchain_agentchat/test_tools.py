@@ -414,6 +414,7 @@ def test_who_wants_it_gets_an_unreachable_relay_and_a_time_out_raised(colour: Co
 
 def test_names_that_nearly_exist_are_told_on_a_real_relay(colour: Colour, scene: Scene):
     client = colour.of(scene)
+    colour.call(SendMessageTool(client), {"channel": "general", "content": "here"})  # the liveliest are looked through
     channel = colour.call(ReadMessagesTool(client), {"channel": "generall"})
     agent = colour.call(SendDirectMessageTool(client), {"target_agent": scene.peer + "z", "content": "hello"})
     assert channel.content == "Error (not_found): There is no channel #generall. Did you mean #general?"
