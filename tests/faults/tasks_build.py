@@ -99,7 +99,7 @@ def believe_former_owners() -> None:
     check = machine.check_actor
 
     def believing(tx: Any, call: Any, kind: Machine, move: Move, seen: Thing, fence: int | None = None) -> None:
-        if not (move.by is Who.OWNER and machine._had(tx, seen, call.agent.id)):
+        if not (move.by is Who.OWNER and machine._had(tx, kind, seen, call.agent.id)):
             check(tx, call, kind, move, seen, fence)
 
     machine.check_actor = believing

@@ -53,8 +53,12 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 )
 def test_a_broken_relay_fails_its_round(broken: str, complaint: str, ground: Ground) -> None:
     """One that purges too early is found by whoever answers or pins what is gone, or else by reading at the end."""
-    found = run_round(3, 0, ground, broken).violations
-    assert any(re.search(complaint, line) for line in found), found[:5]
+    found: list[str] = []
+    for number in range(3):  # what a strike hits is up to the machine
+        found += run_round(3, number, ground, broken).violations
+        if any(re.search(complaint, line) for line in found):
+            return
+    raise AssertionError(found[:5])
 
 
 # What the store does after an fsync that failed
