@@ -230,7 +230,7 @@ class Caller:
         if operation.waits and checked.get(operation.waits.name, operation.waits.default):
             from ._waiting import held_steps, wait_steps
 
-            steps = held_steps if operation.writes else wait_steps
+            steps = wait_steps if "since" in operation.parameters else held_steps
             return steps(operation, checked, build, self._options)
         if operation.name == _REMEMBERED:
             return self._remembering(checked, headers[IDEMPOTENCY_HEADER], exchange(operation, build, self._options))

@@ -64,29 +64,32 @@ def held_steps(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Steps[R]:
-    """The same for what the relay keeps while it waits, and ends by itself: the very call again, under its key."""
+    """The same for what the relay keeps: the call again, under its key, until it waits for nothing any more. Of a read
+    the relay is told how long is left; what a write asked for ends there by itself."""
     parameter = cast("Parameter", operation.waits)
     at_most = cast("Waits", parameter.waits).at_most
     until = clock() + arguments[parameter.name]
 
     def attempt(key: str | None, timeout: float) -> Request:
         left = max(0.0, min(at_most, until - clock()))
-        return build(key, min(timeout, options.timeout + left), arguments)
+        asked = arguments if operation.writes else {**arguments, parameter.name: round(left)}
+        return build(key, min(timeout, options.timeout + left), asked)
 
     while True:
         begun = clock()
         spent = min(at_most, max(until - begun, 0.0))
         patient = options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
         result: Any = yield from exchange(operation, attempt, patient, clock=clock)
-        if not _waits_on(result) or clock() > until + _LATEST:
+        left = until - clock()
+        if not _waits_on(result) or left < (-_LATEST if operation.writes else _SHORTEST):
             return cast("R", result)
         if (early := _NOT_AGAIN_WITHIN - (clock() - begun)) > 0:
             yield Pause(early)
 
 
 def _waits_on(result: Any) -> bool:
-    lock = result.get("lock")
-    return isinstance(lock, Mapping) and lock.get("state") == "waiting"
+    found = result.get("lock", result.get("approval"))
+    return isinstance(found, Mapping) and found.get("state") in ("waiting", "pending")
 
 
 def _came(result: Any, *, waited: bool) -> bool:

@@ -225,6 +225,62 @@ class ReleaseLockTool(AgentChatTool):
     operation = Contract.release_lock
 
 
+class SendInterruptTool(AgentChatTool):
+    operation = Contract.send_interrupt
+
+
+class ListInterruptsTool(AgentChatTool):
+    operation = Contract.list_interrupts
+
+
+class GetInterruptTool(AgentChatTool):
+    operation = Contract.get_interrupt
+
+
+class AcknowledgeInterruptTool(AgentChatTool):
+    operation = Contract.acknowledge_interrupt
+
+
+class WithdrawInterruptTool(AgentChatTool):
+    operation = Contract.withdraw_interrupt
+
+
+class PauseAgentsTool(AgentChatTool):
+    operation = Contract.pause_agents
+
+
+class ListPausesTool(AgentChatTool):
+    operation = Contract.list_pauses
+
+
+class ResumeAgentsTool(AgentChatTool):
+    operation = Contract.resume_agents
+
+
+class RequestApprovalTool(AgentChatTool):
+    operation = Contract.request_approval
+
+
+class ListApprovalsTool(AgentChatTool):
+    operation = Contract.list_approvals
+
+
+class GetApprovalTool(AgentChatTool):
+    operation = Contract.get_approval
+
+
+class DecideApprovalTool(AgentChatTool):
+    operation = Contract.decide_approval
+
+
+class DismissApprovalTool(AgentChatTool):
+    operation = Contract.dismiss_approval
+
+
+class WithdrawApprovalTool(AgentChatTool):
+    operation = Contract.withdraw_approval
+
+
 class FindAgentsTool(AgentChatTool):
     operation = Contract.find_agents
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from .._operation import Declared, Operation
 from ._agents import Admission, AgentOperations
+from ._approvals import ApprovalOperations
 from ._delivery import DeliveryOperations
 from ._forms import LONGEST_SCOPE, SCOPE_FORM, Id, Name, Time
+from ._interrupts import InterruptOperations
 from ._locks import LockName, LockOperations
 from ._mail import MailOperations
 from ._messages import MessageOperations
@@ -35,7 +37,8 @@ __all__ = [
 
 
 class Contract(
-    MessageOperations, MailOperations, DeliveryOperations, TaskOperations, LockOperations, AgentOperations
+    MessageOperations, MailOperations, DeliveryOperations, TaskOperations, LockOperations, InterruptOperations,
+    ApprovalOperations, AgentOperations,
 ):  # fmt: skip
     """What an agent with a key can do."""
 
@@ -66,5 +69,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "standard": STANDARD,
     "tasks": _declared_names(TaskOperations),
     "locks": _declared_names(LockOperations),
+    "interrupts": _declared_names(InterruptOperations),
+    "approvals": _declared_names(ApprovalOperations),
     "all": tuple(OPERATIONS),
 }

@@ -2,7 +2,7 @@
 
 What other agents wrote stands behind a fence (`_fence.py`); every text is bounded and says what it left out and how to
 get it. `_layout.py` has the rows and the cuts; what each result reads like stands in `_messages.py`, `_mail.py`,
-`_delivery.py`, `_tasks.py` and `_locks.py`, which are loaded with the first result.
+`_delivery.py`, `_tasks.py`, `_locks.py`, `_interrupts.py` and `_approvals.py`, which are loaded with the first result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROOM_OF_ONE = 910
 
 def load() -> None:
     """Load the rest of this folder now, since reading files later could hold up an event loop."""
-    from . import _delivery, _layout, _locks, _mail, _messages, _tasks  # noqa: F401
+    from . import _approvals, _delivery, _interrupts, _layout, _locks, _mail, _messages, _tasks  # noqa: F401
 
 
 def render(
@@ -41,7 +41,7 @@ def render(
     arguments: Mapping[str, Any] | None = None,
 ) -> str:
     """The result of an operation as text of at most `max_chars` characters; `arguments` are those of the call."""
-    from . import _delivery, _locks, _mail, _messages, _tasks
+    from . import _approvals, _delivery, _interrupts, _locks, _mail, _messages, _tasks
     from ._layout import Cut
 
     fewer = "ask for fewer with limit" if "limit" in operation.parameters else _messages.FEWER.get(operation.name, "")
@@ -51,6 +51,7 @@ def render(
         waited = waits.default
     cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited or 0)
     renderers = _messages.RENDERERS | _mail.RENDERERS | _delivery.RENDERERS | _tasks.RENDERERS | _locks.RENDERERS
+    renderers = renderers | _interrupts.RENDERERS | _approvals.RENDERERS
     return renderers[operation.name](data, cut)[: cut.max_chars]
 
 

@@ -6,7 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._fence import NOTICE, word
-from ._layout import Cut, Row, count, fit, fit_below, get, message_row, more, rows_of, shown_time, text_of
+from ._interrupts import pause_row
+from ._layout import (
+    Cut,
+    Row,
+    already,
+    count,
+    fit,
+    fit_below,
+    get,
+    message_row,
+    more,
+    older,
+    rows_of,
+    shown_time,
+    text_of,
+)
 from ._messages import agent_row
 
 _ONE_SCREEN = 8_000
@@ -74,7 +89,16 @@ def _checked(data: Any, cut: Cut) -> str:
     if not rows:
         return "Nothing waits for you."
     title = f"{count(rows, 'item')}, urgent first{more(data)}. Your next check counts this as dealt with."
+    title += _until_acknowledged(data, cut)
     return fit(title, rows, cut, evenly=True)
+
+
+def _until_acknowledged(data: Any, cut: Cut) -> str:
+    """What is said of interrupts, which only one call ends."""
+    if all(get(row, "kind") != "interrupt" for row in rows_of(data, "items")):
+        return ""
+    tool = cut.tool("acknowledge_interrupt")
+    return f" Interrupts come again until you call {tool}." if tool else " Interrupts come again until acknowledged."
 
 
 def _peeked(data: Any, cut: Cut) -> str:
@@ -83,13 +107,7 @@ def _peeked(data: Any, cut: Cut) -> str:
     if not rows:
         return f"Nothing waits for you{' here' if elsewhere else ''}.{elsewhere}"
 
-    def note(left_out: int) -> str:
-        if left_out:
-            return f"({left_out} further left out: ask for fewer with limit)"
-        following = None if get(data, "has_more") is False else get(data, "next_cursor")
-        return f"(more: cursor={word(following, 512)})" if following else ""
-
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=note)
+    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=older(data, "further"))
 
 
 def _elsewhere(data: Any) -> str:
@@ -109,7 +127,8 @@ def _claimed(data: Any, cut: Cut) -> str:
     held = "They count as dealt with."
     if (lease := get(data, "lease_until")) is not None:
         held = f"claim_id {word(get(data, 'claim_id'))}, yours until {shown_time(lease)}."
-    return fit(f"{count(rows, 'item')}, urgent first{more(data)}. {held}", rows, cut, evenly=True)
+    title = f"{count(rows, 'item')}, urgent first{more(data)}. {held}{_until_acknowledged(data, cut)}"
+    return fit(title, rows, cut, evenly=True)
 
 
 def _items(data: Any) -> str:
@@ -117,18 +136,17 @@ def _items(data: Any) -> str:
     return f"{word(number)} {'item' if number == 1 else 'items'}"
 
 
-def _already(data: Any) -> str:
-    return " already" if get(data, "idempotent") is True else ""
-
-
 def _acknowledged(data: Any, cut: Cut) -> str:
-    return f"Dealt with{_already(data)}: {_items(data)}."
+    kept = rows_of(data, "kept")
+    tool = cut.tool("acknowledge_interrupt") or "acknowledge_interrupt"
+    left = f" {count(kept, 'interrupt')} left, which only {tool} ends." if kept else ""
+    return f"Dealt with{already(data)}: {_items(data)}.{left}"
 
 
 def _returned(data: Any, cut: Cut) -> str:
     dead = get(data, "dead")
     letters = f" Dead letters now: {word(dead)}." if dead else ""
-    return f"Given back{_already(data)}: {_items(data)}.{letters}"
+    return f"Given back{already(data)}: {_items(data)}.{letters}"
 
 
 def _renewed(data: Any, cut: Cut) -> str:
@@ -234,10 +252,11 @@ def _briefing(data: Any, cut: Cut) -> str:
     here = _section(count(agents, "agent"), agents, room // 3, cut, "find_agents")
     channels = [_channel(row) for row in rows_of(data, "channels")]
     talk = _section(count(channels, "channel"), channels, (room - len(here)) // 2, cut, "check_board")
+    stops = _section("paused", [*map(pause_row, rows_of(data, "pauses"))], room // 4, cut, "list_pauses")
     told = text_of(data, "help")
-    rest = cut._replace(max_chars=room - len(here) - len(talk))
+    rest = cut._replace(max_chars=room - len(here) - len(talk) - len(stops))
     help_ = fit_below("", [Row("How to behave here, by the relay:", told)], rest) if told else ""
-    body = "\n".join(part for part in (here, waiting, talk, help_) if part)
+    body = "\n".join(part for part in (here, waiting, stops, talk, help_) if part)
     return f"{me}{' ' + NOTICE if _has_fence(body) else ''}\n{body}"
 
 
@@ -254,7 +273,8 @@ def _has_fence(body: str) -> bool:
 
 def _waiting(data: Any, cut: Cut) -> str:
     numbers = {
-        name: get(data, "inbox", name) for name in ("urgent", "mentions", "direct", "groups", "tasks", "returned")
+        name: get(data, "inbox", name)
+        for name in ("urgent", "interrupts", "approvals", "mentions", "direct", "groups", "tasks", "returned")
     }
     if not any(numbers.values()):
         return "Nothing waits for you."

@@ -146,6 +146,22 @@ def more(data: Any) -> str:
     return "; there are more" if get(data, "has_more") is True else ""
 
 
+def older(data: Any, what: str = "older") -> Callable[[int], str]:
+    """The note below a list that has a cursor: what of it was left out, or how to go on."""
+
+    def note(left_out: int) -> str:
+        if left_out:
+            return f"({left_out} {what} left out: ask for fewer with limit)"
+        following = None if get(data, "has_more") is False else get(data, "next_cursor")
+        return f"({what} ones: cursor={word(following, 512)})" if following else ""
+
+    return note
+
+
+def already(data: Any) -> str:
+    return " already" if get(data, "idempotent") is True else ""
+
+
 def pending(data: Any) -> str:
     return " A large group is still being told." if get(data, "pending") is True else ""
 
@@ -163,3 +179,13 @@ def message_row(row: Any, offset: int = 0) -> Row:
     if (kind := get(row, "kind")) not in (None, "chat"):
         ours += f" ({word(kind)})"
     return Row(ours, text_of(row, "content"), word(get(row, "id")), offset)
+
+
+def transition_row(line: Any) -> Row:
+    actor = get(line, "actor")
+    who = "the relay" if actor is None else f"@{word(actor)}"
+    states = " -> ".join(word(get(line, name), 20) for name in ("before", "after") if get(line, name) is not None)
+    ours = (
+        f"{word(get(line, 'version'))} {shown_time(get(line, 'at'))} {word(get(line, 'action'), 20)} by {who}: {states}"
+    )
+    return Row(ours, text_of(line, "note"))

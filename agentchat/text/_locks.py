@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._fence import word
-from ._layout import Cut, Row, count, fit, get, rows_of, shown_time, text_of
+from ._layout import Cut, Row, already, count, fit, get, older, rows_of, shown_time, text_of
 
 _MOST_NAMES = 20
 _ENDS = {
@@ -56,25 +56,18 @@ def _acquired(data: Any, cut: Cut) -> str:
 
 def _changed(data: Any, cut: Cut) -> str:
     lock = get(data, "lock")
-    already = " already" if get(data, "idempotent") is True else ""
     if cut.asked == "renew_lock":
         return fit(f"Yours until {shown_time(get(lock, 'lease_until'))}.", [_row(lock)], cut)
     done = "You wait no longer" if get(lock, "state") == "withdrawn" else "Given back"
-    return fit(f"{done}{already}.", [_row(lock)], cut)
+    return fit(f"{done}{already(data)}.", [_row(lock)], cut)
 
 
 def _listed(data: Any, cut: Cut) -> str:
     found = rows_of(data, "locks")
     if not found:
         return "No locks: nobody holds that or waits for it."
-
-    def note(left_out: int) -> str:
-        if left_out:
-            return f"({left_out} further left out: ask for fewer with limit)"
-        following = None if get(data, "has_more") is False else get(data, "next_cursor")
-        return f"(more: cursor={word(following, 512)})" if following else ""
-
-    return fit(f"{count(found, 'lock')}, first come first.", [_row(lock) for lock in found], cut, note=note)
+    title = f"{count(found, 'lock')}, first come first."
+    return fit(title, [_row(lock) for lock in found], cut, note=older(data, "further"))
 
 
 RENDERERS: dict[str, Callable[[Any, Cut], str]] = {

@@ -7,7 +7,21 @@ from typing import Any
 
 from .._arguments import json_text
 from .._fence import NOTICE, word
-from ._layout import Cut, Row, count, fit, fit_below, further, get, rows_of, shown_time, text_of
+from ._layout import (
+    Cut,
+    Row,
+    already,
+    count,
+    fit,
+    fit_below,
+    further,
+    get,
+    older,
+    rows_of,
+    shown_time,
+    text_of,
+    transition_row,
+)
 
 _ROOM_OF_ONE = 500
 _SECTIONS = (
@@ -74,8 +88,7 @@ def _terms(task: Any) -> str:
 
 def _changed(data: Any, cut: Cut) -> str:
     task = get(data, "task")
-    already = " already" if get(data, "idempotent") is True else ""
-    title = f"{_CHANGES[cut.asked]}{already}.{_what_next(task, cut)}"
+    title = f"{_CHANGES[cut.asked]}{already(data)}.{_what_next(task, cut)}"
     return fit(title, [_row(task, whole=cut.asked == "claim_task", reason=False)], cut)
 
 
@@ -95,13 +108,7 @@ def _listed(data: Any, cut: Cut) -> str:
     if not found:
         return "No tasks."
 
-    def note(left_out: int) -> str:
-        if left_out:
-            return f"({left_out} older left out: ask for fewer with limit)"
-        following = None if get(data, "has_more") is False else get(data, "next_cursor")
-        return f"(older ones: cursor={word(following, 512)})" if following else ""
-
-    return fit(f"{count(found, 'task')}, newest first.", [_row(task) for task in found], cut, note=note)
+    return fit(f"{count(found, 'task')}, newest first.", [_row(task) for task in found], cut, note=older(data))
 
 
 def _details(data: Any, cut: Cut) -> str:
@@ -109,19 +116,9 @@ def _details(data: Any, cut: Cut) -> str:
     rows = [_row(task, whole=True)]
     if (schema := get(task, "result_schema")) is not None:
         rows.append(Row("Its result must be JSON that fits this JSON Schema:", json_text(schema)))
-    rows += [_transition(line) for line in rows_of(data, "history")]
+    rows += [transition_row(line) for line in rows_of(data, "history")]
     earlier = " Earlier transitions are left out." if get(data, "has_more") is True else ""
     return fit(f"1 task, and what happened to it.{earlier}", rows, cut, evenly=True)
-
-
-def _transition(line: Any) -> Row:
-    actor = get(line, "actor")
-    who = "the relay" if actor is None else f"@{word(actor)}"
-    states = " -> ".join(word(get(line, name), 20) for name in ("before", "after") if get(line, name) is not None)
-    ours = (
-        f"{word(get(line, 'version'))} {shown_time(get(line, 'at'))} {word(get(line, 'action'), 20)} by {who}: {states}"
-    )
-    return Row(ours, text_of(line, "note"))
 
 
 def _context(data: Any, cut: Cut) -> str:

@@ -11,11 +11,24 @@ from ._agents import Card as Card
 from ._agents import CardSet as CardSet
 from ._agents import Presence as Presence
 from ._agents import Registered as Registered
+from ._approvals import Approval as Approval
+from ._approvals import ApprovalChange as ApprovalChange
+from ._approvals import ApprovalDetails as ApprovalDetails
+from ._approvals import ApprovalList as ApprovalList
 from ._files import FileContent as FileContent
 from ._files import FileLink as FileLink
 from ._files import FileList as FileList
 from ._files import StoredFile as StoredFile
 from ._files import UploadedFile as UploadedFile
+from ._interrupts import CountedPause as CountedPause
+from ._interrupts import Interrupt as Interrupt
+from ._interrupts import InterruptChange as InterruptChange
+from ._interrupts import InterruptDetails as InterruptDetails
+from ._interrupts import InterruptList as InterruptList
+from ._interrupts import Pause as Pause
+from ._interrupts import PauseChange as PauseChange
+from ._interrupts import PauseList as PauseList
+from ._interrupts import SeenInterrupt as SeenInterrupt
 from ._locks import Acquired as Acquired
 from ._locks import Lock as Lock
 from ._locks import LockChange as LockChange
@@ -240,13 +253,15 @@ class InboxPage(TypedDict):
 
 
 class ClaimChange(TypedDict):
-    """How many items it concerned; `idempotent` when all of them were so already."""
+    """How many items it concerned; `idempotent` when all of them were so already. `kept` are those that wait on, about
+    interrupts: only who acknowledges the interrupt is done with one."""
 
     claim_id: str
     items: int
     idempotent: bool
     lease_until: NotRequired[str]
     dead: NotRequired[int]
+    kept: NotRequired[list[str]]
 
 
 class DeadLetter(InboxItem):
@@ -351,6 +366,8 @@ class Waiting(TypedDict):
     direct: int
     groups: NotRequired[int]
     tasks: NotRequired[int]
+    interrupts: NotRequired[int]
+    approvals: NotRequired[int]
     returned: NotRequired[int]
     oldest_at: str | None
 
@@ -364,8 +381,9 @@ class BriefedChannel(TypedDict):
 
 
 class Briefing(TypedDict):
-    """The begin of a session. `help` says how to behave here; `position` is where events stand. `provenance` is `local`
-    where no key stands behind a name: then it is who its process says it is."""
+    """The begin of a session. `help` says how to behave here; `position` is where events stand, `pauses` are those of
+    the caller's channels and groups. `provenance` is `local` where no key stands behind a name: then it is who its
+    process says it is."""
 
     agent: str
     kind: str
@@ -376,5 +394,6 @@ class Briefing(TypedDict):
     inbox: Waiting
     agents: list[Agent]
     channels: list[BriefedChannel]
+    pauses: NotRequired[list[Pause]]
     help: str
     provenance: NotRequired[str]

@@ -23,6 +23,7 @@ from ..service import waiting
 from ..service.operations import ADMIN_SERVICES, SERVICES, Entry
 from . import compat
 from .admission import Register, RegisterMachine
+from .approvals import VerdictRoute
 from .byhand import ROUTES
 from .events import Events
 from .files import DownloadFile, LinkedFile, UploadFile
@@ -54,6 +55,7 @@ def routes(parts: Parts, services: dict[str, Entry] = SERVICES) -> dict[tuple[st
         _route(services["list_tasks"]): compat.ForMe(operations["list_tasks"], operations["check_work"]),
         ("POST", "/api/v2/tasks/{task_id}"): compat.ByAction(parts, operations),
         _route(services["acquire_lock"]): AcquireRoute(parts, services["acquire_lock"]),
+        _route(services["get_approval"]): VerdictRoute(parts, services["get_approval"]),
         _route_of(OPERATIONS["list_events"]): Events(parts),
         _route_of(OPERATIONS["wait_for_reply"]): WaitRoute(parts, "wait_for_reply", waiting.reply),
         _route_of(OPERATIONS["wait_for_message"]): WaitRoute(parts, "wait_for_message", waiting.message),

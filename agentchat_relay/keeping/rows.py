@@ -28,6 +28,8 @@ _SPARE = {
     "work_log": ("work_id work",),
     "work_names": ("work_id work",),
     "fences": ("space_id spaces",),
+    "work_parts": ("parent_id work", "work_id work"),
+    "spreads": ("work_id work",),
 }
 _DEAR = {
     "messages": ("channel_id channels", "author_id agents", "recipient_id agents"),

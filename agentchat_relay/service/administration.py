@@ -34,7 +34,7 @@ from ..wire import iso, new_id
 from . import agents, channels, inbox, upkeep, vanishing
 from .call import Agent
 from .guess import near
-from .work import locks
+from .work import approvals, locks
 
 _MOST_LETTERS = 500
 
@@ -148,6 +148,8 @@ def agent_grant(
     row = _agent(tx, space, name)
     roles = set(row["roles"].split()) - {role} | (set() if revoke else {role})
     tx.run("set_roles", id=row["id"], roles=" ".join(sorted(roles)))
+    if role == "reviewer":
+        (approvals.dismiss_all if revoke else approvals.welcome)(tx, row["space_id"], row["id"])
     return _changed(tx, space, name)
 
 

@@ -8,6 +8,7 @@ from ..store.seam import Reading, Row
 from ..wire import iso
 from . import agents, channels, events, scopes
 from .call import Call
+from .work import pauses
 
 _MOST_AGENTS, _MOST_CHANNELS = 20, 20
 HELP = """\
@@ -38,6 +39,7 @@ def get_briefing(tx: Reading, call: Call) -> types.Briefing:
         "inbox": _waiting(tx.the("count_waiting", agent_id=call.agent.id, lanes=scopes.lanes(call), now=tx.now)),
         "agents": others[:_MOST_AGENTS],
         "channels": _channels(tx, call),
+        "pauses": pauses.concerning(tx, call),
         "help": HELP,
     }
 
@@ -49,6 +51,8 @@ def _waiting(row: Row) -> types.Waiting:
         "direct": row["direct"],
         "groups": row["groups"],
         "tasks": row["tasks"],
+        "interrupts": row["interrupts"],
+        "approvals": row["approvals"],
         "returned": row["returned"],
         "oldest_at": iso(row["oldest"]) if row["oldest"] else None,
     }

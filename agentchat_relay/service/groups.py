@@ -104,15 +104,19 @@ def _change(tx: Reading, name: str, id: int, joined: bool, changed: bool) -> typ
     return {"group": name, "joined": joined, "members": members, "idempotent": not changed}
 
 
+def of_all(tx: Writing, call: Call) -> Known:
+    """That of the whole space, which is made when somebody first writes to it."""
+    return agents.known(tx, call.agent.space_id, ALL) or _insert(tx, call, ALL)
+
+
 # Telling the members
 
 
 def to_be_told(tx: Writing, call: Call, name: str, group: Known | None) -> tuple[Known, list[int]]:
-    """The group, and who is in it besides the caller: one more than are told at once, if there are more. That of the
-    whole space is made when somebody first writes to it."""
+    """The group, and who is in it besides the caller: one more than are told at once, if there are more."""
     members: list[int] = []
-    if name == ALL and group is None:
-        group = _insert(tx, call, ALL)
+    if name == ALL:
+        group = of_all(tx, call)
     if group is not None:
         posted = Posted(0, tx.now, 0, call.agent.space_id, call.agent.id)
         members = _members(tx, posted, group.id, is_all=name == ALL, limit=_AT_ONCE + 1)
@@ -126,7 +130,7 @@ def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms, told: se
     messages is left out, and added are those who are told now."""
     if len(members) > _AT_ONCE:
         tx.later(
-            "insert_fan_out", message_id=posted.id, after_id=0, urgent=int(terms.urgent), expires_at=terms.expires_at,
+            "insert_fan_out", message_id=posted.id, after_id=0, urgent=terms.urgent, expires_at=terms.expires_at,
             scope=terms.scope,
         )  # fmt: skip
         return False
@@ -172,7 +176,7 @@ def tell_now(tx: Reading, call: Call) -> None:
 
 def _written_down(row: Row) -> tuple[Posted, Terms]:
     posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
-    return posted, Terms(bool(row["urgent"]), row["expires_at"], row["scope"], row["vanishes_at"] is not None)
+    return posted, Terms(row["urgent"], row["expires_at"], row["scope"], row["vanishes_at"] is not None)
 
 
 def _members(

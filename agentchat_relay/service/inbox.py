@@ -20,6 +20,7 @@ from ..store.seam import Reading, Row, Writing
 from ..wire import Cursor, iso, new_id, read_cursor
 from . import scopes
 from .call import Call
+from .notices import FIRST
 
 MOST_DELIVERIES = 5  # without an acknowledgement, then it is a dead letter
 LONGEST_LEASE = 3_600_000_000
@@ -29,7 +30,8 @@ _ANY = 1 << 40
 _MOST_RECEIPTS = 500
 _PORTION = 500
 _SECOND = 1_000_000
-_WORK = frozenset({"task", "lock"})  # items about something that has a state
+_INTERRUPT = "interrupt"  # an item of this kind ends with what it is about
+_WORK = frozenset({"task", "lock", _INTERRUPT, "approval"})  # items about something that has a state
 
 
 # Looking
@@ -37,16 +39,16 @@ _WORK = frozenset({"task", "lock"})  # items about something that has a state
 
 def peek_inbox(tx: Reading, call: Call, *, limit: int = 20, cursor: str | None = None) -> types.InboxPage:
     place = f"inbox {call.agent.id}"
-    begin = Cursor(place, 0, True) if cursor is None else read_cursor(cursor, place)
+    at = FIRST if cursor is None else read_cursor(cursor, place).at  # an id, and two bits for how urgent it is
     rows = tx.all(
-        "peek_items", agent_id=call.agent.id, lanes=scopes.lanes(call), is_urgent=int(begin.newer), after=begin.at,
+        "peek_items", agent_id=call.agent.id, lanes=scopes.lanes(call), is_urgent=at & 3, after=at >> 2,
         now=tx.now, limit=limit + 1,
     )  # fmt: skip
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return {
         "items": [travelling(tx, row, tx.now) for row in rows[:limit]],
-        "next_cursor": None if last is None else str(Cursor(place, last["id"], bool(last["urgent"]))),
+        "next_cursor": None if last is None else str(Cursor(place, last["id"] << 2 | last["urgent"])),
         "has_more": more,
         "scopes": scopes.waiting_elsewhere(tx, call),
     }
@@ -202,15 +204,20 @@ def acknowledge_items(
         if row["outcome"] is not None:
             raise _over(claim_id, held, f"item {row['public_id']} is {row['outcome']}")
     open = [row for row in held if row["done_at"] is None]
-    _acknowledge_rows(tx, call, claim_id, open)
-    return {"claim_id": claim_id, "items": len(held), "idempotent": not open}
+    acknowledged = _acknowledge_rows(tx, call, claim_id, open)
+    answer: types.ClaimChange = {
+        "claim_id": claim_id, "items": len(held) - len(open) + acknowledged, "idempotent": not open,
+    }  # fmt: skip
+    if acknowledged < len(open):
+        answer["kept"] = [row["public_id"] for row in open if row["kind"] == _INTERRUPT]
+    return answer
 
 
 def return_items(
     tx: Writing, call: Call, *, claim_id: str, item_ids: list[str] | None = None, delay: int = 0
 ) -> types.ClaimChange:
     held = _open(tx, call, claim_id, item_ids)
-    dead = [row for row in held if row["deliveries"] >= MOST_DELIVERIES]
+    dead = [row for row in held if row["deliveries"] >= MOST_DELIVERIES and row["kind"] != _INTERRUPT]
     for row in dead:
         end(tx, row, "dead", call.agent.space_id, call.agent.id, None, by=call.agent.id)
     until = tx.now + delay * _SECOND if delay else None
@@ -263,14 +270,16 @@ def _over(claim_id: str, rows: Iterable[Row], what: str) -> Conflict:
 def _acknowledge(tx: Writing, call: Call, claim_id: str) -> int:
     """Everything that a claim still holds."""
     rows = [row for row in tx.all("items_of_claim", claim_id=claim_id, agent_id=call.agent.id) if not row["done_at"]]
-    _acknowledge_rows(tx, call, claim_id, rows)
-    return len(rows)
+    return _acknowledge_rows(tx, call, claim_id, rows)
 
 
-def _acknowledge_rows(tx: Writing, call: Call, claim_id: str, rows: Sequence[Row]) -> None:
-    for row in rows:
+def _acknowledge_rows(tx: Writing, call: Call, claim_id: str, rows: Sequence[Row]) -> int:
+    """How many that were: who has seen an interrupt has not acknowledged it."""
+    done = [row for row in rows if row["kind"] != _INTERRUPT]
+    for row in done:
         tx.run("acknowledge_claimed", id=row["id"], claim_id=claim_id, now=tx.now)
         _tell(tx, call, "inbox.acknowledged", row["public_id"])
+    return len(done)
 
 
 def requeue_items(tx: Writing, call: Call, *, item_ids: list[str]) -> types.Requeued:

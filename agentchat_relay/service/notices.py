@@ -8,13 +8,14 @@ from ..store.seam import Writing
 from ..wire import new_id
 from .call import Call
 
+FIRST = 2
 _SECOND = 1_000_000
 
 
 class Terms(NamedTuple):
     """On what terms something waits in an inbox."""
 
-    urgent: bool = False
+    urgent: int = 0  # 1: before what is not; FIRST: before everything
     expires_at: int | None = None
     scope: str = ""
     vanishes: bool = False  # its message, once everybody is done with it
@@ -31,7 +32,7 @@ class Posted(NamedTuple):
 
 
 def terms(tx: Writing, urgent: bool, expires_in: int | None, scope: str | None, vanishes: bool = False) -> Terms:
-    return Terms(urgent, None if expires_in is None else tx.now + expires_in * _SECOND, scope or "", vanishes)
+    return Terms(int(urgent), None if expires_in is None else tx.now + expires_in * _SECOND, scope or "", vanishes)
 
 
 def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms, *, at_once: bool = False) -> None:
@@ -39,7 +40,7 @@ def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms, *, 
     public_id = new_id(posted.at)
     (tx.run if at_once else tx.later)(
         "insert_item", public_id=public_id, agent_id=agent_id, kind=kind, message_id=posted.id, created_at=posted.at,
-        urgent=int(terms.urgent), expires_at=terms.expires_at, scope=terms.scope,
+        urgent=terms.urgent, expires_at=terms.expires_at, scope=terms.scope,
         vanishing=int(terms.vanishes),
     )  # fmt: skip
     tx.event(

@@ -26,7 +26,7 @@ from . import (
     search,
 )
 from .repeats import once
-from .work import locks, looking, tasks
+from .work import approvals, interrupts, locks, looking, pauses, tasks
 
 
 class Entry(NamedTuple):
@@ -68,6 +68,11 @@ SERVICES: dict[str, Entry] = {
         looking.read_task_context,
         looking.check_work,
         locks.list_locks,
+        interrupts.list_interrupts,
+        interrupts.get_interrupt,
+        pauses.list_pauses,
+        approvals.list_approvals,
+        approvals.get_approval,
     ),
     **_agents(Lane.SEARCH, search.search_messages),
     **_agents(
@@ -77,6 +82,9 @@ SERVICES: dict[str, Entry] = {
         mail.send_to_many,
         tasks.create_task,
         locks.acquire_lock,
+        interrupts.send_interrupt,
+        pauses.pause_agents,
+        approvals.request_approval,
     ),
     **_agents(
         Lane.WRITE,
@@ -108,6 +116,12 @@ SERVICES: dict[str, Entry] = {
                 tasks.offer_task,
                 locks.renew_lock,
                 locks.release_lock,
+                interrupts.acknowledge_interrupt,
+                interrupts.withdraw_interrupt,
+                pauses.resume_agents,
+                approvals.decide_approval,
+                approvals.dismiss_approval,
+                approvals.withdraw_approval,
             )
         ),
     ),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..store.seam import Row, Writing
 from ..wire import new_id
 from . import agents, inbox, presence
+from .work import approvals, machine
 
 _DAY = 86_400_000_000
 _PORTION = 200
@@ -56,3 +57,5 @@ def arrive(tx: Writing, agent_id: int) -> None:
         tx.run("unretire_agent", id=agent_id)
         tx.event(row["space_id"], "agent.returned", actor_id=agent_id, subject=row["public_id"])
         tx.forget()
+        if machine.is_reviewer(tx, agent_id):
+            approvals.welcome(tx, row["space_id"], agent_id)

@@ -17,6 +17,7 @@ from agentchat.errors import BadRequest
 
 from ..store.seam import Reading
 from .call import Call
+from .notices import FIRST
 
 _MOST_PRESENTED, _MOST = 8, 40
 _MOST_LISTED = 50
@@ -44,8 +45,10 @@ def _leading_to(scope: str) -> list[str]:
 
 
 def lanes(call: Call) -> str:
-    """The lanes of the caller's inbox that this session is given from, urgent ones first, for statements."""
-    return _encoded([f"{urgent}{scope}" for urgent in (1, 0) for scope in ("", *call.scopes)])
+    """The lanes of the caller's inbox that this session is given from, urgent ones first, for statements. What comes
+    before all others has no scope."""
+    usual = [f"{urgent}{scope}" for urgent in (1, 0) for scope in ("", *call.scopes)]
+    return _encoded([f"{FIRST}", *usual])
 
 
 def presented(call: Call) -> str:

@@ -16,7 +16,7 @@ from ...store.sqlite.migrate import migrate
 CARRIED = (
     "spaces", "machines", "agents", "nonces", "channels", "memberships", "messages", "pins", "inbox", "files",
     "answers", "events", "marks", "dropped_blobs", "group_members", "fan_outs", "turns", "work", "work_offers",
-    "work_contexts", "work_log", "work_names", "fences",
+    "work_contexts", "work_log", "work_names", "fences", "work_parts", "spreads",
 )  # fmt: skip
 LEFT = {
     "migrations": "what was done to this database, and when",

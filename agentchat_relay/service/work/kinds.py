@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...store.seam import Reading, Writing
-from . import locks, tasks
+from . import approvals, interrupts, locks, pauses, tasks
+from .approval import APPROVAL
+from .interrupt import INTERRUPT
 from .lock import LOCK
 from .machine import Machine, found
+from .pause import PAUSE
 from .task import TASK
 
-KINDS: dict[str, Machine] = {machine.kind: machine for machine in (TASK, LOCK)}
-_SETTLED = {TASK.kind: tasks.settle, LOCK.kind: locks.settle}
+KINDS: dict[str, Machine] = {machine.kind: machine for machine in (TASK, LOCK, INTERRUPT, PAUSE, APPROVAL)}
+_SETTLED = {
+    TASK.kind: tasks.settle,
+    LOCK.kind: locks.settle,
+    INTERRUPT.kind: interrupts.settle,
+    PAUSE.kind: pauses.settle,
+    APPROVAL.kind: approvals.settle,
+}
+_DELETED = ("delete_offers", "delete_spread", "delete_parts", "delete_work_context", "delete_work_log", "delete_work")
 _PORTION = 100
 _DAY = 86_400_000_000
 _BRIEF = 30  # days that a lock which ended is kept at most, as events are
@@ -34,15 +44,16 @@ def purge(tx: Writing, at: int) -> int:
     Events that name it tell nothing of it any more."""
     rows = tx.all("work_kept_enough", now=at, day=_DAY, brief=_BRIEF, limit=_PORTION)
     for row in rows:
-        for statement in ("delete_offers", "delete_work_context", "delete_work_log", "delete_work"):
-            tx.run(statement, **{"work_id" if statement == "delete_offers" else "id": row["id"]})
+        for statement in _DELETED:
+            tx.run(statement, id=row["id"], work_id=row["id"])
     return len(rows)
 
 
 def settle(tx: Writing) -> int:
-    """Make a portion of what is over by the clock explicit; returns how much that was."""
+    """Make a portion of what is over by the clock explicit, or tell a portion of those whom a pause is still to reach;
+    returns how much that was."""
     rows = tx.all("work_due", now=tx.now, limit=_PORTION)
     for row in rows:
         kind = row["kind"]
         _SETTLED[kind](tx, found(tx, row["space_id"], kind, row["public_id"]))
-    return len(rows)
+    return len(rows) or pauses.spread(tx)

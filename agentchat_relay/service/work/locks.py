@@ -17,7 +17,6 @@ from agentchat.errors import LimitReached
 
 from ...store.seam import Reading, Row, Writing
 from ...wire import Cursor, new_id, read_cursor
-from .. import repeats
 from ..call import Call
 from . import machine, names, telling
 from .lock import HELD, LOCK, RENEW, WAITING, WITHDRAWN, Details, details_of, snapshot
@@ -55,9 +54,8 @@ def acquire_lock(
     wait: int = 0,
     reason: str | None = None,
 ) -> types.Acquired:
-    if (before := repeats.earlier(tx, call)) is not None:
-        public_id = tx.the("work_key", id=before["id"])["public_id"]
-        return acquired(tx, call, machine.found(tx, call.agent.space_id, LOCK.kind, public_id))
+    if (before := machine.earlier(tx, call, LOCK)) is not None:
+        return acquired(tx, call, before)
     wanted = _wanted(names, shared, lease)
     in_the_way, over = _in_the_way(tx, call, wanted)
     if in_the_way and ((own := _own(tx, call, wanted)) or not wait):

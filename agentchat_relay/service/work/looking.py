@@ -10,16 +10,15 @@ from agentchat import types
 from agentchat.errors import NotFound
 
 from ...store.seam import Reading
-from ...wire import Cursor, iso, micros, read_cursor
+from ...wire import Cursor, micros, read_cursor
 from .. import channels, mentions
 from ..call import Call
-from . import machine
+from . import history, machine
 from .task import OPEN, STATUS, TASK, snapshot
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _MOST_LISTED = 50
-_MOST_HISTORY = 50
 _PIECE = 100_000  # characters of a context in one answer
 _END = 2**62
 _encode = msgspec.json.encode
@@ -27,21 +26,7 @@ _encode = msgspec.json.encode
 
 def get_task(tx: Reading, call: Call, *, task_id: str) -> types.TaskDetails:
     row = machine.find(tx, call, TASK, task_id)
-    rows = tx.all("work_history", work_id=row["id"], after=row["version"] - _MOST_HISTORY, limit=_MOST_HISTORY)
-    history: list[types.Transition] = [
-        {
-            "version": line["version"],
-            "action": line["action"],
-            "actor": line["actor"],
-            "before": line["before"],
-            "after": line["after"],
-            "fence": line["fence"],
-            "note": line["note"],
-            "at": iso(line["at"]),
-        }
-        for line in rows
-    ]
-    return {"task": snapshot(row, tx.now), "history": history, "has_more": row["version"] > _MOST_HISTORY}
+    return {"task": snapshot(row, tx.now), "history": history.of(tx, row), "has_more": row["version"] > history.MOST}
 
 
 def read_task_context(tx: Reading, call: Call, *, task_id: str, offset: int = 0) -> types.TaskContext:

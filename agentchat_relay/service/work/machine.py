@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 from agentchat.errors import Conflict, Forbidden, NotFound
 
 from ...store.seam import Reading, Row, Writing
+from .. import repeats
 from ..call import Call
 
 _MEMBERS = (
@@ -38,6 +39,8 @@ class Who(enum.Enum):
     TAKER = "only who it is offered to"  # anybody, if it is offered to nobody
     TARGET = "only whom it is offered to alone"
     OWNER = "only who has it"
+    REVIEWER = "only who holds the role reviewer, and did not ask for it,"
+    LEADER = "only a person, or who holds the role admin,"
     RELAY = "nobody"
 
 
@@ -52,18 +55,20 @@ class Move(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A kind. In `held` somebody has it, under a lease; what is in one of `final` stays there, and in one of `lost` who
-    had it did not end it. `shown` is how one travels, as it stands at a time; `stale` is for who lost it."""
+    """A kind. In `held` somebody has it, under a lease; of some kinds nobody ever has one. What is in one of `final`
+    stays there, and in one of `lost` who had it did not end it. `shown` is how one travels, as it stands at a time;
+    `stale` is for who lost it."""
 
     kind: str
     begins: str
-    held: str
+    held: str | None
     final: tuple[str, ...]
     moves: tuple[Move, ...]
     shown: Callable[[dict[str, Any], int], Any]
-    stale: str
+    stale: str = ""
     lost: tuple[str, ...] = ()
     is_public: bool = False  # it concerns everybody in the space
+    is_reviewed: bool = False  # reviewers see it, too
 
     @property
     def events(self) -> list[str]:
@@ -90,21 +95,32 @@ def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
     if tx.writes:
         _settle_log(cast("Writing", tx), public_id)
     found = find_in(tx, call.agent.space_id, machine, public_id)
-    if machine.is_public or is_visible(found, call.agent.id) or _had(tx, machine, found, call.agent.id):
+    me = call.agent.id
+    if machine.is_public or is_visible(found, me) or (machine.is_reviewed and is_reviewer(tx, me)):
         return found
-    raise _unknown(machine, public_id)
+    if machine.held is not None and _had(tx, machine, found, me):
+        return found
+    raise unknown(machine.kind, public_id)
 
 
 def find_in(tx: Reading, space_id: int, machine: Machine, public_id: str) -> Thing:
     """One of a space."""
     row = tx.one("work_by_id", public_id=public_id, space_id=space_id, kind=machine.kind)
     if row is None:
-        raise _unknown(machine, public_id)
+        raise unknown(machine.kind, public_id)
     return _thing(row)
 
 
-def _unknown(machine: Machine, public_id: str) -> NotFound:
-    return NotFound(f"There is no {machine.kind} {public_id}.")
+def unknown(kind: str, public_id: str) -> NotFound:
+    return NotFound(f"There is no {kind} {public_id}.")
+
+
+def earlier(tx: Writing, call: Call, machine: Machine) -> Thing | None:
+    """What this very call made before."""
+    before = repeats.earlier(tx, call)
+    if before is None:
+        return None
+    return found(tx, call.agent.space_id, machine.kind, tx.the("work_key", id=before["id"])["public_id"])
 
 
 def _settle_log(tx: Writing, public_id: str) -> None:
@@ -209,10 +225,22 @@ def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, seen: Thi
             if is_lost and _had(tx, machine, seen, me):
                 raise Stale(machine, seen, tx.now)
             allowed = owner_id in (None, me)
+        case Who.REVIEWER:
+            allowed = me != seen["creator_id"] and is_reviewer(tx, me)
+        case Who.LEADER:
+            allowed = is_leader(tx, call)
         case Who.RELAY:
             allowed = False
     if not allowed:
         raise Forbidden(f"You may not {move.action} this {machine.kind}: {move.by.value} may.")
+
+
+def is_reviewer(tx: Reading, agent_id: int) -> bool:
+    return "reviewer" in tx.the("roles_of", id=agent_id)["roles"].split()
+
+
+def is_leader(tx: Reading, call: Call) -> bool:
+    return call.agent.is_person or "admin" in tx.the("roles_of", id=call.agent.id)["roles"].split()
 
 
 def _is_done_by(call: Call, machine: Machine, move: Move, seen: Thing) -> bool:

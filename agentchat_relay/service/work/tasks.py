@@ -18,7 +18,7 @@ from agentchat.errors import BadRequest, Conflict
 
 from ...store.seam import Reading, Writing
 from ...wire import new_id
-from .. import agents, channels, repeats
+from .. import agents, channels
 from ..call import Call, Unjudged
 from . import machine, results, telling
 from .machine import Thing
@@ -47,16 +47,15 @@ def create_task(
     urgent: bool = False,
     scope: str | None = None,
 ) -> types.TaskChange:
-    if (before := repeats.earlier(tx, call)) is not None:
-        public_id = tx.the("work_key", id=before["id"])["public_id"]
-        return _change(tx, machine.found(tx, call.agent.space_id, TASK.kind, public_id), False)
+    if (before := machine.earlier(tx, call, TASK)) is not None:
+        return _change(tx, before, False)
     if not (title := " ".join(title.split())):  # one line; Unicode knows more blanks than the contract's check
         raise BadRequest("title must be text that is not blank.")
     if result_schema is not None and not call.is_judged:
         raise Unjudged(partial(results.check_schema, result_schema))
     target = None if target_agent is None else _target(tx, call, target_agent)
-    if tx.the("count_open_work", creator_id=call.agent.id, limit=_MOST_OPEN)["things"] >= _MOST_OPEN:
-        raise Conflict(f"{_MOST_OPEN} things that you created have not ended, which is the limit; cancel some first.")
+    if tx.the("count_open_work", creator_id=call.agent.id, kind=TASK.kind, limit=_MOST_OPEN)["things"] >= _MOST_OPEN:
+        raise Conflict(f"{_MOST_OPEN} tasks that you created have not ended, which is the limit; cancel some first.")
     place = _place(tx, call, channel, target_agent)
     tags = list(dict.fromkeys(capability_tags or ()))
     thing: Thing = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ...store.seam import Writing
+from ...store.seam import Row, Writing
 from .. import channels, inbox, messages, notices
 from ..call import Agent, Call
 from ..notices import Terms
@@ -50,17 +50,35 @@ def creator(tx: Writing, thing: Thing) -> Call:
     return Call(Agent(found["id"], found["public_id"], found["name"], found["space_id"], is_person))
 
 
-def tell(tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None, told: Iterable[int]) -> Told:
+def tell(
+    tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None, told: Iterable[int], *,
+    kind: str | None = None,
+) -> Told:  # fmt: skip
     """Post what happened, as an answer to what announced it; returns which message. Without a channel it goes to
     each of those to be told, at least to the other of the two. The caller's own inbox is told only what it did not do.
+    The items are of the thing's kind, unless another is said.
     """
     others = [agent_id for agent_id in dict.fromkeys(told) if agent_id != call.agent.id or event in _BY_THE_RELAY]
-    content = words if not text else f"{words}\n\n{text[:_MOST_TEXT]}"
+    content = _content(words, text)
     if thing["channel_name"] is not None:
-        return _post(tx, call, thing, event, content, channels.find(tx, call, thing["channel_name"]), None, others)
+        place = channels.find(tx, call, thing["channel_name"])
+        return _post(tx, call, thing, event, content, place, None, others, kind)
     place = channels.find(tx, call, channels.DIRECT)
-    posted = [_post(tx, call, thing, event, content, place, one, [one]) for one in others or [_other(call, thing)]]
-    return posted[0]
+    first, *rest = others or [_other(call, thing)]
+    posted = _post(tx, call, thing, event, content, place, first, [first], kind)
+    for one in rest:
+        _post(tx, call, thing, event, content, place, one, [one], kind)
+    return posted
+
+
+def note(tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None) -> Told:
+    """A message to oneself, which waits in no inbox: what others are told hangs on it."""
+    place = channels.find(tx, call, channels.DIRECT)
+    return _post(tx, call, thing, event, _content(words, text), place, call.agent.id, [])
+
+
+def _content(words: str, text: str | None) -> str:
+    return words if not text else f"{words}\n\n{text[:_MOST_TEXT]}"
 
 
 def _other(call: Call, thing: Thing) -> int:
@@ -70,7 +88,7 @@ def _other(call: Call, thing: Thing) -> int:
 
 def _post(
     tx: Writing, call: Call, thing: Thing, event: str, content: str, place: channels.Channel, recipient: int | None,
-    told: list[int],
+    told: list[int], kind: str | None = None,
 ) -> Told:  # fmt: skip
     metadata = {f"{thing['kind']}_id": thing["public_id"], f"{thing['kind']}_event": event}
     parent = None
@@ -81,18 +99,28 @@ def _post(
         metadata=msgspec.json.encode(metadata).decode(),
     )  # fmt: skip
     posted = notices.posted_by(call, at.id, at.at, place.id)
-    terms = Terms(bool(thing["urgent"]), thing["deadline_at"] if thing["ended_at"] is None else None, thing["scope"])
+    terms = Terms(thing["urgent"], thing["deadline_at"] if thing["ended_at"] is None else None, thing["scope"])
     for agent_id in told:
         channels.join(tx, agent_id, place)
-        notices.put(tx, posted, agent_id, thing["kind"], terms)
+        notices.put(tx, posted, agent_id, kind or thing["kind"], terms)
     return Told(at.id, _id_of(message).id)
 
 
 def withdraw(tx: Writing, call: Call | None, thing: Thing) -> None:
     """The offer needs no looking at any more. For the caller that is done with, for others over."""
-    for item in tx.all("notices_of", message_id=thing["offer_id"]):
+    _end(tx, call, thing, tx.all("notices_of", message_id=thing["offer_id"]))
+
+
+def withdraw_all(tx: Writing, call: Call | None, thing: Thing, *, agent_id: int = 0) -> None:
+    """The same for everybody who was told of it, with the first message or by a later one; or for one of them."""
+    about = thing["message_id"]
+    _end(tx, call, thing, tx.all("notices_about", message_id=about, kind=thing["kind"], agent_id=agent_id))
+
+
+def _end(tx: Writing, call: Call | None, thing: Thing, items: list[Row]) -> None:
+    for item in items:
         if call is not None and item["agent_id"] == call.agent.id:
-            tx.run("acknowledge_item", now=tx.now, public_id=item["public_id"], agent_id=item["agent_id"])
+            tx.run("close_item", id=item["id"], now=tx.now)
             tx.event(
                 thing["space_id"], "inbox.acknowledged", actor_id=item["agent_id"], subject=item["public_id"],
                 audience_id=item["agent_id"],

@@ -36,6 +36,8 @@ GRANTS: dict[str, tuple[str, ...]] = {
     "work_log": (_READ, _ADD, _REMOVE),
     "work_names": (_READ, _ADD, _REMOVE),
     "fences": (_READ, _ADD, _CHANGE),
+    "work_parts": (_READ, _ADD, _REMOVE),
+    "spreads": _ALL,
     "epochs": (_READ, _CHANGE),
     "secrets": (_READ, _ADD, _CHANGE),
     "allowances": _ALL,

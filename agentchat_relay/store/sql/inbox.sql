@@ -20,9 +20,12 @@ FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.kind <> 'returned' ORDER BY i.message_id DESC LIMIT :limit
 
--- acknowledge_item: the agent's own only, whoever holds it
+-- acknowledge_item: the agent's own only, whoever holds it. Only who acknowledges an interrupt is done with its item
 UPDATE inbox SET done_at = :now, lease_until = NULL
-WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL
+WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL AND kind <> 'interrupt'
+
+-- close_item: the agent has dealt with what it is about
+UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND done_at IS NULL
 
 -- delete_inbox: of an agent that is gone
 DELETE FROM inbox WHERE agent_id = :agent_id
@@ -94,7 +97,7 @@ FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.
 JOIN agents a ON a.id = m.author_id WHERE i.public_id = :public_id
 
 -- items_of_claim: which items a claim is about
-SELECT id, public_id, deliveries, done_at, outcome FROM inbox
+SELECT id, public_id, kind, deliveries, done_at, outcome FROM inbox
 WHERE claim_id = :claim_id AND agent_id = :agent_id ORDER BY id
 
 -- acknowledge_claimed: one of them
@@ -107,15 +110,16 @@ WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
 -- renew_claim: hold on for longer
 UPDATE inbox SET lease_until = :lease_until WHERE claim_id = :claim_id AND agent_id = :agent_id AND done_at IS NULL
 
--- tired_items: given out too often, and nobody holds them any more
+-- tired_items: given out too often, and nobody holds them any more. An interrupt is given out until it is over
 SELECT id, public_id FROM inbox
 WHERE agent_id = :agent_id AND done_at IS NULL AND lease_until IS NOT NULL AND lease_until <= :now
-AND deliveries >= :most
+AND deliveries >= :most AND kind <> 'interrupt'
 
 -- all_tired_items: the same of everybody, a portion
 SELECT i.id, i.public_id, i.agent_id, a.space_id, m.channel_id FROM inbox i JOIN agents a ON a.id = i.agent_id
 LEFT JOIN messages m ON m.id = i.message_id
-WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most LIMIT :limit
+WHERE i.done_at IS NULL AND i.lease_until IS NOT NULL AND i.lease_until <= :now AND i.deliveries >= :most
+AND i.kind <> 'interrupt' LIMIT :limit
 
 -- end_item: other than by an acknowledgement
 UPDATE inbox SET done_at = :now, outcome = :outcome, reason = :reason, lease_until = NULL
@@ -146,9 +150,10 @@ FROM inbox i JOIN agents a ON a.id = i.agent_id WHERE i.message_id = :message_id
 ORDER BY i.id LIMIT :limit
 
 -- count_waiting: how much waits for an agent in its lanes, of about a hundred
-SELECT count(CASE WHEN urgent = 1 THEN 1 END) AS urgent, count(CASE WHEN kind = 'direct' THEN 1 END) AS direct,
+SELECT count(CASE WHEN urgent > 0 THEN 1 END) AS urgent, count(CASE WHEN kind = 'direct' THEN 1 END) AS direct,
     count(CASE WHEN kind = 'mention' THEN 1 END) AS mentions, count(CASE WHEN kind = 'group' THEN 1 END) AS groups,
-    count(CASE WHEN kind = 'task' THEN 1 END) AS tasks,
+    count(CASE WHEN kind = 'task' THEN 1 END) AS tasks, count(CASE WHEN kind = 'interrupt' THEN 1 END) AS interrupts,
+    count(CASE WHEN kind = 'approval' THEN 1 END) AS approvals,
     count(CASE WHEN kind = 'returned' THEN 1 END) AS returned, min(created_at) AS oldest
 FROM (
     SELECT i.urgent, i.kind, i.created_at FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (

@@ -13,7 +13,7 @@ INSERT INTO work_contexts (work_id, content) VALUES (:work_id, :content)
 
 -- count_open_work: what an agent created and has not ended, up to a number
 SELECT count(*) AS things FROM (
-    SELECT 1 FROM work WHERE creator_id = :creator_id AND ended_at IS NULL LIMIT :limit
+    SELECT 1 FROM work WHERE creator_id = :creator_id AND kind = :kind AND ended_at IS NULL LIMIT :limit
 ) AS these
 
 -- work_offered: by this message
@@ -141,6 +141,7 @@ OR id IN (SELECT id FROM work WHERE lease_until <= :now ORDER BY lease_until LIM
 SELECT min(at) AS at FROM (
     SELECT min(deadline_at) AS at FROM work WHERE deadline_at IS NOT NULL AND ended_at IS NULL
     UNION ALL SELECT min(lease_until) FROM work WHERE lease_until IS NOT NULL
+    UNION ALL SELECT min(0) FROM spreads
 ) AS times
 
 -- able_agents: who says that it can do one of these, and takes mail; who was seen last comes first

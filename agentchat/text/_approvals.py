@@ -1,0 +1,99 @@
+"""Approvals as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arguments import json_text
+from .._fence import word
+from ._layout import Cut, Row, already, count, fit, get, older, rows_of, shown_time, text_of, transition_row
+
+_VERDICTS = {
+    "allow": "It may be called, exactly as asked.",
+    "edit": "It may be called, but only with the allowed arguments.",
+    "deny": "It may not be called.",
+    "respond": "It is not to be called: the message is the answer instead.",
+}
+
+
+def _row(approval: Any, *, preview: bool = True) -> Row:
+    ours = f"{word(get(approval, 'id'))} {word(get(approval, 'tool_name'), 200)} {word(get(approval, 'state'), 20)}"
+    ours += f", asked by @{word(get(approval, 'requester'))} {shown_time(get(approval, 'created_at'))}"
+    if get(approval, "urgent") is True:
+        ours += " (urgent)"
+    if (by := get(approval, "decided_by")) is not None:
+        ours += f" (decided by @{word(by)} {shown_time(get(approval, 'ended_at'))})"
+    elif get(approval, "state") == "pending":
+        ours += f" (denied after {shown_time(get(approval, 'deadline_at'))})"
+    ours += f" (call {word(get(approval, 'call_hash'))})"
+    texts = [_said("Arguments", _preview(approval)) if preview else ""]
+    texts += [_said("For", text_of(approval, "reason")), _said("Message", text_of(approval, "message"))]
+    return Row(ours, "\n".join(text for text in texts if text))
+
+
+def _said(what: str, text: str) -> str:
+    return f"{what}: {text}" if text else ""
+
+
+def _preview(approval: Any) -> str:
+    shown, size = text_of(approval, "preview"), get(approval, "arguments_size")
+    return f"{shown} (cut: {size} characters)" if type(size) is int and size > len(shown) else shown
+
+
+def _changed(data: Any, cut: Cut) -> str:
+    approval = get(data, "approval")
+    match cut.asked:
+        case "request_approval":
+            title = _asked(data, cut)
+        case "dismiss_approval":
+            title = f"Out of your inbox{already(data)}; no verdict."
+        case "withdraw_approval":
+            title = f"Withdrawn{already(data)}."
+        case _:
+            yours = get(data, "yours") is True
+            title = f"Decided{already(data)}{'' if yours else ', by somebody else'}."
+    return fit(title, [_row(approval)], cut)
+
+
+def _asked(data: Any, cut: Cut) -> str:
+    reviewers = get(data, "reviewers")
+    if reviewers == 0:
+        told = "Nobody may decide it yet: an operator grants the role reviewer, and it waits until then"
+    else:
+        told = f"Asked: {word(reviewers)} {'reviewer' if reviewers == 1 else 'reviewers'} told"
+    tool = cut.tool("get_approval")
+    return f"{told}.{f' Do not make the call before {tool} says that you may (wait=60).' if tool else ''}"
+
+
+def _listed(data: Any, cut: Cut) -> str:
+    found = rows_of(data, "approvals")
+    if not found:
+        return "No requests for approval."
+    title = f"{count(found, 'request')} for approval, newest first."
+    return fit(title, [_row(row) for row in found], cut, note=older(data))
+
+
+def _details(data: Any, cut: Cut) -> str:
+    approval = get(data, "approval")
+    verdict = _VERDICTS.get(text_of(approval, "verdict"))
+    if verdict is None:
+        waited = f" after {cut.waited} seconds" if cut.waited else ""
+        verdict = f"No verdict yet{waited}." if get(approval, "state") == "pending" else "It was withdrawn."
+    allowed = get(data, "allowed_arguments")
+    rows = [_row(approval, preview=False)]
+    if get(approval, "verdict") == "edit" and allowed is not None:
+        rows.append(Row("The allowed arguments:", json_text(allowed)))
+    rows.append(Row("The arguments that were asked for:", json_text(get(data, "arguments"))))
+    rows += map(transition_row, rows_of(data, "history"))
+    return fit(verdict, rows, cut, evenly=True)
+
+
+RENDERERS: dict[str, Callable[[Any, Cut], str]] = {
+    "request_approval": _changed,
+    "decide_approval": _changed,
+    "dismiss_approval": _changed,
+    "withdraw_approval": _changed,
+    "list_approvals": _listed,
+    "get_approval": _details,
+}
