@@ -25,6 +25,7 @@ from .notices import FIRST
 MOST_DELIVERIES = 5  # without an acknowledgement, then it is a dead letter
 LONGEST_LEASE = 3_600_000_000
 _CHECK_LEASE = 300
+_REST = 30_000_000
 _CHARACTERS = 12_000  # of all texts in one answer of check_inbox, so that a model sees each of them
 _ANY = 1 << 40
 _MOST_RECEIPTS = 500
@@ -274,7 +275,10 @@ def _acknowledge(tx: Writing, call: Call, claim_id: str) -> int:
 
 
 def _acknowledge_rows(tx: Writing, call: Call, claim_id: str, rows: Sequence[Row]) -> int:
-    """How many that were: who has seen an interrupt has not acknowledged it."""
+    """How many that were: who has seen an interrupt has not acknowledged it, and is given it again after a while."""
+    for row in rows:
+        if row["kind"] == _INTERRUPT:
+            tx.run("rest_claimed", id=row["id"], claim_id=claim_id, until=tx.now + _REST)
     done = [row for row in rows if row["kind"] != _INTERRUPT]
     for row in done:
         tx.run("acknowledge_claimed", id=row["id"], claim_id=claim_id, now=tx.now)

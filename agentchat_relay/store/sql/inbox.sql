@@ -103,6 +103,9 @@ WHERE claim_id = :claim_id AND agent_id = :agent_id ORDER BY id
 -- acknowledge_claimed: one of them
 UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
 
+-- rest_claimed: one that stays, to be given out again before its lease would have been over
+UPDATE inbox SET lease_until = :until WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL AND lease_until > :until
+
 -- return_claimed: to be given out again, perhaps only after a while
 UPDATE inbox SET claim_id = NULL, session = NULL, lease_until = :lease_until
 WHERE id = :id AND claim_id = :claim_id AND done_at IS NULL
