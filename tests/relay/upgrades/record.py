@@ -234,7 +234,7 @@ class Team:
         self.do("main/mac-new", "POST", "/api/v2/groups/join", {"group": "crew"})
 
     def _work(self) -> None:
-        """Tasks and locks in states that the time cannot change."""
+        """Tasks, locks, interrupts, pauses and approvals in states that the time cannot change."""
         ann, bob, tasks = "main/mac-ann", "main/mac-bob", "/api/v2/tasks"
 
         def made(may_have_key: bool = False, **more: Any) -> str:
@@ -254,6 +254,25 @@ class Team:
         self.do(ann, "POST", f"{made(channel='notes')}/cancel", {})
         lock = self.do(bob, "POST", "/api/v2/locks", {"names": ["src/**", "db"], "shared": True}, may_have_key=False)
         self.do(bob, "POST", f"/api/v2/locks/{lock['lock']['id']}/release", {})
+        self._stops()
+
+    def _stops(self) -> None:
+        ann, bob, cat = "main/mac-ann", "main/mac-bob", "main/mac-cat"
+
+        def sent(path: str, **body: Any) -> str:
+            made = self.do(ann, "POST", path, body, may_have_key=False)
+            return f"{path}/{next(one['id'] for one in made.values() if isinstance(one, dict))}"
+
+        for ends in (None, "withdraw"):
+            path = sent("/api/v2/interrupts", target_agent="mac-cat", reason="Stop.")
+            self.do(*((cat, "POST", f"{path}/acknowledge") if ends is None else (ann, "POST", f"{path}/{ends}")), {})
+        for role in ("admin", "reviewer"):
+            self.do("admin", "POST", "/api/v2/admin/agents/grant", {"name": "mac-bob", "role": role})
+        pause = self.do(bob, "POST", "/api/v2/pauses", {"reason": "Drill.", "channel": "general"}, may_have_key=False)
+        self.do(bob, "POST", f"/api/v2/pauses/{pause['pause']['id']}/resume", {})
+        for verdict, more in (("edit", {"arguments": "{}"}), ("deny", {"message": "No."})):
+            path = sent("/api/v2/approvals", tool_name="deploy", arguments='{"to": "prod"}')
+            self.do(bob, "POST", f"{path}/decide", {"verdict": verdict, **more})
 
     def _keep(self) -> None:
         """For so long that no test will live to see it purged."""
