@@ -201,7 +201,7 @@ def dismiss_all(tx: Writing, space_id: int, agent_id: int) -> None:
 def _pending(tx: Writing, space_id: int, agent_id: int) -> list[Thing]:
     rows = tx.all(
         "approvals_in", space_id=space_id, kind=APPROVAL.kind, states=_encode([PENDING]).decode(), before=_END,
-        now=tx.now, agent_id=agent_id, limit=_MOST_WELCOMED,
+        now=tx.now, late=0, agent_id=agent_id, limit=_MOST_WELCOMED,
     )  # fmt: skip
     return [machine.found(tx, space_id, APPROVAL.kind, row["public_id"]) for row in reversed(rows)]
 
@@ -252,9 +252,11 @@ def list_approvals(
     states = [state] if state else _STATES if mine else [PENDING]
     rows: list[Row] = []
     if mine or machine.is_reviewer(tx, me.id):
+        late = not mine and EXPIRED in states
         rows = tx.all(
             "approvals_by" if mine else "approvals_in", space_id=me.space_id, agent_id=me.id, kind=APPROVAL.kind,
-            states=_encode(states).decode(), before=before, now=tx.now, limit=limit + 1,
+            states=_encode([*states, PENDING] if late else states).decode(), before=before, now=tx.now, late=int(late),
+            limit=limit + 1,
         )  # fmt: skip
     more = len(rows) > limit
     found = [machine.found(tx, me.space_id, APPROVAL.kind, row["public_id"]) for row in rows[:limit]]
