@@ -210,10 +210,11 @@ def _pending(tx: Writing, space_id: int, agent_id: int) -> list[Thing]:
 
 
 class Looked(NamedTuple):
-    """A request at a position of the log, for who waits for its verdict."""
+    """A request at a position of the log, for who waits for its verdict; in so many seconds it is denied."""
 
     details: types.ApprovalDetails
     position: int
+    left: float
     is_end: bool = True
 
     @property
@@ -222,7 +223,10 @@ class Looked(NamedTuple):
 
 
 def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.ApprovalDetails:
-    thing = machine.find(tx, call, APPROVAL, approval_id)
+    return _details(tx, machine.find(tx, call, APPROVAL, approval_id))
+
+
+def _details(tx: Reading, thing: Thing) -> types.ApprovalDetails:
     shown = machine.by_clock(APPROVAL, thing, tx.now)
     return {
         "approval": snapshot(thing, tx.now),
@@ -234,7 +238,8 @@ def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.Approval
 
 def look(tx: Reading, call: Call, approval_id: str) -> Looked:
     position = tx.the("space_position", id=call.agent.space_id)["position"]
-    return Looked(get_approval(tx, call, approval_id=approval_id), position)
+    thing = machine.find(tx, call, APPROVAL, approval_id)
+    return Looked(_details(tx, thing), position, (thing["deadline_at"] - tx.now) / _SECOND)
 
 
 def list_approvals(
