@@ -55,9 +55,10 @@ def details_of(row: Any) -> Details:
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """The arguments of a call, from their JSON, read as clients read it: numbers of any length among it."""
+    """The arguments of a call, from their JSON, read as clients read it: numbers of any length among it. What readers
+    could take for different things is refused."""
     try:
-        arguments = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        arguments = json.loads(text, parse_constant=_no_number, parse_float=_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"arguments must be a JSON object, as text: {error}.") from None
     if not isinstance(arguments, dict):
@@ -65,6 +66,13 @@ def arguments_of(text: str) -> dict[str, Any]:
     if depth(arguments) > DEEPEST:
         raise BadRequest(f"arguments must not be nested deeper than {DEEPEST}; readers could not take them apart.")
     return arguments
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def _number(word: str) -> float:
