@@ -39,9 +39,12 @@ class VerdictRoute:
             return approvals.look(tx, Call(call.agent), **arguments)
 
         looked, epoch = await parts.ask(Lane.READ, Asked(caller, call, lambda tx: (look(tx), tx.epoch)))
-        if seconds:
-            wait = Wait(request, caller, _could_be, seconds)
+        if seconds and not looked.is_over:
+            left = looked.left
+            wait = Wait(request, caller, _could_be, min(seconds, left))
             looked = await until_found(parts, wait, look, lambda piece: piece.is_over, looked, epoch)
+            if left <= seconds and not looked.is_over:  # a deadline that is over wakes nobody by itself
+                looked = await parts.ask(Lane.READ, Asked(caller, call, look))
         return enveloped(looked.details)
 
 

@@ -146,9 +146,10 @@ def agent_grant(
     tx: Writing, *, name: str, role: str, revoke: bool = False, space: str = upkeep.MAIN
 ) -> AgentRow:  # fmt: skip
     row = _agent(tx, space, name)
-    roles = set(row["roles"].split()) - {role} | (set() if revoke else {role})
+    before = set(row["roles"].split())
+    roles = before - {role} | (set() if revoke else {role})
     tx.run("set_roles", id=row["id"], roles=" ".join(sorted(roles)))
-    if role == "reviewer":
+    if "reviewer" in before ^ roles:
         (approvals.dismiss_all if revoke else approvals.welcome)(tx, row["space_id"], row["id"])
     return _changed(tx, space, name)
 
@@ -165,6 +166,8 @@ def agent_update(
         raise BadRequest("Nothing to change: give kind or active.")
     on = bool(row["active"]) if active is None else active
     tx.run("update_agent", id=row["id"], kind=kind or row["kind"], active=int(on))
+    if on and not row["active"] and "reviewer" in row["roles"].split():
+        approvals.welcome(tx, row["space_id"], row["id"])
     return _changed(tx, space, name)
 
 

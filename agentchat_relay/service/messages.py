@@ -19,7 +19,7 @@ from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
-_DEEPEST = 32
+DEEPEST = 32  # objects and lists in each other
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
@@ -87,20 +87,20 @@ def encoded(metadata: dict[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     text = _encode(metadata).decode()
-    if text.count("{") + text.count("[") > _DEEPEST and _depth(metadata) > _DEEPEST:
-        raise BadRequest(f"metadata must not be nested deeper than {_DEEPEST}; readers could not take it apart.")
+    if text.count("{") + text.count("[") > DEEPEST and depth(metadata) > DEEPEST:
+        raise BadRequest(f"metadata must not be nested deeper than {DEEPEST}; readers could not take it apart.")
     if len(text) > MOST_METADATA:
         raise BadRequest(f"metadata must have at most {MOST_METADATA} characters as JSON, got {len(text)}; shorten it.")
     return text
 
 
-def _depth(value: object) -> int:
+def depth(value: object) -> int:
     """How deep objects and lists are nested."""
-    depth, level = 0, [value]
+    found, level = 0, [value]
     while level := [one for one in level if isinstance(one, dict | list)]:
-        depth += 1
+        found += 1
         level = [inner for outer in level for inner in _members(outer)]
-    return depth
+    return found
 
 
 def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:

@@ -286,6 +286,8 @@ class Work(RuleBasedStateMachine):
                 tx, name=self.agents[who].name, role="reviewer", revoke=revoke, space=self.space
             )
         )
+        if (who in self.reviewers) is not revoke:
+            return  # nothing changes
         self.reviewers = self.reviewers - {who} if revoke else self.reviewers | {who}
         for thing in self.things:
             if thing.kind == "approval" and thing.maker != who and self.state(thing) == "pending":

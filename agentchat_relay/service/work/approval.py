@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from agentchat.approval import call_hash
 from agentchat.errors import BadRequest
 
 from ...wire import iso
+from ..messages import DEEPEST, depth
 from . import machine
 from .machine import Machine, Move, Thing, Who
 
@@ -53,14 +55,30 @@ def details_of(row: Any) -> Details:
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """The arguments of a call, from their JSON, read as clients read it: numbers of any length among it."""
+    """The arguments of a call, from their JSON, read as clients read it: numbers of any length among it. What readers
+    could take for different things is refused."""
     try:
-        arguments = json.loads(text, parse_constant=_no_number)
+        arguments = json.loads(text, parse_constant=_no_number, parse_float=_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"arguments must be a JSON object, as text: {error}.") from None
     if not isinstance(arguments, dict):
         raise BadRequest('arguments must be a JSON object, as text, like {"path": "a.txt"}.')
+    if depth(arguments) > DEEPEST:
+        raise BadRequest(f"arguments must not be nested deeper than {DEEPEST}; readers could not take them apart.")
     return arguments
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _number(word: str) -> float:
+    if math.isinf(number := float(word)):
+        raise ValueError(f"{word[:40]} is too large a number")
+    return number
 
 
 def _no_number(word: str) -> Any:

@@ -201,7 +201,7 @@ def dismiss_all(tx: Writing, space_id: int, agent_id: int) -> None:
 def _pending(tx: Writing, space_id: int, agent_id: int) -> list[Thing]:
     rows = tx.all(
         "approvals_in", space_id=space_id, kind=APPROVAL.kind, states=_encode([PENDING]).decode(), before=_END,
-        now=tx.now, agent_id=agent_id, limit=_MOST_WELCOMED,
+        now=tx.now, late=0, agent_id=agent_id, limit=_MOST_WELCOMED,
     )  # fmt: skip
     return [machine.found(tx, space_id, APPROVAL.kind, row["public_id"]) for row in reversed(rows)]
 
@@ -210,10 +210,11 @@ def _pending(tx: Writing, space_id: int, agent_id: int) -> list[Thing]:
 
 
 class Looked(NamedTuple):
-    """A request at a position of the log, for who waits for its verdict."""
+    """A request at a position of the log, for who waits for its verdict; in so many seconds it is denied."""
 
     details: types.ApprovalDetails
     position: int
+    left: float
     is_end: bool = True
 
     @property
@@ -222,7 +223,10 @@ class Looked(NamedTuple):
 
 
 def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.ApprovalDetails:
-    thing = machine.find(tx, call, APPROVAL, approval_id)
+    return _details(tx, machine.find(tx, call, APPROVAL, approval_id))
+
+
+def _details(tx: Reading, thing: Thing) -> types.ApprovalDetails:
     shown = machine.by_clock(APPROVAL, thing, tx.now)
     return {
         "approval": snapshot(thing, tx.now),
@@ -234,7 +238,8 @@ def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.Approval
 
 def look(tx: Reading, call: Call, approval_id: str) -> Looked:
     position = tx.the("space_position", id=call.agent.space_id)["position"]
-    return Looked(get_approval(tx, call, approval_id=approval_id), position)
+    thing = machine.find(tx, call, APPROVAL, approval_id)
+    return Looked(_details(tx, thing), position, (thing["deadline_at"] - tx.now) / _SECOND)
 
 
 def list_approvals(
@@ -252,9 +257,11 @@ def list_approvals(
     states = [state] if state else _STATES if mine else [PENDING]
     rows: list[Row] = []
     if mine or machine.is_reviewer(tx, me.id):
+        late = not mine and EXPIRED in states
         rows = tx.all(
             "approvals_by" if mine else "approvals_in", space_id=me.space_id, agent_id=me.id, kind=APPROVAL.kind,
-            states=_encode(states).decode(), before=before, now=tx.now, limit=limit + 1,
+            states=_encode([*states, PENDING] if late else states).decode(), before=before, now=tx.now, late=int(late),
+            limit=limit + 1,
         )  # fmt: skip
     more = len(rows) > limit
     found = [machine.found(tx, me.space_id, APPROVAL.kind, row["public_id"]) for row in rows[:limit]]
