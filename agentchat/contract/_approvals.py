@@ -34,7 +34,7 @@ class ApprovalOperations:
     def list_approvals(
         self,
         *,
-        mine: Annotated[bool, "true: those you asked for; false: those you can decide, or did."] = False,
+        mine: Annotated[bool, "true: those you asked for; false: those of others, if you are a reviewer."] = False,
         state: Annotated[
             Literal["pending", "allowed", "edited", "denied", "answered", "withdrawn", "expired"] | None,
             "Only these; default pending, or all of yours.",

@@ -157,15 +157,16 @@ def due(machine: Machine, thing: Thing, now: int) -> Move | None:
 def by_clock(machine: Machine, thing: Thing, now: int) -> Thing:
     """What it is by the clock, whether or not the relay has made that explicit."""
     while (move := due(machine, thing, now)) is not None:
-        thing = thing | _overdue(machine, move, thing, now) | {"state": move.after}
+        over = thing["lease_until" if move.action == "lapse" else "deadline_at"]
+        thing = thing | _overdue(machine, move, thing, over) | {"state": move.after}
     return thing
 
 
-def _overdue(machine: Machine, move: Move, thing: Thing, now: int) -> Thing:
+def _overdue(machine: Machine, move: Move, thing: Thing, at: int) -> Thing:
     """What changes by a move of the relay's own."""
     changes: Thing = {"session": None, "lease_until": None, "reason": None}
     if move.after in machine.final:
-        return changes | {"ended_at": now}
+        return changes | {"ended_at": at}
     return changes | NOBODYS
 
 
