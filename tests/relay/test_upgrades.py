@@ -51,7 +51,7 @@ RELEASED = {
 }
 PATIENCE = 60.0
 # Tables whose rows a running relay takes away at once.
-PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence", "work_names"}
+PASSING = {"dropped_blobs", "fan_outs", "unindexed", "sqlite_sequence", "work_names", "spreads"}
 Rows = dict[str, list[tuple[Any, ...]]]
 # What the contract leaves open, or the clock decides.
 OPEN = {"last_seen_at", "next_cursor", "presence", "previous_cursor", "rank"}

@@ -156,12 +156,11 @@ def decide_approval(
 def dismiss_approval(tx: Writing, call: Call, *, approval_id: str) -> types.ApprovalChange:
     thing, me = machine.find(tx, call, APPROVAL, approval_id), call.agent
     ready = machine.ready(tx, call, APPROVAL, "dismiss", thing)
+    telling.withdraw_all(tx, call, thing, agent_id=me.id)
     before = tx.the("had_work", work_id=thing["id"], agent_id=me.id, action="dismiss")
     if ready is None or before["fence"] is not None:
         return _change(tx, call, thing, True)
-    moved = machine.take(tx, call, APPROVAL, "dismiss", ready)
-    telling.withdraw_all(tx, call, ready, agent_id=me.id)
-    return _change(tx, call, moved, False)
+    return _change(tx, call, machine.take(tx, call, APPROVAL, "dismiss", ready), False)
 
 
 def settle(tx: Writing, thing: Thing) -> None:

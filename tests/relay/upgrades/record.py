@@ -327,6 +327,11 @@ def questions(relay: Embedded, credentials: dict[str, str]) -> Iterator[tuple[Re
             "tasks?limit=50",
             "work?since=2026-01-01T00:00:00Z",
             "locks",
+            "interrupts?sent=true",
+            "interrupts?state=acknowledged",
+            "pauses",
+            "approvals?mine=true",
+            "approvals?state=denied",
         ):
             yield from tell(who, f"/api/v2/{path}")
         for task in ask(relay.url, credentials, Request(who, "GET", "/api/v2/tasks")).body["tasks"]:
