@@ -18,9 +18,9 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, inbox, retirement
 from agentchat_relay.service.work import interrupts
 
-from .conftest import UNLIMITED, Clock, MakeAgent, fresh, raw, settle_all, until
+from .conftest import UNLIMITED, Clock, MakeAgent, fresh, purge_all, raw, settle_all, until
 
-HOUR, DAY = 3600.0, 86_400.0
+DAY = 86_400.0
 
 
 def interrupt(sender: Client, target: Client, reason: str = "stop", **more: Any) -> types.Interrupt:
@@ -542,6 +542,31 @@ def test_it_ends_though_one_of_them_is_gone(
     settle_all(live)
     rows = live.ask(lambda tx: administration.audit(tx, id=id))["transitions"]
     assert [row["action"] for row in rows] == ["create", "expire"]
+
+
+@pytest.mark.parametrize("end", ["acknowledge", "withdraw", "expire"])
+def test_it_ends_though_its_message_is_purged(
+    asleep: None, live: Embedded, agent: MakeAgent, clock: Clock, end: str
+) -> None:
+    """Where messages are kept for less time than it lasts."""
+    live.space(space := fresh("brief"))
+    live.ask(lambda tx: administration.space_update(tx, name=space, retention=1))
+    assert live.relay is not None
+    ann, bob = agent(space=space), agent(space=space)
+    id = interrupt(ann, bob, "the build is red", expires_in=604_800)["id"]
+    clock.ahead += 2 * DAY
+    while purge_all(live.relay.store):
+        pass
+    assert bob.list_interrupts()["interrupts"][0]["reason"] == "the build is red"
+    if end == "acknowledge":
+        bob.acknowledge_interrupt(id)
+    elif end == "withdraw":
+        ann.withdraw_interrupt(id)
+    else:
+        clock.ahead += 6 * DAY
+        settle_all(live)
+    assert ann.get_interrupt(id)["history"][-1]["action"] == end
+    assert (listed(bob), items(bob), len(items(ann))) == ([], [], int(end != "withdraw"))
 
 
 # What is told, and kept

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from agentchat_relay.service.work import kinds, pauses
 from tests.relay import database
 
 from .conftest import UNLIMITED, Clock, fresh, settle_all, until
+from .sharing import Shared
 
 
 class Team:
@@ -232,6 +234,16 @@ def test_where_there_is_nobody_nothing_is_done(team: Team) -> None:
     assert [post["kind"] for post in lead.read_messages("lonely")["messages"]] == ["chat"]
 
 
+@pytest.mark.parametrize("channel", ["gossip-here", "shared-work"])
+def test_a_channel_of_many_relays_is_not_paused(team: Team, channel: str) -> None:
+    """What is posted there is short, and read elsewhere."""
+    mira, ann = team.person(), team.agent()
+    ann.send_message(channel, "here")
+    with pytest.raises(BadRequest, match=f"#{channel} is shared with other relays"):
+        pause(mira, channel=channel)
+    assert len(mira.read_messages(channel)["messages"]) == 1
+
+
 def test_a_channel_that_keeps_nothing_can_be_paused_too(team: Team, clock: Clock) -> None:
     mira, ann = team.person(), team.agent()
     ann.send_message("brief", "here", vanish_after=60)
@@ -296,6 +308,9 @@ def test_only_persons_and_admins_may(team: Team) -> None:
     mira.resume_agents(theirs["id"])
     with pytest.raises(Forbidden):
         ann.resume_agents(theirs["id"])
+    team.live.ask(lambda tx: administration.agent_update(tx, name=mira.agent or "", kind="agent", space=team.space))
+    with pytest.raises(Forbidden):
+        mira.resume_agents(made["id"])
 
 
 def test_another_leader_resumes_it(team: Team) -> None:
@@ -474,6 +489,44 @@ def test_it_ends_though_who_made_it_is_gone(asleep: None, team: Team, clock: Clo
     clock.ahead += 61
     settle_all(team.live)
     assert work(ann) == [("resume", "Paused for: stop")]
+
+
+@pytest.mark.parametrize("gone", ["deleted", "deactivated", "retired"])
+def test_it_ends_though_some_who_stopped_are_gone(team: Team, gone: str) -> None:
+    mira, ann, bob, cy = team.person(), team.agent(), team.agent(), team.agent()
+    made = pause(mira, group="all")
+    acknowledge(ann)
+    acknowledge(cy)
+    for client in (ann, bob):
+        name = client.agent or ""
+        if gone == "retired":
+            team.retire(client)
+        else:
+            end = administration.agent_delete if gone == "deleted" else administration.agent_deactivate
+            team.live.ask(partial(end, name=name, space=team.space))
+    done = mira.resume_agents(made["id"])["pause"]
+    assert (done["told"], done["acknowledged"], done["pending"]) == (3, 2, False)
+    assert work(cy) == [("resume", "Paused for: stop")]
+    if gone == "retired":  # and back
+        assert work(ann) == [("resume", "Paused for: stop")]
+        assert work(bob) == []
+
+
+@pytest.mark.sqlite
+def test_agents_that_share_a_directory_are_paused() -> None:
+    with closing(Shared()) as shared:
+        lead, ann, bob = (
+            Client(shared.url, shared.token(name), agent=name) for name in ("mac-lead", "mac-ann", "mac-bob")
+        )
+        with lead, ann, bob:
+            with pytest.raises(Forbidden):
+                pause(lead, group="all")
+            shared.ask(lambda tx: administration.agent_grant(tx, name="mac-lead", role="admin"))
+            made = pause(lead, group="all")
+            assert counted(bob, made["id"]) == (2, 0, False)
+            acknowledge(ann)
+            lead.resume_agents(made["id"])
+            assert (work(ann), work(bob)) == ([("resume", "Paused for: stop")], [])
 
 
 # Events
