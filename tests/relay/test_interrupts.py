@@ -517,6 +517,8 @@ def test_the_sender_is_told_that_its_time_was_over(
     assert receipt["state"] == "expired"
     settle_all(live)
     assert len(items(ann)) == 1
+    interrupt(bob, ann)
+    assert [item["kind"] for item in items(ann)] == ["interrupt", "direct"], "that is urgent, and no more"
 
 
 def test_the_relay_looks_by_itself(live: Embedded, agent: MakeAgent, clock: Clock) -> None:

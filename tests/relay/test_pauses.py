@@ -522,8 +522,11 @@ def test_agents_that_share_a_directory_are_paused() -> None:
             with pytest.raises(Forbidden):
                 pause(lead, group="all")
             shared.ask(lambda tx: administration.agent_grant(tx, name="mac-lead", role="admin"))
+            for number in range(58):
+                shared.token(f"mac-{number}")
             made = pause(lead, group="all")
-            assert counted(bob, made["id"]) == (2, 0, False)
+            assert (made["told"], made["pending"]) == (50, True)
+            until(lambda: counted(bob, made["id"]) == (60, 0, False))
             acknowledge(ann)
             lead.resume_agents(made["id"])
             assert (work(ann), work(bob)) == ([("resume", "Paused for: stop")], [])
@@ -654,6 +657,33 @@ def test_who_joins_and_leaves_meanwhile(asleep: None, small: None, team: Team) -
     late.join_group("builders")
     settle_all(team.live)
     assert reached(mira, made["id"]) == {client.agent: 1 for client in (*agents[:4], late)}
+
+
+def test_two_pauses_are_told_one_after_the_other(asleep: None, small: None, team: Team) -> None:
+    mira, lead, names = team.person(), team.admin(), team.crowd(9)
+    first, second, third = pause(mira, "1", group="all"), pause(lead, "2", group="all"), pause(mira, "3", group="all")
+    mira.resume_agents(second["id"])
+    settle_all(team.live)
+    everybody = dict.fromkeys([*names, lead.agent], 1)
+    for made in (first, third):
+        assert counted(mira, made["id"]) == (10, 0, False)
+        assert reached(mira, made["id"], state="pending") == everybody
+    assert sum(reached(mira, second["id"], state="withdrawn").values()) == second["told"] == 3
+
+
+@pytest.mark.parametrize("least", [3, 8, 20])
+def test_resumed_while_the_relay_tells(small: None, team: Team, least: int) -> None:
+    """However far it is by then, nobody is left with a pause that is over."""
+    mira = team.person()
+    team.crowd(40)
+    made = pause(mira, group="all")
+    until(lambda: counted(mira, made["id"])[0] >= least)
+    mira.resume_agents(made["id"])
+    until(lambda: not mira.resume_agents(made["id"])["pause"]["pending"])
+    told = mira.resume_agents(made["id"])["pause"]["told"]
+    found = reached(mira, made["id"], state="withdrawn")
+    assert {*found.values()} == {1}
+    assert sum(reached(mira, made["id"]).values()) == sum(found.values()) == told >= least
 
 
 def test_a_hundred_and_thirty_are_told_by_the_relay_itself(team: Team) -> None:
