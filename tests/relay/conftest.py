@@ -19,6 +19,7 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.http import parts
 from agentchat_relay.push.push import Push
 from agentchat_relay.service import retention
+from agentchat_relay.service.work import kinds
 from agentchat_relay.settings import Settings
 from agentchat_relay.store.postgres import transaction as pg_transaction
 from agentchat_relay.store.seam import Lane
@@ -87,6 +88,18 @@ def purge_all(store: Any) -> int:
         purged += found
     store.ask(Lane.WRITE, retention.finish)
     return purged
+
+
+def settle_all(live: Embedded) -> None:
+    """What the relay does by itself with tasks, locks and the like, now."""
+    while live.ask(kinds.settle):
+        pass
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay makes nothing explicit by itself."""
+    monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))
 
 
 def fresh(prefix: str = "mac") -> str:

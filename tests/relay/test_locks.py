@@ -30,7 +30,7 @@ from agentchat_relay.service import administration
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.service.work import kinds, locks
 
-from .conftest import UNLIMITED, Clock, MakeAgent, fresh, raw, until
+from .conftest import UNLIMITED, Clock, MakeAgent, fresh, raw, settle_all, until
 
 
 def lock(client: Client, *names: str, **more: Any) -> types.Lock:
@@ -47,17 +47,6 @@ def refused(client: Client, *names: str, **more: Any) -> Conflict:
 def state(client: Client, id: str) -> list[str]:
     """Of one that is live, as it is listed."""
     return [one["state"] for one in client.list_locks(limit=200)["locks"] if one["id"] == id]
-
-
-def settle_all(live: Embedded) -> None:
-    while live.ask(kinds.settle):
-        pass
-
-
-@pytest.fixture
-def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay makes nothing explicit by itself."""
-    monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))
 
 
 @pytest.fixture

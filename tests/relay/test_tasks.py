@@ -11,9 +11,9 @@ from agentchat import Client, types
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
-from agentchat_relay.service.work import kinds, tasks
+from agentchat_relay.service.work import tasks
 
-from .conftest import Clock, MakeAgent, fresh, raw, until
+from .conftest import Clock, MakeAgent, fresh, raw, settle_all, until
 
 
 def items(client: Client) -> list[types.InboxItem]:
@@ -22,18 +22,6 @@ def items(client: Client) -> list[types.InboxItem]:
 
 def contents(client: Client) -> list[str]:
     return [item["content"] for item in items(client)]
-
-
-def settle_all(live: Embedded) -> None:
-    """What the relay does by itself, now."""
-    while live.ask(kinds.settle):
-        pass
-
-
-@pytest.fixture
-def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay makes nothing explicit by itself."""
-    monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))
 
 
 # Handing over

@@ -24,6 +24,7 @@ from .machine import Thing
 _SECOND = 1_000_000
 _MOST_PENDING = 20  # of one agent for another
 _END = 2**62
+_OVERDUE = "overdue"  # what is expired, and not yet made so: for statements
 _WORDS = {
     "attention": "Interrupt: stop, look at this, and acknowledge it.",
     "pause": "Pause: stop until you are told to go on, and acknowledge it.",
@@ -47,7 +48,7 @@ def send_interrupt(
     target = _target(tx, call, target_agent)
     pending = tx.the(
         "count_pending", target_id=target.id, creator_id=call.agent.id, kind=INTERRUPT.kind, state=PENDING,
-        limit=_MOST_PENDING,
+        now=tx.now, limit=_MOST_PENDING,
     )["things"]  # fmt: skip
     if pending >= _MOST_PENDING:
         raise LimitReached(
@@ -158,6 +159,8 @@ def list_interrupts(
         which = ("interrupts_of_pause", {"parent_id": _pause(tx, call, pause_id)})
     if (sent or pause_id is not None) and not state:
         states = [PENDING, ACKNOWLEDGED, WITHDRAWN, EXPIRED]
+    if EXPIRED in states:
+        states.append(_OVERDUE)
     statement, whose = which
     rows: list[Row] = tx.all(
         statement, kind=INTERRUPT.kind, states=_encode(states).decode(), before=before, now=tx.now, limit=limit + 1,

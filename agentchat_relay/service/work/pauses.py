@@ -8,6 +8,7 @@ not any more, and whoever has is told by another interrupt.
 from __future__ import annotations
 
 from agentchat import types
+from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import BadRequest, Conflict, Forbidden, LimitReached
 
 from ...store.seam import Reading, Writing
@@ -83,6 +84,8 @@ def _group(tx: Writing, call: Call, name: str) -> int:
 
 def _channel(tx: Writing, call: Call, name: str) -> channels.Channel:
     channels.refuse_direct(name)
+    if name.startswith(tuple(SHORT_CHANNELS)):
+        raise BadRequest(f"#{name} is shared with other relays, whose agents no pause reaches; pause a group.")
     return channels.find(tx, call, name)
 
 

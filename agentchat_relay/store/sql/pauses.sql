@@ -1,25 +1,32 @@
--- count_pending: what an agent sent to another and is still pending, up to a number
+-- count_pending: what an agent sent to another by itself and is still pending by the clock, up to a number
 SELECT count(*) AS things FROM (
     SELECT 1 FROM work WHERE target_id = :target_id AND kind = :kind AND state = :state AND creator_id = :creator_id
-    LIMIT :limit
+    AND deadline_at > :now AND details NOT LIKE '%"pause":"%' LIMIT :limit
 ) AS these
 
--- interrupts_for: those for an agent in some states, newest first
+-- interrupts_for: those for an agent in some states, newest first. Overdue is what the relay has not yet made expired
 SELECT w.id, w.public_id FROM TEXTS(:states) AS wanted JOIN work w ON w.id PICKED (
     SELECT x.id FROM work x
-    WHERE x.target_id = :target_id AND x.kind = :kind AND x.state = wanted.value AND x.id < :before
-    AND (x.ended_at IS NOT NULL OR x.deadline_at > :now) ORDER BY x.id DESC LIMIT :limit
+    WHERE x.target_id = :target_id AND x.kind = :kind AND x.id < :before
+    AND x.state = CASE WHEN wanted.value = 'overdue' THEN 'pending' ELSE wanted.value END
+    AND (x.ended_at IS NOT NULL OR (x.deadline_at <= :now) = (wanted.value = 'overdue')) ORDER BY x.id DESC LIMIT :limit
 ) PICKED ORDER BY w.id DESC LIMIT :limit
 
 -- interrupts_by: those that an agent sent by itself in some states, newest first
 SELECT w.id, w.public_id FROM work w WHERE w.creator_id = :creator_id AND w.kind = :kind AND w.id < :before
-AND EXISTS (SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = w.state)
+AND EXISTS (
+    SELECT 1 FROM TEXTS(:states) AS wanted
+    WHERE wanted.value = CASE WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'overdue' ELSE w.state END
+)
 AND w.details NOT LIKE '%"pause":"%' ORDER BY w.id DESC LIMIT :limit
 
 -- interrupts_of_pause: those of a pause in some states, newest first
 SELECT w.id, w.public_id FROM work_parts p JOIN work w ON w.id = p.work_id
 WHERE p.parent_id = :parent_id AND w.kind = :kind AND w.id < :before
-AND EXISTS (SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = w.state)
+AND EXISTS (
+    SELECT 1 FROM TEXTS(:states) AS wanted
+    WHERE wanted.value = CASE WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'overdue' ELSE w.state END
+)
 ORDER BY w.id DESC LIMIT :limit
 
 -- item_seen: when an item of a message was last given out

@@ -170,13 +170,18 @@ FROM work_log l JOIN work w ON w.id = l.work_id LEFT JOIN agents a ON a.id = l.a
 WHERE l.space_id = :space_id AND (:public_id = '' OR w.public_id = :public_id)
 AND (:actor_id = 0 OR l.actor_id = :actor_id) AND l.id > :after ORDER BY l.id LIMIT :limit
 
--- work_kept_enough: what ended and has been kept as long as its channel keeps things, or its space; a lock briefly
+-- work_kept_enough: what ended and has been kept as long as its channel keeps things, or its space; a lock briefly. A
+-- part is kept while the whole is not done with: its end concerns those who acknowledged theirs
 SELECT id FROM (
     SELECT w.id FROM channels c JOIN spaces s ON s.id = c.space_id JOIN work w ON w.space_id = s.id AND w.channel_id = c.id
     WHERE coalesce(c.retention, s.retention) > 0 AND w.ended_at < :now - coalesce(c.retention, s.retention) * :day
     UNION ALL
     SELECT w.id FROM spaces s JOIN work w ON w.space_id = s.id
     WHERE s.retention > 0 AND w.channel_id IS NULL AND w.ended_at < :now - s.retention * :day
+    AND NOT EXISTS (
+        SELECT 1 FROM work_parts p JOIN work whole ON whole.id = p.parent_id WHERE p.work_id = w.id
+        AND (whole.ended_at IS NULL OR EXISTS (SELECT 1 FROM spreads WHERE spreads.work_id = whole.id))
+    )
     UNION ALL
     SELECT w.id FROM work w WHERE w.kind = 'lock' AND w.ended_at < :now - :brief * :day
 ) AS old LIMIT :limit
