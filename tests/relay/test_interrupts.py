@@ -169,10 +169,10 @@ def test_the_same_key_acknowledges_once(agent: MakeAgent) -> None:
 def test_there_is_a_limit(asleep: None, agent: MakeAgent, clock: Clock) -> None:
     """Of what one agent sends to another, and has not ended; by the clock, too."""
     ann, bob, cy = agent(), agent(), agent()
-    ids = [interrupt(ann, bob, expires_in=60 if number else 3600)["id"] for number in range(20)]
-    with pytest.raises(LimitReached, match=r"20 interrupts of yours.*withdraw some first"):
+    ids = [interrupt(ann, bob, expires_in=60 if number else 3600)["id"] for number in range(5)]
+    with pytest.raises(LimitReached, match=r"5 interrupts of yours.*withdraw some first"):
         interrupt(ann, bob)
-    assert len(items(bob)) == 20, "nothing was done"
+    assert len(items(bob)) == 5, "nothing was done"
     interrupt(ann, cy)
     interrupt(cy, bob)
     bob.acknowledge_interrupt(ids[0])
@@ -186,6 +186,14 @@ def test_there_is_a_limit(asleep: None, agent: MakeAgent, clock: Clock) -> None:
     clock.ahead += 61  # nobody has looked, so the others are over by the clock alone
     assert {*ids} & {*listed(bob)} == {ids[-1]}
     interrupt(ann, bob)
+
+
+def test_a_reason_is_text(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    for blank in (" ", "\u00a0\u2003"):
+        with pytest.raises(AgentChatError, match="not blank"):
+            ann.send_interrupt(bob.agent or "", blank)
+    assert items(bob) == []
 
 
 # Seen is not acknowledged

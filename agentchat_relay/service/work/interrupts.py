@@ -22,7 +22,7 @@ from .interrupt import ACKNOWLEDGED, EXPIRED, INTERRUPT, PENDING, WITHDRAWN, Det
 from .machine import Thing
 
 _SECOND = 1_000_000
-_MOST_PENDING = 20  # of one agent for another
+_MOST_PENDING = 5  # of one agent for another: they come before everything else
 _END = 2**62
 _OVERDUE = "overdue"  # what is expired, and not yet made so: for statements
 _WORDS = {
@@ -75,13 +75,20 @@ def send(tx: Writing, call: Call, target: Target, reason: str, until: int, detai
     thing: Thing = {
         "public_id": new_id(tx.now), "kind": INTERRUPT.kind, "space_id": call.agent.space_id,
         "creator_id": call.agent.id, "target_id": target.id, "target_name": target.name,
-        "title": " ".join(reason.split())[:200], "body": reason, "tags": "", "urgent": notices.FIRST, "scope": "",
+        "title": title_of(reason), "body": reason, "tags": "", "urgent": notices.FIRST, "scope": "",
         "details": _encode(details).decode(), "channel_id": None, "channel": None, "channel_name": None,
         "message": None, "ended_at": None, "deadline_at": until,
     }  # fmt: skip
     told = telling.tell(tx, call, thing, "created", _WORDS[details.purpose], reason, [target.id])
     thing |= {"message_id": told.id, "message": told.public_id, "offer_id": told.id}
     return machine.create(tx, call, INTERRUPT, **thing)
+
+
+def title_of(reason: str) -> str:
+    """A reason in one line; Unicode knows more blanks than the contract's check."""
+    if not (line := " ".join(reason.split())):
+        raise BadRequest("reason must be text that is not blank.")
+    return line[:200]
 
 
 def acknowledge_interrupt(

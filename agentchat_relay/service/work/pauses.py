@@ -50,7 +50,7 @@ def pause_agents(
         raise LimitReached(f"{_MOST_PAUSES} pauses are on, which is the limit; resume some first (list_pauses).")
     thing: Thing = {
         "public_id": new_id(tx.now), "kind": PAUSE.kind, "space_id": call.agent.space_id, "creator_id": call.agent.id,
-        "target_id": None, "target_name": group, "title": " ".join(reason.split())[:200], "body": reason, "tags": "",
+        "target_id": None, "target_name": group, "title": interrupts.title_of(reason), "body": reason, "tags": "",
         "details": None, "urgent": 0, "scope": "", "channel_id": None, "channel": None, "channel_name": channel,
         "message": None, "message_id": None, "offer_id": None, "ended_at": None,
         "deadline_at": tx.now + expires_in * _SECOND,
