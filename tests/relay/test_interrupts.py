@@ -609,9 +609,10 @@ def test_the_two_are_told_by_events_and_nobody_else(agent: MakeAgent) -> None:
 
 def test_lists_of_interrupts(agent: MakeAgent) -> None:
     ann, bob = agent(), agent()
-    ids = [interrupt(ann, bob, f"number {number}")["id"] for number in range(7)]
+    ids = [interrupt(ann, bob, f"number {number}")["id"] for number in range(2)]
     bob.acknowledge_interrupt(ids[0])
     ann.withdraw_interrupt(ids[1])
+    ids += [interrupt(ann, bob, f"number {number}")["id"] for number in range(2, 7)]
     assert listed(bob) == ids[:1:-1]
     assert listed(ann, sent=True) == ids[::-1]
     assert listed(bob, state="acknowledged") == listed(ann, sent=True, state="acknowledged") == [ids[0]]
