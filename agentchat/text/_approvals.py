@@ -78,7 +78,7 @@ def _details(data: Any, cut: Cut) -> str:
     approval = get(data, "approval")
     verdict = _VERDICTS.get(text_of(approval, "verdict"))
     if verdict is None:
-        waited = f" after {cut.waited} seconds" if cut.waited else ""
+        waited = f" within {cut.waited} s" if cut.waited else ""
         verdict = f"No verdict yet{waited}." if get(approval, "state") == "pending" else "It was withdrawn."
     allowed = get(data, "allowed_arguments")
     rows = [_row(approval, preview=False)]

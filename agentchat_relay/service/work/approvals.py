@@ -92,8 +92,9 @@ def _exactly(tool_name: str, arguments: dict[str, Any]) -> Details:
 
 
 def _what(thing: Thing) -> str:
+    """The call first, in one line: nothing that is said for it can pass for the call."""
     preview = details_of(thing).preview
-    return f"{thing['body']}\n\n{preview}" if thing["body"] else preview
+    return f"{preview}\n\n{thing['body']}" if thing["body"] else preview
 
 
 def _reviewers(tx: Reading, thing: Thing) -> list[Row]:

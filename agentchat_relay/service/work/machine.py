@@ -37,7 +37,7 @@ class Who(enum.Enum):
 
     CREATOR = "only who made it"
     TAKER = "only who it is offered to"  # anybody, if it is offered to nobody
-    TARGET = "only whom it is offered to alone"
+    TARGET = "only the agent that it is for"
     OWNER = "only who has it"
     REVIEWER = "only who holds the role reviewer, and did not ask for it,"
     LEADER = "only a person, or who holds the role admin,"
