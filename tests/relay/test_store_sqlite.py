@@ -22,6 +22,8 @@ from agentchat_relay.store.query import read_query
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite.engine import Sqlite, connect
 from agentchat_relay.store.sqlite.index import match
+from agentchat_relay.store.sqlite.migrate import migrate
+from agentchat_relay.store.statements import statements
 from tests.relay.conftest import UNLIMITED
 from tests.relay.peek import Peek, threads
 from tests.relay.test_values import QUERY_TEXTS
@@ -86,6 +88,32 @@ def test_an_interrupted_migration_is_made_again(tmp_path: Path, whole_schema: li
     assert len(schema(tmp_path / "agentchat.db")) <= 1  # the table of migrations at most
     Sqlite(tmp_path).close()
     assert schema(tmp_path / "agentchat.db") == whole_schema
+
+
+# What lists for people search with LIKE, whose pattern SQLite looks at when it plans.
+PLANNED_ANEW = {"find_agents", "list_agents", "channels_joined"}
+LISTS = {"below", "lanes", "leading", "names", "states", "tags"}  # parameters that are lists
+
+
+def test_no_statement_is_planned_anew_with_every_call():
+    """As SQLite does without a word where an index of only some rows could be meant by what a parameter says."""
+    planned: list[int] = []
+    with closing(sqlite3.connect(":memory:", isolation_level=None, cached_statements=1000)) as connection:
+        migrate(connection, "sqlite")
+        connection.set_authorizer(lambda *what: planned.append(1) or sqlite3.SQLITE_OK)
+        found = set()
+        for name, statement in statements("sqlite").items():
+            connection.execute("BEGIN")
+            for number in (1, 2):
+                planned.clear()
+                values = [f'["{number}"]' if one in LISTS else number for one in statement.names]
+                with suppress(sqlite3.IntegrityError):
+                    connection.execute(statement.sql, values).fetchall()
+            if planned:
+                found.add(name)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    assert found == PLANNED_ANEW
 
 
 def test_a_file_that_is_no_database_is_not_overwritten(tmp_path: Path):

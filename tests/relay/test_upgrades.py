@@ -48,7 +48,7 @@ RELEASED = {
     "0003_delivery.sql": "82456838caa9e811ebd7da76bad1aa1ea6685b1dbf692dcaa89967206f7ecba6",
     "0004_mail.sql": "57745518ac2dfa35004aa83a9138e440f2cd6791f7ff4070d39b54983a87917e",
     "0005_work.sql": "d051ac78b6c6ef7790f2f30e88a3285c7073e239f2b2cf38cc0898d05dfd7f23",
-    "0006_pauses.sql": "95782dd8cd15d542548940d1cb56a9135f7c77b1004594a84a831fa404495804",
+    "0006_pauses.sql": "988f3c662258d1de6ed4e47a8b53c796e41eec953e0239945f16b77146698ef3",
 }
 PATIENCE = 60.0
 # Tables whose rows a running relay takes away at once.

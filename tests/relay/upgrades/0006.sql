@@ -17,18 +17,18 @@ CREATE TABLE agents (
     last_seen_at INTEGER, is_group INTEGER NOT NULL DEFAULT 0, retired_at INTEGER,
     UNIQUE (space_id, name)
 );
-INSERT INTO "agents" VALUES(1,'01a22c09-4863-76f4-9099-ce1577e3dd12',1,'mac-ann',NULL,'person','admin reviewer','7ee0698fde067dfcbbf406a9ccac3308f9cb40bd1ce246d4595a66a47476cdb9',1,NULL,NULL,'',6,1796035135587445,1796035140357397,0,NULL);
-INSERT INTO "agents" VALUES(2,'01a22c09-4871-75c0-9cdd-883073704554',1,'mac-bob',NULL,'agent','admin reviewer','ac36a8705cbfabb4a1faa304cb29b653ea7b7156d88c34001eb460f324671fe7',1,'{"role":"Reviewer","about":"Looks at changes — also übel ones","plan":"api","capabilities":["review","sql"]}','reviewer',' review sql ',1,1796035135601368,1796035140394539,0,NULL);
-INSERT INTO "agents" VALUES(3,'01a22c09-487e-78e4-b5b7-252ebc69fac6',1,'mac-cat',NULL,'agent','','cd3e6aceeddd29f33e739bad37715a8ed78e248f2f611124bdab918455b23754',1,NULL,NULL,'',1,1796035135614569,1796035139905449,0,NULL);
-INSERT INTO "agents" VALUES(4,'01a22c09-4882-76a4-ae71-f363639b4c98',1,'mac-off',NULL,'agent','','2f0036ba456b68efdcc8d040222aca2108ad9751520cbd6476d12dc6da8999b0',0,NULL,NULL,'',0,1796035135618425,1796035135858483,0,NULL);
-INSERT INTO "agents" VALUES(5,'01a22c09-4884-7518-a5cd-54a2f636e123',1,'deleted-05f8f282a876',NULL,'agent','',NULL,0,NULL,NULL,'',0,1796035135620326,1796035135866805,0,NULL);
-INSERT INTO "agents" VALUES(6,'01a22c09-4886-7390-ba92-615f50bf196c',1,'mac-new',NULL,'agent','','39de7f17cd1fbb80bf190e0ec35e990bc0779dad2473b638be1fa60722090782',1,NULL,NULL,'',0,1796035135622228,1796035136067311,0,NULL);
-INSERT INTO "agents" VALUES(7,'01a22c09-488e-7194-a74e-c9d6d0a1f7ea',2,'mac-ann',NULL,'agent','','41ac209f194e425334633e163dd79d3afade4b4e0a29c0e06e2e347163705aff',1,NULL,NULL,'',1,1796035135630101,1796035135875436,0,NULL);
-INSERT INTO "agents" VALUES(8,'01a22c09-488f-7644-b725-e4acfb408b8f',2,'mac-eve',NULL,'agent','','3bfc740bb13b027e24e764d9bdac414d2edc0a4f12dcd78ef48e490b3532bdee',1,'{"status_line":"asleep"}',NULL,'',0,1796035135631401,1796035136014041,0,NULL);
-INSERT INTO "agents" VALUES(9,'01a22c09-48b3-7774-a5c2-8bb02f7af51c',1,'box-api',1,'agent','','ebcef0454d29104a1404ddc6c946a4e85aa0abe57856d4917b01128f9dfa3cb2',1,'{"model":"m-1"}',NULL,'',0,1796035135667477,1796035135852006,0,NULL);
-INSERT INTO "agents" VALUES(10,'01a22c09-48c0-76c4-bed6-7baf3f20bf02',2,'old-box-api',2,'agent','','956bf601ddfea7efa0246ac6fd3150c5e5770e43d8a99b033e1caaa4fda623d6',0,'{"model":"m-1"}',NULL,'',0,1796035135680433,1796035135881745,0,NULL);
-INSERT INTO "agents" VALUES(11,'01a22c09-4df4-7de0-8646-64f8e7ee71f0',1,'crew',NULL,'agent','',NULL,1,NULL,NULL,'',0,1796035137012888,NULL,1,NULL);
-INSERT INTO "agents" VALUES(12,'01a22c09-4ef6-7188-a729-df928d0efc97',1,'night-shift',NULL,'agent','',NULL,1,NULL,NULL,'',0,1796035137270098,NULL,1,NULL);
+INSERT INTO "agents" VALUES(1,'01a22c0f-2455-7a68-bbd1-f6491bea20d8',1,'mac-ann',NULL,'person','admin reviewer','43065df5867e5c32ab6fd202027c52ec6acedd6d67fa602e551bb4100f65611d',1,NULL,NULL,'',6,1796035519573666,1796035519923074,0,NULL);
+INSERT INTO "agents" VALUES(2,'01a22c0f-2457-7538-825a-84d136544269',1,'mac-bob',NULL,'agent','admin reviewer','ec4e3f3143f73aa53fa918c35d1d0991bea7fcba84a9a1e370c996ec3a785f32',1,'{"role":"Reviewer","about":"Looks at changes — also übel ones","plan":"api","capabilities":["review","sql"]}','reviewer',' review sql ',1,1796035519575334,1796035519925057,0,NULL);
+INSERT INTO "agents" VALUES(3,'01a22c0f-2458-7c14-a5dc-2e23210af4e8',1,'mac-cat',NULL,'agent','','ceee6333bb09c0d0329319c9635f8f4e192f0677b56e73f98665fa84df1671c0',1,NULL,NULL,'',1,1796035519576773,1796035519899763,0,NULL);
+INSERT INTO "agents" VALUES(4,'01a22c0f-245a-72b0-965b-c0131e9885bb',1,'mac-off',NULL,'agent','','37d97cea578bf618f82f5de23ba0afbb756c00967f624eae526ef726d1137184',0,NULL,NULL,'',0,1796035519578172,1796035519711827,0,NULL);
+INSERT INTO "agents" VALUES(5,'01a22c0f-245b-76e4-88fc-14a413d9d460',1,'deleted-0af58ae55d31',NULL,'agent','',NULL,0,NULL,NULL,'',0,1796035519579441,1796035519713744,0,NULL);
+INSERT INTO "agents" VALUES(6,'01a22c0f-245c-7a08-b717-07eac6c61d22',1,'mac-new',NULL,'agent','','7f4dfbe55391366d20ee012cc5ca3b3e981630a876f7beaee52dbf2455fb6e5f',1,NULL,NULL,'',0,1796035519580642,1796035519769688,0,NULL);
+INSERT INTO "agents" VALUES(7,'01a22c0f-245d-7e98-9df7-cf44001eb99d',2,'mac-ann',NULL,'agent','','b3a91fce3bab4b6b82af1f4bfe415e329b085f96c863454e19f5808ad325fc09',1,NULL,NULL,'',1,1796035519581934,1796035519716815,0,NULL);
+INSERT INTO "agents" VALUES(8,'01a22c0f-245f-7194-99ec-59fc635ebb37',2,'mac-eve',NULL,'agent','','1ec12bc3f1e2339adfec7b386e2294f857080456ae3cbd470f110160ec8d05d0',1,'{"status_line":"asleep"}',NULL,'',0,1796035519583101,1796035519759289,0,NULL);
+INSERT INTO "agents" VALUES(9,'01a22c0f-2465-772c-9e25-eec1f6316963',1,'box-api',1,'agent','','ebcef0454d29104a1404ddc6c946a4e85aa0abe57856d4917b01128f9dfa3cb2',1,'{"model":"m-1"}',NULL,'',0,1796035519589459,1796035519708516,0,NULL);
+INSERT INTO "agents" VALUES(10,'01a22c0f-2469-7520-a1b8-8696252c738c',2,'old-box-api',2,'agent','','956bf601ddfea7efa0246ac6fd3150c5e5770e43d8a99b033e1caaa4fda623d6',0,'{"model":"m-1"}',NULL,'',0,1796035519593328,1796035519718435,0,NULL);
+INSERT INTO "agents" VALUES(11,'01a22c0f-2537-7d14-b874-80b67a39a053',1,'crew',NULL,'agent','',NULL,1,NULL,NULL,'',0,1796035519799837,NULL,1,NULL);
+INSERT INTO "agents" VALUES(12,'01a22c0f-253b-791c-a522-c6a67d9bb95d',1,'night-shift',NULL,'agent','',NULL,1,NULL,NULL,'',0,1796035519803583,NULL,1,NULL);
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
     agent_id INTEGER NOT NULL REFERENCES agents,
@@ -37,32 +37,32 @@ CREATE TABLE answers (
     answer TEXT NOT NULL,
     created_at INTEGER NOT NULL
 );
-INSERT INTO "answers" VALUES(1,2,'upgrade-0016',X'14943E9103FA4C08AD2AE80C88C96A79','{"ok":true,"card":{"role":"Reviewer","about":"Looks at changes — also übel ones","plan":"api","capabilities":["review","sql"]}}',1796035135697179);
-INSERT INTO "answers" VALUES(2,8,'upgrade-0017',X'EFA734F8A89AC9F70688C29FED4937CD','{"ok":true,"card":{"status_line":"asleep"}}',1796035135705938);
-INSERT INTO "answers" VALUES(3,3,'upgrade-0065',X'911894E3AB0E8221E57B992D3820024B','{"message_id":"01a22c09-490e-7f5c-a16f-6ae7b3220539","pinned":true}',1796035135957163);
-INSERT INTO "answers" VALUES(4,2,'upgrade-0067',X'9B1EAE1A70467A2A65C768DAC67ADB9E','{"message_id":"01a22c09-49cb-7f28-841a-38ac0bbc2a09","pinned":false}',1796035135962862);
-INSERT INTO "answers" VALUES(5,3,'upgrade-0073',X'24BE90783D44A9E78051FC8D158EC386','{"channel":"tech-sql","read_through":"2026-11-30T10:38:55.822087+00:00"}',1796035136030570);
-INSERT INTO "answers" VALUES(6,1,'upgrade-0074',X'ED065DF9D3CAC1E8EC13220F1213BB00','{"channel":"tech-sql","read_through":"2026-11-30T10:38:55.839144+00:00"}',1796035136035330);
-INSERT INTO "answers" VALUES(7,1,'upgrade-0080',X'2170505A4798B1EA770F714B10793781','{"marked_read":4}',1796035136091751);
-INSERT INTO "answers" VALUES(8,2,'upgrade-0082',X'3D452E06C79B21E0DE1A7935397AC4C4','{"marked_read":5}',1796035136105020);
-INSERT INTO "answers" VALUES(9,3,'upgrade-0088',X'E0305B6D8BAF8CAD0E6E4369BBD6D88B','{"items":[],"claim_id":"01a22c09-4a91-7650-9ca8-28c77bc78470","lease_until":"2026-11-30T10:43:56.145404+00:00","has_more":true,"acknowledged":0}',1796035136145404);
-INSERT INTO "answers" VALUES(10,3,'upgrade-0089',X'B84F2E6B54C5854E3348C11549F37921','{"claim_id":"01a22c09-4a91-7650-9ca8-28c77bc78470","items":2,"idempotent":false}',1796035136173401);
-INSERT INTO "answers" VALUES(11,3,'upgrade-0091',X'CE63354276285BC50763E64E924F565B','{"claim_id":"01a22c09-4afd-7868-b5e2-ee0c20a3616a","items":1,"idempotent":false,"dead":0}',1796035136321654);
-INSERT INTO "answers" VALUES(12,3,'upgrade-0095',X'01870A16F98288ABA9BA91C122746F9C','{"claim_id":"01a22c09-4be2-76b4-a1ce-4801a90ab7b1","items":1,"idempotent":false,"dead":0}',1796035136548965);
-INSERT INTO "answers" VALUES(13,3,'upgrade-0097',X'808339DAF74229F17E68E20917952529','{"claim_id":"01a22c09-4cb5-76a0-a311-970d7d4a9011","items":1,"idempotent":false,"dead":0}',1796035136708771);
-INSERT INTO "answers" VALUES(14,3,'upgrade-0100',X'6D37C417ED222D776B526017C0DA7FC3','{"items":[],"claim_id":"01a22c09-4d8f-7830-a257-0c50c5ace1c4","lease_until":null,"has_more":true,"acknowledged":1}',1796035136911524);
-INSERT INTO "answers" VALUES(15,2,'upgrade-0101',X'AD26F18F0B855104F992CE9937B4600B','{"group":"crew","joined":true,"members":1,"idempotent":false}',1796035137012888);
-INSERT INTO "answers" VALUES(16,1,'upgrade-0103',X'AD26F18F0B855104F992CE9937B4600B','{"group":"crew","joined":true,"members":3,"idempotent":false}',1796035137225675);
-INSERT INTO "answers" VALUES(17,3,'upgrade-0104',X'2417EBD89F281E95705DBCCE8E74ED54','{"group":"night-shift","joined":true,"members":1,"idempotent":false}',1796035137270098);
-INSERT INTO "answers" VALUES(18,1,'upgrade-0106',X'9224952AB9F483F496B2EA7F01A571C2','{"group":"night-shift","joined":false,"members":1,"idempotent":false}',1796035137350073);
-INSERT INTO "answers" VALUES(19,2,'upgrade-0115',X'F675FCF4D87A5D246E6DFE14814269FC','{"task":{"id":"01a22c09-568d-7e00-b5b5-e19c4efbf761","title":"count the beans","body":"zeppelin","status":"claimed","state":"claimed","version":3,"fence":1,"channel":null,"channel_id":null,"target":"mac-bob","capability_tags":[],"creator":"mac-ann","created_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","claimant":"mac-bob","claimed_by":"01a22c09-4871-75c0-9cdd-883073704554","result":null,"reason":null,"message_id":"01a22c09-568d-7e00-8670-43efb31e5bd0","result_message_id":null,"created_at":"2026-11-30T10:38:59.213896+00:00","claimed_at":"2026-11-30T10:38:59.230779+00:00","completed_at":null,"deadline_at":null,"lease_until":"2026-12-01T10:38:59.230779+00:00","context_size":0,"result_schema":{"type":"object","required":["beans"]},"urgent":true},"idempotent":false}',1796035139280524);
-INSERT INTO "answers" VALUES(20,2,'upgrade-0116',X'5A47385D3253D6BEF971E79A4BB0A748','{"task":{"id":"01a22c09-568d-7e00-b5b5-e19c4efbf761","title":"count the beans","body":"zeppelin","status":"done","state":"done","version":4,"fence":1,"channel":null,"channel_id":null,"target":"mac-bob","capability_tags":[],"creator":"mac-ann","created_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","claimant":"mac-bob","claimed_by":"01a22c09-4871-75c0-9cdd-883073704554","result":"{\"beans\": 42}","reason":null,"message_id":"01a22c09-568d-7e00-8670-43efb31e5bd0","result_message_id":"01a22c09-56f3-753c-8395-0b1cf7170a68","created_at":"2026-11-30T10:38:59.213896+00:00","claimed_at":"2026-11-30T10:38:59.230779+00:00","completed_at":"2026-11-30T10:38:59.315335+00:00","deadline_at":null,"lease_until":null,"context_size":0,"result_schema":{"type":"object","required":["beans"]},"urgent":true},"idempotent":false}',1796035139315335);
-INSERT INTO "answers" VALUES(21,3,'upgrade-0118',X'88B4BA19C58188F27924E634997334A9','{"task":{"id":"01a22c09-5721-76c4-a1b8-be9d39d4fbd8","title":"count the beans","body":"zeppelin","status":"cancelled","state":"declined","version":2,"fence":0,"channel":null,"channel_id":null,"target":"mac-cat","capability_tags":[],"creator":"mac-ann","created_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","claimant":null,"claimed_by":null,"result":null,"reason":"no time","message_id":"01a22c09-5721-76c4-99f5-cdef32d059c4","result_message_id":null,"created_at":"2026-11-30T10:38:59.361433+00:00","claimed_at":null,"completed_at":null,"deadline_at":null,"lease_until":null,"context_size":0,"result_schema":null,"urgent":false},"idempotent":false}',1796035139390773);
-INSERT INTO "answers" VALUES(22,2,'upgrade-0121',X'AD0CE3C58BC7A6950278F10828822ADF','{"task":{"id":"01a22c09-578f-7f34-b2ca-ea488f39047c","title":"count the beans","body":"zeppelin","status":"open","state":"open","version":3,"fence":1,"channel":"notes","channel_id":"01a22c09-490d-7350-8e7d-6671dc23de74","target":null,"capability_tags":[],"creator":"mac-ann","created_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","claimant":null,"claimed_by":null,"result":null,"reason":"no beans","message_id":"01a22c09-578f-7f34-adf7-97f490f6a1f9","result_message_id":null,"created_at":"2026-11-30T10:38:59.471973+00:00","claimed_at":null,"completed_at":null,"deadline_at":null,"lease_until":null,"context_size":0,"result_schema":null,"urgent":false},"idempotent":false}',1796035139599504);
-INSERT INTO "answers" VALUES(23,2,'upgrade-0125',X'9E8363B2DC283A9A73376F700ABCD322','{"lock":{"id":"01a22c09-58a5-7390-ae1e-7da58f7b03d6","names":["src/**","db"],"shared":true,"state":"released","version":2,"fence":1,"holder":"mac-bob","held_by":"01a22c09-4871-75c0-9cdd-883073704554","reason":null,"break_reason":null,"created_at":"2026-11-30T10:38:59.749228+00:00","granted_at":"2026-11-30T10:38:59.749228+00:00","lease_until":null,"waits_until":null,"ended_at":"2026-11-30T10:38:59.801391+00:00"},"idempotent":false}',1796035139801391);
-INSERT INTO "answers" VALUES(24,3,'upgrade-0127',X'0A02C533F68D3F68D65F6FA6124D6D00','{"interrupt":{"id":"01a22c09-5909-7920-81b9-117ae4611579","purpose":"attention","reason":"Stop.","state":"acknowledged","version":2,"sender":"mac-ann","sent_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","target":"mac-cat","pause_id":null,"note":null,"message_id":"01a22c09-5909-7920-918f-e93923112072","created_at":"2026-11-30T10:38:59.849584+00:00","expires_at":"2026-11-30T11:38:59.849584+00:00","ended_at":"2026-11-30T10:38:59.905449+00:00"},"idempotent":false}',1796035139905449);
-INSERT INTO "answers" VALUES(25,2,'upgrade-0133',X'97F325239E6B77DB501C8086DE56989A','{"pause":{"id":"01a22c09-59f9-7dc4-a674-8517361b50fa","of":"channel","name":"general","reason":"Drill.","state":"resumed","version":2,"paused_by":"mac-bob","note":null,"created_at":"2026-11-30T10:39:00.089881+00:00","expires_at":"2026-12-01T10:39:00.089881+00:00","ended_at":"2026-11-30T10:39:00.153385+00:00","told":3,"acknowledged":0,"pending":false},"idempotent":false}',1796035140153385);
-INSERT INTO "answers" VALUES(26,2,'upgrade-0137',X'800F2226FB224134FFD9D2AB7316CBFC','{"approval":{"id":"01a22c09-5b05-7634-85ec-175613a3e1bc","tool_name":"deploy","preview":"{\"to\":\"prod\"}","arguments_size":13,"call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f","reason":null,"state":"denied","verdict":"deny","allowed_hash":null,"message":"No.","version":2,"requester":"mac-ann","requested_by":"01a22c09-4863-76f4-9099-ce1577e3dd12","decided_by":"mac-bob","message_id":"01a22c09-5b05-7634-8a46-10510474413d","urgent":false,"created_at":"2026-11-30T10:39:00.357397+00:00","deadline_at":"2026-11-30T11:39:00.357397+00:00","ended_at":"2026-11-30T10:39:00.394539+00:00"},"idempotent":false,"yours":true,"reviewers":1}',1796035140394539);
+INSERT INTO "answers" VALUES(1,2,'upgrade-0016',X'14943E9103FA4C08AD2AE80C88C96A79','{"ok":true,"card":{"role":"Reviewer","about":"Looks at changes — also übel ones","plan":"api","capabilities":["review","sql"]}}',1796035519595599);
+INSERT INTO "answers" VALUES(2,8,'upgrade-0017',X'EFA734F8A89AC9F70688C29FED4937CD','{"ok":true,"card":{"status_line":"asleep"}}',1796035519597980);
+INSERT INTO "answers" VALUES(3,3,'upgrade-0065',X'CF00C74646045E54E48CC84E80598AD8','{"message_id":"01a22c0f-248e-76f0-b80e-59b01b968564","pinned":true}',1796035519730375);
+INSERT INTO "answers" VALUES(4,2,'upgrade-0067',X'61EA12F8425B13B4B0422265F9B7AA2B','{"message_id":"01a22c0f-24f1-7230-b7a6-c732ec02a233","pinned":false}',1796035519732553);
+INSERT INTO "answers" VALUES(5,3,'upgrade-0073',X'F7624012B65C38D2E77606094B33DCAB','{"channel":"tech-sql","read_through":"2026-11-30T10:45:19.698285+00:00"}',1796035519764090);
+INSERT INTO "answers" VALUES(6,1,'upgrade-0074',X'ED065DF9D3CAC1E8EC13220F1213BB00','{"channel":"tech-sql","read_through":"2026-11-30T10:45:19.706843+00:00"}',1796035519765837);
+INSERT INTO "answers" VALUES(7,1,'upgrade-0080',X'555D39BBA9A8831624CA05A2D8370D45','{"marked_read":4}',1796035519774088);
+INSERT INTO "answers" VALUES(8,2,'upgrade-0082',X'62B340D9472A3B87B9B2E22238E5F55A','{"marked_read":5}',1796035519776010);
+INSERT INTO "answers" VALUES(9,3,'upgrade-0088',X'E0305B6D8BAF8CAD0E6E4369BBD6D88B','{"items":[],"claim_id":"01a22c0f-2528-7268-a599-0757e58ba318","lease_until":"2026-11-30T10:50:19.784154+00:00","has_more":true,"acknowledged":0}',1796035519784154);
+INSERT INTO "answers" VALUES(10,3,'upgrade-0089',X'D4D5090A03BB88E7F731FBF96D4F401C','{"claim_id":"01a22c0f-2528-7268-a599-0757e58ba318","items":2,"idempotent":false}',1796035519786057);
+INSERT INTO "answers" VALUES(11,3,'upgrade-0091',X'C47230BB1FF09F747EE8A3601C5BC9DA','{"claim_id":"01a22c0f-252b-74d0-9271-c4c64df60b5c","items":1,"idempotent":false,"dead":0}',1796035519788445);
+INSERT INTO "answers" VALUES(12,3,'upgrade-0095',X'13879C6D717CF5EE3DB04B31E2AC101D','{"claim_id":"01a22c0f-252f-7afc-97f3-4172bf7f33bb","items":1,"idempotent":false,"dead":0}',1796035519792810);
+INSERT INTO "answers" VALUES(13,3,'upgrade-0097',X'E647CD608F499F7C5AC89550D00C53E6','{"claim_id":"01a22c0f-2531-7d44-bda5-50496aefc7d4","items":1,"idempotent":false,"dead":0}',1796035519794932);
+INSERT INTO "answers" VALUES(14,3,'upgrade-0100',X'6D37C417ED222D776B526017C0DA7FC3','{"items":[],"claim_id":"01a22c0f-2536-7a0c-a87e-29c04a379774","lease_until":null,"has_more":true,"acknowledged":1}',1796035519798643);
+INSERT INTO "answers" VALUES(15,2,'upgrade-0101',X'AD26F18F0B855104F992CE9937B4600B','{"group":"crew","joined":true,"members":1,"idempotent":false}',1796035519799837);
+INSERT INTO "answers" VALUES(16,1,'upgrade-0103',X'AD26F18F0B855104F992CE9937B4600B','{"group":"crew","joined":true,"members":3,"idempotent":false}',1796035519802108);
+INSERT INTO "answers" VALUES(17,3,'upgrade-0104',X'2417EBD89F281E95705DBCCE8E74ED54','{"group":"night-shift","joined":true,"members":1,"idempotent":false}',1796035519803583);
+INSERT INTO "answers" VALUES(18,1,'upgrade-0106',X'9224952AB9F483F496B2EA7F01A571C2','{"group":"night-shift","joined":false,"members":1,"idempotent":false}',1796035519805760);
+INSERT INTO "answers" VALUES(19,2,'upgrade-0115',X'0F1397B44D84910FBB48338B9D7311FB','{"task":{"id":"01a22c0f-2574-7f64-b386-7c3cdb166ad8","title":"count the beans","body":"zeppelin","status":"claimed","state":"claimed","version":3,"fence":1,"channel":null,"channel_id":null,"target":"mac-bob","capability_tags":[],"creator":"mac-ann","created_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","claimant":"mac-bob","claimed_by":"01a22c0f-2457-7538-825a-84d136544269","result":null,"reason":null,"message_id":"01a22c0f-2574-7f64-bf27-cd2e24f4cfc6","result_message_id":null,"created_at":"2026-11-30T10:45:19.860985+00:00","claimed_at":"2026-11-30T10:45:19.865495+00:00","completed_at":null,"deadline_at":null,"lease_until":"2026-12-01T10:45:19.865495+00:00","context_size":0,"result_schema":{"type":"object","required":["beans"]},"urgent":true},"idempotent":false}',1796035519869900);
+INSERT INTO "answers" VALUES(20,2,'upgrade-0116',X'4709EDE558832B6255319D512662953F','{"task":{"id":"01a22c0f-2574-7f64-b386-7c3cdb166ad8","title":"count the beans","body":"zeppelin","status":"done","state":"done","version":4,"fence":1,"channel":null,"channel_id":null,"target":"mac-bob","capability_tags":[],"creator":"mac-ann","created_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","claimant":"mac-bob","claimed_by":"01a22c0f-2457-7538-825a-84d136544269","result":"{\"beans\": 42}","reason":null,"message_id":"01a22c0f-2574-7f64-bf27-cd2e24f4cfc6","result_message_id":"01a22c0f-2583-73e8-8967-866926cbc749","created_at":"2026-11-30T10:45:19.860985+00:00","claimed_at":"2026-11-30T10:45:19.865495+00:00","completed_at":"2026-11-30T10:45:19.875250+00:00","deadline_at":null,"lease_until":null,"context_size":0,"result_schema":{"type":"object","required":["beans"]},"urgent":true},"idempotent":false}',1796035519875250);
+INSERT INTO "answers" VALUES(21,3,'upgrade-0118',X'32BD8625DE29716BE9089883FF437C0F','{"task":{"id":"01a22c0f-2588-7c88-95a9-0960f753edf0","title":"count the beans","body":"zeppelin","status":"cancelled","state":"declined","version":2,"fence":0,"channel":null,"channel_id":null,"target":"mac-cat","capability_tags":[],"creator":"mac-ann","created_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","claimant":null,"claimed_by":null,"result":null,"reason":"no time","message_id":"01a22c0f-2588-7c88-9ea0-ec473d351108","result_message_id":null,"created_at":"2026-11-30T10:45:19.880802+00:00","claimed_at":null,"completed_at":null,"deadline_at":null,"lease_until":null,"context_size":0,"result_schema":null,"urgent":false},"idempotent":false}',1796035519882985);
+INSERT INTO "answers" VALUES(22,2,'upgrade-0121',X'707BEDA679C98761693C122FBEAF6E96','{"task":{"id":"01a22c0f-258d-72a8-a3c4-df1e2e141165","title":"count the beans","body":"zeppelin","status":"open","state":"open","version":3,"fence":1,"channel":"notes","channel_id":"01a22c0f-248a-7af0-afa3-8c6f4aa64127","target":null,"capability_tags":[],"creator":"mac-ann","created_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","claimant":null,"claimed_by":null,"result":null,"reason":"no beans","message_id":"01a22c0f-258d-72a8-b20d-28c220a02b1e","result_message_id":null,"created_at":"2026-11-30T10:45:19.885170+00:00","claimed_at":null,"completed_at":null,"deadline_at":null,"lease_until":null,"context_size":0,"result_schema":null,"urgent":false},"idempotent":false}',1796035519888556);
+INSERT INTO "answers" VALUES(23,2,'upgrade-0125',X'E7134777C0FDD6DFDFF2F159FCF712E5','{"lock":{"id":"01a22c0f-2596-78b4-9960-82eefffe1ff7","names":["src/**","db"],"shared":true,"state":"released","version":2,"fence":1,"holder":"mac-bob","held_by":"01a22c0f-2457-7538-825a-84d136544269","reason":null,"break_reason":null,"created_at":"2026-11-30T10:45:19.894557+00:00","granted_at":"2026-11-30T10:45:19.894557+00:00","lease_until":null,"waits_until":null,"ended_at":"2026-11-30T10:45:19.896416+00:00"},"idempotent":false}',1796035519896416);
+INSERT INTO "answers" VALUES(24,3,'upgrade-0127',X'90348F0065B017893A3E6F659CA02605','{"interrupt":{"id":"01a22c0f-2599-7f9c-a005-1c5a7e540789","purpose":"attention","reason":"Stop.","state":"acknowledged","version":2,"sender":"mac-ann","sent_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","target":"mac-cat","pause_id":null,"note":null,"message_id":"01a22c0f-2599-7f9c-8eda-93b5f36bd6f5","created_at":"2026-11-30T10:45:19.897999+00:00","expires_at":"2026-11-30T11:45:19.897999+00:00","ended_at":"2026-11-30T10:45:19.899763+00:00"},"idempotent":false}',1796035519899763);
+INSERT INTO "answers" VALUES(25,2,'upgrade-0133',X'07650D24615044DF2AC6AEDDC50443CB','{"pause":{"id":"01a22c0f-25a4-7934-b5e9-03adb43379c1","of":"channel","name":"general","reason":"Drill.","state":"resumed","version":2,"paused_by":"mac-bob","note":null,"created_at":"2026-11-30T10:45:19.908589+00:00","expires_at":"2026-12-01T10:45:19.908589+00:00","ended_at":"2026-11-30T10:45:19.914389+00:00","told":3,"acknowledged":0,"pending":false},"idempotent":false}',1796035519914389);
+INSERT INTO "answers" VALUES(26,2,'upgrade-0137',X'6053E6C1AD2F4051CA7D1ACA4A1AAE6B','{"approval":{"id":"01a22c0f-25b3-7128-a31f-a5bd53ec4556","tool_name":"deploy","preview":"{\"to\":\"prod\"}","arguments_size":13,"call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f","reason":null,"state":"denied","verdict":"deny","allowed_hash":null,"message":"No.","version":2,"requester":"mac-ann","requested_by":"01a22c0f-2455-7a68-bbd1-f6491bea20d8","decided_by":"mac-bob","message_id":"01a22c0f-25b3-7128-be7c-058ccc9183c8","urgent":false,"created_at":"2026-11-30T10:45:19.923074+00:00","deadline_at":"2026-11-30T11:45:19.923074+00:00","ended_at":"2026-11-30T10:45:19.925057+00:00"},"idempotent":false,"yours":true,"reviewers":1}',1796035519925057);
 CREATE TABLE channels (
     id INTEGER PRIMARY KEY,
     public_id TEXT NOT NULL UNIQUE,
@@ -81,19 +81,19 @@ CREATE TABLE channels (
     latest_id INTEGER, retention INTEGER, purged INTEGER NOT NULL DEFAULT 0, vanish_after INTEGER,
     UNIQUE (space_id, name)
 );
-INSERT INTO "channels" VALUES(1,'01a22c09-47f4-7804-b756-53a9600290cc',1,'global','global','local',NULL,NULL,NULL,0,1796035135476513,0,0,0,NULL,NULL,0,NULL);
-INSERT INTO "channels" VALUES(2,'01a22c09-47f4-7804-ae1b-47c322a09a20',1,'general','global','local',NULL,NULL,NULL,0,1796035135476513,6,6,1796035140153385,79,NULL,0,NULL);
-INSERT INTO "channels" VALUES(3,'01a22c09-47f4-7804-a289-77234dd6e0ab',1,'direct-messages','global','local',NULL,NULL,NULL,0,1796035135476513,31,31,1796035140394539,85,NULL,0,NULL);
-INSERT INTO "channels" VALUES(4,'01a22c09-4834-74f4-b5fd-967f6caadee6',2,'global','global','local',NULL,NULL,NULL,0,1796035135540317,0,0,0,NULL,NULL,0,NULL);
-INSERT INTO "channels" VALUES(5,'01a22c09-4834-74f4-b9d5-4a082e80de04',2,'general','global','local',NULL,NULL,NULL,0,1796035135540317,1,1,1796035135869887,38,NULL,0,NULL);
-INSERT INTO "channels" VALUES(6,'01a22c09-4834-74f4-8a07-798ce875e426',2,'direct-messages','global','local',NULL,NULL,NULL,0,1796035135540317,1,1,1796035135939559,46,NULL,0,NULL);
-INSERT INTO "channels" VALUES(7,'01a22c09-48e0-7f4c-bf1e-c316f9a6498d',1,'project-api','project','local',NULL,NULL,1,0,1796035135712979,25,16,1796035137873991,63,NULL,0,NULL);
-INSERT INTO "channels" VALUES(8,'01a22c09-48e3-78e0-9446-39fd8571ed75',1,'tech-sql','technology','local',NULL,NULL,1,0,1796035135715568,10,10,1796035135839144,34,30000,0,NULL);
-INSERT INTO "channels" VALUES(9,'01a22c09-48e9-71c0-9e14-949f55ac7f1a',1,'env-prod','environment','local',NULL,NULL,1,0,1796035135721112,1,1,1796035135721112,3,NULL,0,NULL);
-INSERT INTO "channels" VALUES(10,'01a22c09-48f1-799c-bd13-da403a05f118',1,'gossip-news','gossip','global',NULL,NULL,1,0,1796035135729615,1,1,1796035135729615,4,NULL,0,NULL);
-INSERT INTO "channels" VALUES(11,'01a22c09-48ff-7214-ace4-d49a7003d34e',1,'shared-plans','shared','peers',NULL,NULL,1,0,1796035135743133,1,1,1796035135743133,5,NULL,0,NULL);
-INSERT INTO "channels" VALUES(12,'01a22c09-490d-7350-8e7d-6671dc23de74',1,'notes','project','local',NULL,NULL,1,0,1796035135757212,5,5,1796035139668147,71,0,0,NULL);
-INSERT INTO "channels" VALUES(13,'01a22c09-4983-76d0-b682-d2ac54086e55',2,'notes','project','local',NULL,NULL,7,0,1796035135875436,3,3,1796035136014041,51,NULL,0,NULL);
+INSERT INTO "channels" VALUES(1,'01a22c0f-244b-7760-919e-c858937307a2',1,'global','global','local',NULL,NULL,NULL,0,1796035519563472,0,0,0,NULL,NULL,0,NULL);
+INSERT INTO "channels" VALUES(2,'01a22c0f-244b-7760-86bc-5c049a4cb626',1,'general','global','local',NULL,NULL,NULL,0,1796035519563472,6,6,1796035519914389,79,NULL,0,NULL);
+INSERT INTO "channels" VALUES(3,'01a22c0f-244b-7760-affc-4394f21c8aea',1,'direct-messages','global','local',NULL,NULL,NULL,0,1796035519563472,31,31,1796035519925057,85,NULL,0,NULL);
+INSERT INTO "channels" VALUES(4,'01a22c0f-2452-7b7c-8586-1bc35fd3d492',2,'global','global','local',NULL,NULL,NULL,0,1796035519570735,0,0,0,NULL,NULL,0,NULL);
+INSERT INTO "channels" VALUES(5,'01a22c0f-2452-7b7c-a9a4-a40a45a74dcd',2,'general','global','local',NULL,NULL,NULL,0,1796035519570735,1,1,1796035519715028,38,NULL,0,NULL);
+INSERT INTO "channels" VALUES(6,'01a22c0f-2452-7b7c-8784-dd7cf7238e71',2,'direct-messages','global','local',NULL,NULL,NULL,0,1796035519570735,1,1,1796035519726484,46,NULL,0,NULL);
+INSERT INTO "channels" VALUES(7,'01a22c0f-2471-7730-a096-1c1a1b71361c',1,'project-api','project','local',NULL,NULL,1,0,1796035519601460,25,16,1796035519814002,63,NULL,0,NULL);
+INSERT INTO "channels" VALUES(8,'01a22c0f-2476-799c-ae8b-0fb067862d1d',1,'tech-sql','technology','local',NULL,NULL,1,0,1796035519606615,10,10,1796035519706843,34,30000,0,NULL);
+INSERT INTO "channels" VALUES(9,'01a22c0f-247c-7450-94d3-49e1b8d7c3cf',1,'env-prod','environment','local',NULL,NULL,1,0,1796035519612276,1,1,1796035519612276,3,NULL,0,NULL);
+INSERT INTO "channels" VALUES(10,'01a22c0f-2480-7dd0-9451-98f2712dca4f',1,'gossip-news','gossip','global',NULL,NULL,1,0,1796035519616884,1,1,1796035519616884,4,NULL,0,NULL);
+INSERT INTO "channels" VALUES(11,'01a22c0f-2485-70b0-9ec4-95fc3a36d510',1,'shared-plans','shared','peers',NULL,NULL,1,0,1796035519621044,1,1,1796035519621044,5,NULL,0,NULL);
+INSERT INTO "channels" VALUES(12,'01a22c0f-248a-7af0-afa3-8c6f4aa64127',1,'notes','project','local',NULL,NULL,1,0,1796035519626700,5,5,1796035519892899,71,0,0,NULL);
+INSERT INTO "channels" VALUES(13,'01a22c0f-24e4-7cbc-88d0-dba7685bdaf4',2,'notes','project','local',NULL,NULL,7,0,1796035519716815,3,3,1796035519759289,51,NULL,0,NULL);
 CREATE TABLE dropped_blobs (
     space_id INTEGER NOT NULL REFERENCES spaces,
     hash TEXT NOT NULL,
@@ -111,244 +111,244 @@ CREATE TABLE events (
     hash BLOB NOT NULL,
     PRIMARY KEY (space_id, position)
 ) WITHOUT ROWID;
-INSERT INTO "events" VALUES(1,1,'channel.created',NULL,'01a22c09-47f4-7804-b756-53a9600290cc',1,NULL,1796035135476513,X'F3B597AACD2B46ADED2FB5BEB732D88D');
-INSERT INTO "events" VALUES(1,2,'channel.created',NULL,'01a22c09-47f4-7804-ae1b-47c322a09a20',2,NULL,1796035135476513,X'436EA6992DCFD5D721229BC6AD8FD9DF');
-INSERT INTO "events" VALUES(1,3,'channel.created',NULL,'01a22c09-47f4-7804-a289-77234dd6e0ab',3,NULL,1796035135476513,X'242710BF4B49C9A0D5F8A3C79B9C0D8E');
-INSERT INTO "events" VALUES(1,4,'agent.joined',1,'01a22c09-4863-76f4-9099-ce1577e3dd12',NULL,NULL,1796035135587445,X'2262F8F298A188BB50AF208069BE98FF');
-INSERT INTO "events" VALUES(1,5,'agent.joined',2,'01a22c09-4871-75c0-9cdd-883073704554',NULL,NULL,1796035135601368,X'B5CFBCE215C0D14E8E3AF83675C37510');
-INSERT INTO "events" VALUES(1,6,'agent.joined',3,'01a22c09-487e-78e4-b5b7-252ebc69fac6',NULL,NULL,1796035135614569,X'B293E200587F37B7E54EA5003EB7E983');
-INSERT INTO "events" VALUES(1,7,'agent.joined',4,'01a22c09-4882-76a4-ae71-f363639b4c98',NULL,NULL,1796035135618425,X'AD2D531650E4C7BCDAC8BF923C6CF115');
-INSERT INTO "events" VALUES(1,8,'agent.joined',5,'01a22c09-4884-7518-a5cd-54a2f636e123',NULL,NULL,1796035135620326,X'506FB05FC8BCD03855A048B9120A8F92');
-INSERT INTO "events" VALUES(1,9,'agent.joined',6,'01a22c09-4886-7390-ba92-615f50bf196c',NULL,NULL,1796035135622228,X'9654FDDA2FE4707F504FC1047B95C49E');
-INSERT INTO "events" VALUES(1,10,'agent.joined',9,'01a22c09-48b3-7774-a5c2-8bb02f7af51c',NULL,NULL,1796035135667477,X'BBEA8FB0AC70982598EDA7F10671F3BC');
-INSERT INTO "events" VALUES(1,11,'agent.card',2,'01a22c09-4871-75c0-9cdd-883073704554',NULL,NULL,1796035135697179,X'CEE3BD7A5C08FB5AA259571FC145B1A3');
-INSERT INTO "events" VALUES(1,12,'channel.created',1,'01a22c09-48e0-7f4c-bf1e-c316f9a6498d',7,NULL,1796035135712979,X'1B56CAAB45285BEC6462F8D6A3CE7E94');
-INSERT INTO "events" VALUES(1,13,'message.created',1,'01a22c09-48e0-7f4c-a0a4-97c9f2c35b3f',7,NULL,1796035135712979,X'C6F17F10288D46FE654DB0E88DB0B348');
-INSERT INTO "events" VALUES(1,14,'inbox.added',1,'01a22c09-48e0-7f4c-9959-2ada5ab81ccf',7,2,1796035135712979,X'547B2586D6E6BF1530820123029CB495');
-INSERT INTO "events" VALUES(1,15,'channel.created',1,'01a22c09-48e3-78e0-9446-39fd8571ed75',8,NULL,1796035135715568,X'4AD0CF3208F18382A590572576F6DEBD');
-INSERT INTO "events" VALUES(1,16,'message.created',1,'01a22c09-48e3-78e0-a107-4e9034c79df9',8,NULL,1796035135715568,X'9A3E1520F44331B4465CD45942CF91C0');
-INSERT INTO "events" VALUES(1,17,'inbox.added',1,'01a22c09-48e3-78e0-8fa3-326fde1bc183',8,2,1796035135715568,X'9F98B688E56469BD2740E4D39A5AF8E7');
-INSERT INTO "events" VALUES(1,18,'channel.created',1,'01a22c09-48e9-71c0-9e14-949f55ac7f1a',9,NULL,1796035135721112,X'B4A7548B5116E8980AAF90E8B36FB92C');
-INSERT INTO "events" VALUES(1,19,'message.created',1,'01a22c09-48e9-71c0-b96b-c499921e37f2',9,NULL,1796035135721112,X'3FF044ABFE9C463B35D256D53996A901');
-INSERT INTO "events" VALUES(1,20,'inbox.added',1,'01a22c09-48e9-71c0-951c-c223d00701c3',9,2,1796035135721112,X'9C65976E8E8332C27219CCA32E1128A0');
-INSERT INTO "events" VALUES(1,21,'channel.created',1,'01a22c09-48f1-799c-bd13-da403a05f118',10,NULL,1796035135729615,X'A90108A57D96F2A281F62BE89C9964B3');
-INSERT INTO "events" VALUES(1,22,'message.created',1,'01a22c09-48f1-799c-943b-aab3f3dc85e0',10,NULL,1796035135729615,X'02CC248422F0E9F6F9B0FBAF215838DF');
-INSERT INTO "events" VALUES(1,23,'inbox.added',1,'01a22c09-48f1-799c-b1cd-8ffb73c17ebf',10,2,1796035135729615,X'08475098735804A7A4A85C37A59E0CC5');
-INSERT INTO "events" VALUES(1,24,'channel.created',1,'01a22c09-48ff-7214-ace4-d49a7003d34e',11,NULL,1796035135743133,X'F3A7FC4250E7DE2007D753031F576E00');
-INSERT INTO "events" VALUES(1,25,'message.created',1,'01a22c09-48ff-7214-8c91-dbf9ecf87870',11,NULL,1796035135743133,X'17E306447761C9A57684BDABC6A3FE5D');
-INSERT INTO "events" VALUES(1,26,'inbox.added',1,'01a22c09-48ff-7214-941c-a4b436ee7079',11,2,1796035135743133,X'D94DEA0102D9B84A9EC2D9983AA97A5A');
-INSERT INTO "events" VALUES(1,27,'channel.created',1,'01a22c09-490d-7350-8e7d-6671dc23de74',12,NULL,1796035135757212,X'04EDBE6BB783DBDE3ABAEDD9FC010D43');
-INSERT INTO "events" VALUES(1,28,'message.created',1,'01a22c09-490d-7350-a7d3-279bff71fb48',12,NULL,1796035135757212,X'1BF038F45F13C6E67578186D6D3562A1');
-INSERT INTO "events" VALUES(1,29,'inbox.added',1,'01a22c09-490d-7350-baed-1c5376bbbb74',12,2,1796035135757212,X'06C4D951BD4D76CA65820183A5851036');
-INSERT INTO "events" VALUES(1,30,'message.created',2,'01a22c09-490e-7f5c-a16f-6ae7b3220539',7,NULL,1796035135758983,X'E9D267F60264AB2975AF1A625D4FA9C8');
-INSERT INTO "events" VALUES(1,31,'message.created',1,'01a22c09-4910-76cc-9734-e8df6a565059',7,NULL,1796035135760435,X'3B1298EEEB2D8ECDE25BC9DB6C8EE0E6');
-INSERT INTO "events" VALUES(1,32,'message.created',1,'01a22c09-4911-7cd0-b182-22df54106435',7,NULL,1796035135761820,X'1BB6815B82053C01FE82C8B505A78AE2');
-INSERT INTO "events" VALUES(1,33,'message.created',1,'01a22c09-4913-705c-a513-05c79324a744',8,NULL,1796035135763023,X'4DEA83B8922116235FA6A04CA4B3A0DC');
-INSERT INTO "events" VALUES(1,34,'message.created',2,'01a22c09-4914-713c-b613-e2e65c714090',7,NULL,1796035135764079,X'369F1EE48D6073AB5C8CEC7993542B11');
-INSERT INTO "events" VALUES(1,35,'inbox.added',2,'01a22c09-4914-713c-a57c-dd4582c398ae',7,1,1796035135764079,X'6F2C94B170D5884632404D136ABB51C2');
-INSERT INTO "events" VALUES(1,36,'message.created',2,'01a22c09-4915-73f4-8e6c-b64cc4fc7f0c',7,NULL,1796035135765253,X'205AC45DC1AFCDC2B369FB8F6714A733');
-INSERT INTO "events" VALUES(1,37,'message.created',2,'01a22c09-4916-76e4-998c-044e23d58317',8,NULL,1796035135766441,X'A2D21262E52A948C0D0693DD8D646D6E');
-INSERT INTO "events" VALUES(1,38,'message.created',3,'01a22c09-491b-7cf4-9e67-5143e363f405',7,NULL,1796035135771829,X'271187A201FDCC2F1FA135F166D6AB56');
-INSERT INTO "events" VALUES(1,39,'inbox.added',3,'01a22c09-491b-7cf4-aaef-8618f19e55cb',7,1,1796035135771829,X'5ED30B84F8CE4BA4A66E5169CDC9F2DD');
-INSERT INTO "events" VALUES(1,40,'message.created',3,'01a22c09-491d-77d8-ab56-98892d4d2309',7,NULL,1796035135773502,X'FC7D9496F9B35C2CA5C78B0097CF8CEF');
-INSERT INTO "events" VALUES(1,41,'message.created',3,'01a22c09-491e-7de8-b12a-01885a65c2e6',8,NULL,1796035135774890,X'73764F09D842C9FBF6DB564C68091681');
-INSERT INTO "events" VALUES(1,42,'message.created',1,'01a22c09-4920-773c-ab9b-9349f4f2bb2b',7,NULL,1796035135776463,X'9B7832964F9EEDE84A1EF281AA1C52E8');
-INSERT INTO "events" VALUES(1,43,'message.created',1,'01a22c09-4921-7d48-a410-f8280d347209',7,NULL,1796035135777850,X'532E9A52756261AE3E923EA8CC5A5734');
-INSERT INTO "events" VALUES(1,44,'message.created',1,'01a22c09-4923-7034-a115-a50f95209ac2',8,NULL,1796035135779013,X'7FF1FEA8762D96F30AD381DDDDDA7ADA');
-INSERT INTO "events" VALUES(1,45,'message.created',2,'01a22c09-4927-7678-ae3c-832f4ccc51fd',7,NULL,1796035135783414,X'DAF132A2160B756707E71B66E4A76912');
-INSERT INTO "events" VALUES(1,46,'inbox.added',2,'01a22c09-4927-7678-931d-1cd743a56cda',7,1,1796035135783414,X'E698E45D6DAAB0EF6796E893DED17D92');
-INSERT INTO "events" VALUES(1,47,'message.created',2,'01a22c09-492a-7550-81b0-7e4803e1a94b',7,NULL,1796035135786340,X'A976B7BB1464739C964EAE874D8479CD');
-INSERT INTO "events" VALUES(1,48,'message.created',2,'01a22c09-492d-7064-bc1f-2ab4027ae61f',8,NULL,1796035135789025,X'AF8D3F9065B603682C012CBBC2B2EE9E');
-INSERT INTO "events" VALUES(1,49,'message.created',3,'01a22c09-4931-7680-8350-75fb7c5c07ef',7,NULL,1796035135793416,X'BEC7988AE97C61A6AF74343804E650A3');
-INSERT INTO "events" VALUES(1,50,'inbox.added',3,'01a22c09-4931-7680-b584-819c37f6e299',7,1,1796035135793416,X'D2637E777D81D0E0B9377A57C6E35572');
-INSERT INTO "events" VALUES(1,51,'message.created',3,'01a22c09-4935-7100-9918-7da73039a002',7,NULL,1796035135797064,X'F87DBB41070D39BA67F42AEDB7DDB929');
-INSERT INTO "events" VALUES(1,52,'message.created',3,'01a22c09-493a-78e4-ba06-d52ea8965605',8,NULL,1796035135802569,X'AF4788DC5819CF276D5FD30E5B0EF388');
-INSERT INTO "events" VALUES(1,53,'message.created',1,'01a22c09-4940-701c-8ddc-8d2f8974ca3d',7,NULL,1796035135808007,X'6612DA2A259B5CBD2AD6751F19F1EF15');
-INSERT INTO "events" VALUES(1,54,'message.created',1,'01a22c09-494a-7dc4-a236-75b8c78ed42d',7,NULL,1796035135818881,X'45F8F02A1A63AB54DBE603ECB49E703E');
-INSERT INTO "events" VALUES(1,55,'message.created',1,'01a22c09-494e-715c-b334-b4825c8f8c5a',8,NULL,1796035135822087,X'8D3A0DC6D17D05A407B686963668A56D');
-INSERT INTO "events" VALUES(1,56,'message.created',2,'01a22c09-4953-70ec-8454-a50226fc42ac',7,NULL,1796035135827059,X'6F2AF867B61708BA0831A22ACCDC1979');
-INSERT INTO "events" VALUES(1,57,'inbox.added',2,'01a22c09-4953-70ec-8138-85d9664e97a4',7,1,1796035135827059,X'B6E2A785678AF5449A0ACC460DA242CF');
-INSERT INTO "events" VALUES(1,58,'message.created',2,'01a22c09-4957-717c-8299-cfe2d374f6c3',7,NULL,1796035135831095,X'E0CCDC87690FB1103CBACCEE08344CC7');
-INSERT INTO "events" VALUES(1,59,'message.created',2,'01a22c09-4958-786c-bfb7-996dc49b535c',8,NULL,1796035135832539,X'61B9226AF8436CB38A58EC25EFB59800');
-INSERT INTO "events" VALUES(1,60,'message.created',3,'01a22c09-495a-72ac-87a0-cd28d464c704',7,NULL,1796035135834171,X'B77E7B304319FD41CA0AC9D85448150A');
-INSERT INTO "events" VALUES(1,61,'inbox.added',3,'01a22c09-495a-72ac-839a-ed2aeb0adeee',7,1,1796035135834171,X'3BDBDE187FD82005FD1053ED7E962532');
-INSERT INTO "events" VALUES(1,62,'message.created',3,'01a22c09-495c-7e8c-ae22-44231bee5f0a',7,NULL,1796035135836931,X'ECF93FBD0F9A56B3A0E5EB6B5F7478A3');
-INSERT INTO "events" VALUES(1,63,'message.created',3,'01a22c09-495f-7240-a0aa-db46da213472',8,NULL,1796035135839144,X'83B2C1CCA09F703FAA23D173661F98FB');
-INSERT INTO "events" VALUES(1,64,'message.created',9,'01a22c09-496c-7018-98d2-8148f996fa09',2,NULL,1796035135852006,X'DEAB4E03DD61A1D3F98597801C1B43A2');
-INSERT INTO "events" VALUES(1,65,'message.created',4,'01a22c09-4972-778c-9844-3a954060da38',2,NULL,1796035135858483,X'E673C853E66BFF3B51BDA206B4FFB97A');
-INSERT INTO "events" VALUES(1,66,'inbox.added',4,'01a22c09-4972-778c-b13b-2dd100585eb6',2,3,1796035135858483,X'DB064D8FE0FDFDC1933E105ADA8B5B27');
-INSERT INTO "events" VALUES(1,67,'message.created',5,'01a22c09-497a-7c94-8c47-f2ee5b7d9635',2,NULL,1796035135866805,X'FDF1D2D0913024B4F9B415C9362797BF');
-INSERT INTO "events" VALUES(1,68,'inbox.added',5,'01a22c09-497a-7c94-9927-4344dde7a2a1',2,2,1796035135866805,X'81437A09C361EFA6AFD5D36210B8652D');
-INSERT INTO "events" VALUES(1,69,'message.created',1,'01a22c09-498c-74ac-9ba3-96ef38fa1d6d',3,2,1796035135884299,X'B28F4B43192D3CA9DEEFDEF946ED61D0');
-INSERT INTO "events" VALUES(1,70,'inbox.added',1,'01a22c09-498c-74ac-976d-6ad9f0706943',3,2,1796035135884299,X'28E825FB61A03E0948D83C2E34C5806F');
-INSERT INTO "events" VALUES(1,71,'message.created',2,'01a22c09-498e-78d4-be17-b553210d5fa7',3,1,1796035135886565,X'18477D132DD64AFA6779512344CAB86B');
-INSERT INTO "events" VALUES(1,72,'inbox.added',2,'01a22c09-498e-78d4-b8ca-ae5ceb0676b6',3,1,1796035135886565,X'0873B540C57F35BC20F6986F30947363');
-INSERT INTO "events" VALUES(1,73,'message.created',3,'01a22c09-4994-74f8-a7d3-b79f9918de16',3,2,1796035135892318,X'B830208D887F4E15656607F38BE33855');
-INSERT INTO "events" VALUES(1,74,'inbox.added',3,'01a22c09-4994-74f8-9f62-1da5b2b714f9',3,2,1796035135892318,X'BEF6866E6348783CA2D9C3181BF59BF6');
-INSERT INTO "events" VALUES(1,75,'message.created',1,'01a22c09-4999-76d8-b740-c4d0978f4faf',3,5,1796035135897438,X'07C47BB6630BCF5AEC20C6C8DCDC57DF');
-INSERT INTO "events" VALUES(1,76,'inbox.added',1,'01a22c09-4999-76d8-b4a2-f49909b15062',3,5,1796035135897438,X'64E726B1DEA201DAE1B49FB1310AA3B5');
-INSERT INTO "events" VALUES(1,77,'message.created',1,'01a22c09-49a3-7a04-87d3-87d0d19c6353',3,2,1796035135907641,X'E6121D15C437E0082745D84BDEE8394A');
-INSERT INTO "events" VALUES(1,78,'inbox.added',1,'01a22c09-49a3-7a04-a975-d8519af88c3f',3,2,1796035135907641,X'CC98241B70DB83F13DDDE922776F14AB');
-INSERT INTO "events" VALUES(1,79,'message.created',1,'01a22c09-49c9-7990-96f4-47db09d4a4b1',2,NULL,1796035135945612,X'16BF2F406A58B05C93F87E89A6BE341B');
-INSERT INTO "events" VALUES(1,80,'message.created',3,'01a22c09-49cb-7f28-841a-38ac0bbc2a09',7,NULL,1796035135947970,X'793B0737874CEF82CE11AF4D6BCBA428');
-INSERT INTO "events" VALUES(1,81,'message.pinned',3,'01a22c09-490e-7f5c-a16f-6ae7b3220539',7,NULL,1796035135957163,X'1258BC65CB8878BE7EC57BD9167581AC');
-INSERT INTO "events" VALUES(1,82,'message.pinned',3,'01a22c09-49cb-7f28-841a-38ac0bbc2a09',7,NULL,1796035135961385,X'0A8C1D7E39D9DD76D5A6391CD18DA5A7');
-INSERT INTO "events" VALUES(1,83,'message.unpinned',2,'01a22c09-49cb-7f28-841a-38ac0bbc2a09',7,NULL,1796035135962862,X'0A8C1D7E39D9DD76D5A6391CD18DA5A7');
-INSERT INTO "events" VALUES(1,84,'file.added',1,'project-api/1796035135974-report.md',7,NULL,1796035135974102,X'7489EB4EEEB0BC2AE8BA3E0C8D8296B3');
-INSERT INTO "events" VALUES(1,85,'message.created',1,'01a22c09-49e6-7198-b3a5-93323aeb6528',7,NULL,1796035135974102,X'EAC2FD9F1FF7B633CA4B44D1714DFC69');
-INSERT INTO "events" VALUES(1,86,'file.added',2,'tech-sql/1796035135987-same_content.md',8,NULL,1796035135987225,X'F9DD3D9668A154D61F2AD2D476C3A89F');
-INSERT INTO "events" VALUES(1,87,'file.added',2,'project-api/1796035135994-bytes.bin',7,NULL,1796035135994265,X'4E6B83BCC6693943DD75C1A6502DC962');
-INSERT INTO "events" VALUES(1,88,'message.created',2,'01a22c09-49fa-7424-a619-fe3d29224d68',7,NULL,1796035135994265,X'9BD4D565CF0583B4AA717BF73A2E2C36');
-INSERT INTO "events" VALUES(1,89,'message.created',2,'01a22c09-4a51-7ee0-9baf-47abc03a1e6e',7,NULL,1796035136081952,X'A021075832FC4384D55FD653BD66BD03');
-INSERT INTO "events" VALUES(1,90,'inbox.added',2,'01a22c09-4a51-7ee0-995b-34bb4c7c83b5',7,6,1796035136081952,X'E6A1C05EDCEF62F4DA83D17A620CC5F4');
-INSERT INTO "events" VALUES(1,91,'inbox.added',2,'01a22c09-4a51-7ee0-9dc0-35fad2f06f5f',7,1,1796035136081952,X'11A36C8DB361332AF93030A8F62F8F4D');
-INSERT INTO "events" VALUES(1,92,'inbox.acknowledged',1,'01a22c09-4a51-7ee0-9dc0-35fad2f06f5f',NULL,1,1796035136091751,X'11A36C8DB361332AF93030A8F62F8F4D');
-INSERT INTO "events" VALUES(1,93,'inbox.acknowledged',1,'01a22c09-495a-72ac-839a-ed2aeb0adeee',NULL,1,1796035136091751,X'3BDBDE187FD82005FD1053ED7E962532');
-INSERT INTO "events" VALUES(1,94,'inbox.acknowledged',1,'01a22c09-4931-7680-b584-819c37f6e299',NULL,1,1796035136091751,X'D2637E777D81D0E0B9377A57C6E35572');
-INSERT INTO "events" VALUES(1,95,'inbox.acknowledged',1,'01a22c09-491b-7cf4-aaef-8618f19e55cb',NULL,1,1796035136091751,X'5ED30B84F8CE4BA4A66E5169CDC9F2DD');
-INSERT INTO "events" VALUES(1,96,'inbox.acknowledged',2,'01a22c09-49a3-7a04-a975-d8519af88c3f',NULL,2,1796035136105020,X'CC98241B70DB83F13DDDE922776F14AB');
-INSERT INTO "events" VALUES(1,97,'inbox.acknowledged',2,'01a22c09-498c-74ac-976d-6ad9f0706943',NULL,2,1796035136105020,X'28E825FB61A03E0948D83C2E34C5806F');
-INSERT INTO "events" VALUES(1,98,'inbox.acknowledged',2,'01a22c09-490d-7350-baed-1c5376bbbb74',NULL,2,1796035136105020,X'06C4D951BD4D76CA65820183A5851036');
-INSERT INTO "events" VALUES(1,99,'inbox.acknowledged',2,'01a22c09-48f1-799c-b1cd-8ffb73c17ebf',NULL,2,1796035136105020,X'08475098735804A7A4A85C37A59E0CC5');
-INSERT INTO "events" VALUES(1,100,'inbox.acknowledged',2,'01a22c09-48e3-78e0-8fa3-326fde1bc183',NULL,2,1796035136105020,X'9F98B688E56469BD2740E4D39A5AF8E7');
-INSERT INTO "events" VALUES(1,101,'message.created',1,'01a22c09-4a6c-779c-945c-ac8b82f50817',3,3,1796035136108487,X'36026139D6C25CFCA7870AA22DC29338');
-INSERT INTO "events" VALUES(1,102,'inbox.added',1,'01a22c09-4a6c-779c-81a7-2432b3b6500a',3,3,1796035136108487,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,103,'message.created',1,'01a22c09-4a73-7d6c-b369-04b4106d3aa7',3,3,1796035136115859,X'1A80A0FDAF1140F58A0416FA13BD66B2');
-INSERT INTO "events" VALUES(1,104,'inbox.added',1,'01a22c09-4a73-7d6c-bc76-1e1c49184efb',3,3,1796035136115859,X'FAFC35F57D1AE7B4F78A2DAE92AB9C68');
-INSERT INTO "events" VALUES(1,105,'message.created',1,'01a22c09-4a7e-7c4c-9563-c103ae7afb25',3,3,1796035136126787,X'3A6C5C63B3CD0A7B829DA9909320334E');
-INSERT INTO "events" VALUES(1,106,'inbox.added',1,'01a22c09-4a7e-7c4c-905b-547c5c8e32b6',3,3,1796035136126787,X'61424E1230D638E8B623ABB9872B64E4');
-INSERT INTO "events" VALUES(1,107,'message.created',1,'01a22c09-4a82-7a7c-93c7-149279037d0a',3,3,1796035136130671,X'85B8C519DBAFC62E5D2AB69799C94E03');
-INSERT INTO "events" VALUES(1,108,'inbox.added',1,'01a22c09-4a82-7a7c-a222-a55050e723b9',3,3,1796035136130671,X'7DAE6D33B2C427FF22A91C1F9C47D966');
-INSERT INTO "events" VALUES(1,109,'message.created',1,'01a22c09-4a84-74cc-a2b6-76ecbe75532e',3,3,1796035136132307,X'086902F69AD70B007BD144DFE5D79ED0');
-INSERT INTO "events" VALUES(1,110,'inbox.added',1,'01a22c09-4a84-74cc-a460-24107598c9e3',3,3,1796035136132307,X'DB8D30F35B5379C9DF5D19478A30396F');
-INSERT INTO "events" VALUES(1,111,'inbox.claimed',3,'01a22c09-4a91-7650-9ca8-28c77bc78470',NULL,3,1796035136145404,X'F90786E2C62F0B1EE8DA99A31859436F');
-INSERT INTO "events" VALUES(1,112,'inbox.acknowledged',3,'01a22c09-4972-778c-b13b-2dd100585eb6',NULL,3,1796035136173401,X'DB064D8FE0FDFDC1933E105ADA8B5B27');
-INSERT INTO "events" VALUES(1,113,'inbox.acknowledged',3,'01a22c09-4a82-7a7c-a222-a55050e723b9',NULL,3,1796035136173401,X'7DAE6D33B2C427FF22A91C1F9C47D966');
-INSERT INTO "events" VALUES(1,114,'inbox.claimed',3,'01a22c09-4afd-7868-b5e2-ee0c20a3616a',NULL,3,1796035136253538,X'3629ABBD48E85497CE4D0BC87DFE46F4');
-INSERT INTO "events" VALUES(1,115,'inbox.returned',3,'01a22c09-4a6c-779c-81a7-2432b3b6500a',NULL,3,1796035136321654,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,116,'inbox.claimed',3,'01a22c09-4b7d-75e0-809b-1fe5dcae5af6',NULL,3,1796035136381376,X'AC039AD78958838C872D83D709B68DC6');
-INSERT INTO "events" VALUES(1,117,'inbox.returned',3,'01a22c09-4a6c-779c-81a7-2432b3b6500a',NULL,3,1796035136422147,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,118,'inbox.claimed',3,'01a22c09-4be2-76b4-a1ce-4801a90ab7b1',NULL,3,1796035136482429,X'8FBBD2B5AC70E9B655E5F56E9A6E2CAF');
-INSERT INTO "events" VALUES(1,119,'inbox.returned',3,'01a22c09-4a6c-779c-81a7-2432b3b6500a',NULL,3,1796035136548965,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,120,'inbox.claimed',3,'01a22c09-4cb5-76a0-a311-970d7d4a9011',NULL,3,1796035136693424,X'6B7546BF31E00963FC8957D476345130');
-INSERT INTO "events" VALUES(1,121,'inbox.returned',3,'01a22c09-4a6c-779c-81a7-2432b3b6500a',NULL,3,1796035136708771,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,122,'inbox.claimed',3,'01a22c09-4d04-7e4c-87a5-fb617abb67c3',NULL,3,1796035136772915,X'FEDFE1D1F9B720520FC403F5164C3ADA');
-INSERT INTO "events" VALUES(1,123,'inbox.dead',3,'01a22c09-4a6c-779c-81a7-2432b3b6500a',NULL,3,1796035136813300,X'968DA6595070E3A23B9DB789F3F7A6CD');
-INSERT INTO "events" VALUES(1,124,'inbox.claimed',3,'01a22c09-4d8f-7830-a257-0c50c5ace1c4',NULL,3,1796035136911524,X'0972972EA632C682D4BE7B383F70356C');
-INSERT INTO "events" VALUES(1,125,'inbox.acknowledged',3,'01a22c09-4a73-7d6c-bc76-1e1c49184efb',NULL,3,1796035136911524,X'FAFC35F57D1AE7B4F78A2DAE92AB9C68');
-INSERT INTO "events" VALUES(1,126,'group.joined',2,'01a22c09-4df4-7de0-8646-64f8e7ee71f0',NULL,NULL,1796035137012888,X'D96C93C665C7568410133015C6E4A34F');
-INSERT INTO "events" VALUES(1,127,'group.joined',3,'01a22c09-4df4-7de0-8646-64f8e7ee71f0',NULL,NULL,1796035137117366,X'D96C93C665C7568410133015C6E4A34F');
-INSERT INTO "events" VALUES(1,128,'group.joined',1,'01a22c09-4df4-7de0-8646-64f8e7ee71f0',NULL,NULL,1796035137225675,X'D96C93C665C7568410133015C6E4A34F');
-INSERT INTO "events" VALUES(1,129,'group.joined',3,'01a22c09-4ef6-7188-a729-df928d0efc97',NULL,NULL,1796035137270098,X'4A5B7A8992DC2542C0AC59435653169B');
-INSERT INTO "events" VALUES(1,130,'group.joined',1,'01a22c09-4ef6-7188-a729-df928d0efc97',NULL,NULL,1796035137325645,X'4A5B7A8992DC2542C0AC59435653169B');
-INSERT INTO "events" VALUES(1,131,'group.left',1,'01a22c09-4ef6-7188-a729-df928d0efc97',NULL,NULL,1796035137350073,X'4A5B7A8992DC2542C0AC59435653169B');
-INSERT INTO "events" VALUES(1,132,'message.created',2,'01a22c09-4fb2-7334-8ee4-2711266a273f',3,11,1796035137458205,X'F914F9F598B366843E583CA2F2D8FFEA');
-INSERT INTO "events" VALUES(1,133,'inbox.added',2,'01a22c09-4fb2-7334-882b-122b01c1e844',3,1,1796035137458205,X'021A6577DCD3CA9A7D59888D891192E7');
-INSERT INTO "events" VALUES(1,134,'inbox.added',2,'01a22c09-4fb2-7334-b8ce-2ccedde41322',3,3,1796035137458205,X'3380A5A5DF7A08AA891953903CEEF9B2');
-INSERT INTO "events" VALUES(1,135,'message.created',3,'01a22c09-5059-7664-b830-cb25be9b9862',3,2,1796035137625409,X'5419021F2BCC22A7AFD723DC0BF1A3F4');
-INSERT INTO "events" VALUES(1,136,'inbox.added',3,'01a22c09-5059-7664-9c7f-d4809356ab55',3,2,1796035137625409,X'0E48C2CF12F9886B52611B0569D58563');
-INSERT INTO "events" VALUES(1,137,'message.created',2,'01a22c09-50c9-7674-bef4-d6b44388ad72',3,3,1796035137737413,X'D231177651673CDA4ED9273CC07204B4');
-INSERT INTO "events" VALUES(1,138,'inbox.added',2,'01a22c09-50c9-7674-8f10-03855395bffa',3,3,1796035137737413,X'C40A0ACEF21D55AEF19FDBBA1F8D7F20');
-INSERT INTO "events" VALUES(1,139,'message.created',2,'01a22c09-50c9-7678-8c5b-cdeccfd29d22',3,11,1796035137737413,X'CD8E02F62F8FBDFC09E3057B65C18C45');
-INSERT INTO "events" VALUES(1,140,'inbox.added',2,'01a22c09-50c9-7678-87d5-f22d633c9c18',3,1,1796035137737413,X'373F55201010B32FDDF83ECBE22451E6');
-INSERT INTO "events" VALUES(1,141,'message.created',2,'01a22c09-50f5-7894-b99a-7e6d83c1e565',3,1,1796035137781549,X'A0204A094D6B6AA733B85D6B04C2A7F0');
-INSERT INTO "events" VALUES(1,142,'inbox.added',2,'01a22c09-50f5-7894-a174-c24b23e4482d',3,1,1796035137781549,X'49DF9178083649F1F8C543A33B055527');
-INSERT INTO "events" VALUES(1,143,'group.joined',6,'01a22c09-4df4-7de0-8646-64f8e7ee71f0',NULL,NULL,1796035137845119,X'D96C93C665C7568410133015C6E4A34F');
-INSERT INTO "events" VALUES(1,144,'message.created',1,'01a22c09-5151-7f7c-9c2d-10556408d514',7,NULL,1796035137873991,X'663FEAD24A74DDCE417520191452C73E');
-INSERT INTO "events" VALUES(1,145,'inbox.added',1,'01a22c09-5151-7f7c-85e0-c7b6e50f5837',7,2,1796035137873991,X'895A92A00CF5C6A7330B14B51A9F55E8');
-INSERT INTO "events" VALUES(1,146,'task.created',1,'01a22c09-5151-7f7c-beea-21020d41fa8d#1',7,NULL,1796035137873991,X'36A828F2B2D314A9B1F6E6884D709590');
-INSERT INTO "events" VALUES(1,147,'message.created',1,'01a22c09-568d-7e00-8670-43efb31e5bd0',3,2,1796035139213896,X'C6E99450B63CE53957F2CD078DCD8481');
-INSERT INTO "events" VALUES(1,148,'inbox.added',1,'01a22c09-568d-7e00-9352-ae7b5794dfbd',3,2,1796035139213896,X'3CDC8D23BDBF099E20EBC50386166FE6');
-INSERT INTO "events" VALUES(1,149,'task.created',1,'01a22c09-568d-7e00-b5b5-e19c4efbf761#1',NULL,2,1796035139213896,X'619F96B8AB76CC6F2CFBEF95F1234B5E');
-INSERT INTO "events" VALUES(1,150,'task.claimed',2,'01a22c09-568d-7e00-b5b5-e19c4efbf761#2',NULL,1,1796035139230779,X'1448BC7264781933584DBE5F977C7FD3');
-INSERT INTO "events" VALUES(1,151,'inbox.acknowledged',2,'01a22c09-568d-7e00-9352-ae7b5794dfbd',NULL,2,1796035139230779,X'3CDC8D23BDBF099E20EBC50386166FE6');
-INSERT INTO "events" VALUES(1,152,'task.progressed',2,'01a22c09-568d-7e00-b5b5-e19c4efbf761#3',NULL,1,1796035139280524,X'D006EF558BA4E970832072B52FAD9504');
-INSERT INTO "events" VALUES(1,153,'message.created',2,'01a22c09-56f3-753c-8395-0b1cf7170a68',3,1,1796035139315335,X'E1C0A07C6717ADD13BB49A44251A2938');
-INSERT INTO "events" VALUES(1,154,'inbox.added',2,'01a22c09-56f3-753c-ac9b-55b8ad96a1b1',3,1,1796035139315335,X'1A28D885E42D5C952E5B74AC868E69A7');
-INSERT INTO "events" VALUES(1,155,'task.completed',2,'01a22c09-568d-7e00-b5b5-e19c4efbf761#4',NULL,1,1796035139315335,X'665EC298A8D7EFB4BA32AE8F2B14A959');
-INSERT INTO "events" VALUES(1,156,'message.created',1,'01a22c09-5721-76c4-99f5-cdef32d059c4',3,3,1796035139361433,X'E65010186131133EDF1B42DAC5DC4D59');
-INSERT INTO "events" VALUES(1,157,'inbox.added',1,'01a22c09-5721-76c4-929a-4b22ca418296',3,3,1796035139361433,X'59D737367587FD37CA5A7BF7B0E65377');
-INSERT INTO "events" VALUES(1,158,'task.created',1,'01a22c09-5721-76c4-a1b8-be9d39d4fbd8#1',NULL,3,1796035139361433,X'668738F0DB2E3295865BC91506366FF0');
-INSERT INTO "events" VALUES(1,159,'task.declined',3,'01a22c09-5721-76c4-a1b8-be9d39d4fbd8#2',NULL,1,1796035139390773,X'80C099BDCFCFA0F6AB04B3E11B63FA10');
-INSERT INTO "events" VALUES(1,160,'inbox.acknowledged',3,'01a22c09-5721-76c4-929a-4b22ca418296',NULL,3,1796035139390773,X'59D737367587FD37CA5A7BF7B0E65377');
-INSERT INTO "events" VALUES(1,161,'message.created',3,'01a22c09-573e-7c14-8b2f-676c27d952f0',3,1,1796035139390773,X'C768C8F3FAD2D7684A5D359A3AB56ADC');
-INSERT INTO "events" VALUES(1,162,'inbox.added',3,'01a22c09-573e-7c14-93af-8fcc51841bb2',3,1,1796035139390773,X'5ADEC17BEC8A521ABF92692DCC044002');
-INSERT INTO "events" VALUES(1,163,'message.created',1,'01a22c09-578f-7f34-adf7-97f490f6a1f9',12,NULL,1796035139471973,X'E642D2312D5062162F3B9753A12617B1');
-INSERT INTO "events" VALUES(1,164,'task.created',1,'01a22c09-578f-7f34-b2ca-ea488f39047c#1',12,NULL,1796035139471973,X'4F5DC7F7B13BD86FF78B0EE71E467A68');
-INSERT INTO "events" VALUES(1,165,'task.claimed',2,'01a22c09-578f-7f34-b2ca-ea488f39047c#2',12,NULL,1796035139542665,X'9045527860FAC1EB546250B6E95DD044');
-INSERT INTO "events" VALUES(1,166,'task.returned',2,'01a22c09-578f-7f34-b2ca-ea488f39047c#3',12,NULL,1796035139599504,X'B58C9904AD27C7B9AFD1A03026477D75');
-INSERT INTO "events" VALUES(1,167,'message.created',2,'01a22c09-580f-77e0-b7a0-f935a47e0151',12,NULL,1796035139599504,X'E4718A11F88237DC02F26064231BCE40');
-INSERT INTO "events" VALUES(1,168,'inbox.added',2,'01a22c09-580f-77e0-b409-9601115c6b8d',12,1,1796035139599504,X'E7B4185201F5FF6D3CC59FC15EA0DBC0');
-INSERT INTO "events" VALUES(1,169,'message.created',1,'01a22c09-5825-7670-8dc1-843af393e5d2',12,NULL,1796035139621412,X'87130934F4FD069B08BDDEE44025B274');
-INSERT INTO "events" VALUES(1,170,'task.created',1,'01a22c09-5825-7670-ba57-ad7833d50b83#1',12,NULL,1796035139621412,X'469C2D4249A9A19A1DA5027D5813C9E0');
-INSERT INTO "events" VALUES(1,171,'task.cancelled',1,'01a22c09-5825-7670-ba57-ad7833d50b83#2',12,NULL,1796035139668147,X'B0E6B04CDA075CC4ACB2CA6B9F85BA59');
-INSERT INTO "events" VALUES(1,172,'message.created',1,'01a22c09-5854-724c-833e-ec04842b8dc3',12,NULL,1796035139668147,X'3517687905D67A37FB93561B35E980AC');
-INSERT INTO "events" VALUES(1,173,'lock.granted',2,'01a22c09-58a5-7390-ae1e-7da58f7b03d6#1',NULL,NULL,1796035139749228,X'B5EF224A73D7C3CE8141CC01D926989A');
-INSERT INTO "events" VALUES(1,174,'lock.released',2,'01a22c09-58a5-7390-ae1e-7da58f7b03d6#2',NULL,NULL,1796035139801391,X'C2190EAFC7230C4E6A6ADB522F4DE3E0');
-INSERT INTO "events" VALUES(1,175,'message.created',1,'01a22c09-5909-7920-918f-e93923112072',3,3,1796035139849584,X'6F497E8F0FACA4558AC20644CAC9B6A3');
-INSERT INTO "events" VALUES(1,176,'inbox.added',1,'01a22c09-5909-7920-baff-43d9b641f6e4',3,3,1796035139849584,X'273C93179DFF73AFAD9017A5258FC27B');
-INSERT INTO "events" VALUES(1,177,'interrupt.created',1,'01a22c09-5909-7920-81b9-117ae4611579#1',NULL,3,1796035139849584,X'43B5EFDABFB52569A5B37B220D3F4F4D');
-INSERT INTO "events" VALUES(1,178,'interrupt.acknowledged',3,'01a22c09-5909-7920-81b9-117ae4611579#2',NULL,1,1796035139905449,X'0E2869F1D76D6BE8DEF09842D573F624');
-INSERT INTO "events" VALUES(1,179,'inbox.acknowledged',3,'01a22c09-5909-7920-baff-43d9b641f6e4',NULL,3,1796035139905449,X'273C93179DFF73AFAD9017A5258FC27B');
-INSERT INTO "events" VALUES(1,180,'message.created',3,'01a22c09-5941-7704-94e9-5e98b6189917',3,1,1796035139905449,X'5060A2102CCD5379BCF005879870E721');
-INSERT INTO "events" VALUES(1,181,'inbox.added',3,'01a22c09-5941-7704-b2b8-9be7e8499f0f',3,1,1796035139905449,X'F07C521615B4FDFF53D448F9CE560DEA');
-INSERT INTO "events" VALUES(1,182,'message.created',1,'01a22c09-5971-766c-8771-5a2d75c11b36',3,3,1796035139953411,X'B63A74724B2EB7A9ECDB15C9D7040FFF');
-INSERT INTO "events" VALUES(1,183,'inbox.added',1,'01a22c09-5971-766c-81de-08d8dfd08cd4',3,3,1796035139953411,X'36176C523479EE87136ACDEB5AAE8127');
-INSERT INTO "events" VALUES(1,184,'interrupt.created',1,'01a22c09-5971-766c-ae17-67da414bdb76#1',NULL,3,1796035139953411,X'A9B9649EAC2D8E1ADD0F1267A9581D97');
-INSERT INTO "events" VALUES(1,185,'interrupt.withdrawn',1,'01a22c09-5971-766c-ae17-67da414bdb76#2',NULL,3,1796035139986996,X'E2CE4AC12063F8D24DCF8999516AD17C');
-INSERT INTO "events" VALUES(1,186,'inbox.expired',NULL,'01a22c09-5971-766c-81de-08d8dfd08cd4',NULL,3,1796035139986996,X'36176C523479EE87136ACDEB5AAE8127');
-INSERT INTO "events" VALUES(1,187,'message.created',2,'01a22c09-59f9-7dc4-b3b8-27c564176e3d',2,NULL,1796035140089881,X'583F632E7A8D61B3D34FB628FFE3D230');
-INSERT INTO "events" VALUES(1,188,'pause.created',2,'01a22c09-59f9-7dc4-a674-8517361b50fa#1',2,NULL,1796035140089881,X'5ADF001830C9A073A16D5491689521EB');
-INSERT INTO "events" VALUES(1,189,'message.created',2,'01a22c09-59f9-7dc4-9b33-04cbe9419d78',3,4,1796035140089881,X'F5577687349884D46646830E4550C8EB');
-INSERT INTO "events" VALUES(1,190,'inbox.added',2,'01a22c09-59f9-7dc4-9ee4-3547a234c904',3,4,1796035140089881,X'A282C5069B99124E76659FFE719AC0A5');
-INSERT INTO "events" VALUES(1,191,'interrupt.created',2,'01a22c09-59f9-7dc4-9e01-cfe2eabd1c8a#1',NULL,4,1796035140089881,X'71E66A002D59EA9A4B2F26426F4A1C45');
-INSERT INTO "events" VALUES(1,192,'message.created',2,'01a22c09-59f9-7dc8-b573-1ae63fa0e349',3,5,1796035140089881,X'05DB6ACA5BA3844D767240F950EEC757');
-INSERT INTO "events" VALUES(1,193,'inbox.added',2,'01a22c09-59f9-7dc8-a457-824bf31b2bd9',3,5,1796035140089881,X'9533F4E5F41662DAAC5C5E38D24B4C11');
-INSERT INTO "events" VALUES(1,194,'interrupt.created',2,'01a22c09-59f9-7dc4-ac7b-e9a93c460f64#1',NULL,5,1796035140089881,X'E62707682AFCA05C3ECD24EC395A1D64');
-INSERT INTO "events" VALUES(1,195,'message.created',2,'01a22c09-59f9-7dcc-b2b1-6256f68b1a34',3,9,1796035140089881,X'8C82C9F9225BA3A333BCEA4AB31965FA');
-INSERT INTO "events" VALUES(1,196,'inbox.added',2,'01a22c09-59f9-7dcc-9d5c-cf66b2ccc5ea',3,9,1796035140089881,X'7955F8E6A6C00C1707C5C0766F42CE86');
-INSERT INTO "events" VALUES(1,197,'interrupt.created',2,'01a22c09-59f9-7dc4-9ed6-0ddba7ff49cb#1',NULL,9,1796035140089881,X'16641BEB78276F43A1408FED8DA83C77');
-INSERT INTO "events" VALUES(1,198,'pause.resumed',2,'01a22c09-59f9-7dc4-a674-8517361b50fa#2',2,NULL,1796035140153385,X'B3E8F2A4A6A766E70C25826A29823216');
-INSERT INTO "events" VALUES(1,199,'message.created',2,'01a22c09-5a39-7604-afae-87324dbc83b2',2,NULL,1796035140153385,X'4787389B32074AAFC2416AF5E747F304');
-INSERT INTO "events" VALUES(1,200,'interrupt.withdrawn',NULL,'01a22c09-59f9-7dc4-9e01-cfe2eabd1c8a#2',NULL,2,1796035140153385,X'E92E8F24F09FF56DA87259D9734FD1EA');
-INSERT INTO "events" VALUES(1,201,'inbox.expired',NULL,'01a22c09-59f9-7dc4-9ee4-3547a234c904',NULL,4,1796035140153385,X'A282C5069B99124E76659FFE719AC0A5');
-INSERT INTO "events" VALUES(1,202,'interrupt.withdrawn',NULL,'01a22c09-59f9-7dc4-ac7b-e9a93c460f64#2',NULL,2,1796035140153385,X'B701B438E93F964E622AE4EF4B4FD811');
-INSERT INTO "events" VALUES(1,203,'inbox.expired',NULL,'01a22c09-59f9-7dc8-a457-824bf31b2bd9',NULL,5,1796035140153385,X'9533F4E5F41662DAAC5C5E38D24B4C11');
-INSERT INTO "events" VALUES(1,204,'interrupt.withdrawn',NULL,'01a22c09-59f9-7dc4-9ed6-0ddba7ff49cb#2',NULL,2,1796035140153385,X'9167EFCF7D5514262E6132EDC2DBDC9C');
-INSERT INTO "events" VALUES(1,205,'inbox.expired',NULL,'01a22c09-59f9-7dcc-9d5c-cf66b2ccc5ea',NULL,9,1796035140153385,X'7955F8E6A6C00C1707C5C0766F42CE86');
-INSERT INTO "events" VALUES(1,206,'message.created',1,'01a22c09-5a7d-7940-a6c8-b2c45e3edda2',3,1,1796035140221592,X'A57F9507D53A3DD0BE2C69D4DD637F81');
-INSERT INTO "events" VALUES(1,207,'approval.created',1,'01a22c09-5a7d-7940-9807-afcd58b8a20e#1',NULL,1,1796035140221592,X'E43FAAFAB329ED3320B8A44D02947744');
-INSERT INTO "events" VALUES(1,208,'message.created',1,'01a22c09-5a7d-7944-ae36-e36fc8d8cd08',3,2,1796035140221592,X'A04AE31A90AD8361DC4B62473664D744');
-INSERT INTO "events" VALUES(1,209,'inbox.added',1,'01a22c09-5a7d-7944-9863-20c2ad0fbc14',3,2,1796035140221592,X'782BF88316CE8B22BD6445A90750EAAB');
-INSERT INTO "events" VALUES(1,210,'approval.edited',2,'01a22c09-5a7d-7940-9807-afcd58b8a20e#2',NULL,1,1796035140285396,X'A555B8FE38CE8FD7531EF3864D17A47F');
-INSERT INTO "events" VALUES(1,211,'inbox.acknowledged',2,'01a22c09-5a7d-7944-9863-20c2ad0fbc14',NULL,2,1796035140285396,X'782BF88316CE8B22BD6445A90750EAAB');
-INSERT INTO "events" VALUES(1,212,'message.created',2,'01a22c09-5abd-7630-9bf5-6f6ceafac1cc',3,1,1796035140285396,X'EE0E0331F93D21FF116717FD7AEC24B1');
-INSERT INTO "events" VALUES(1,213,'inbox.added',2,'01a22c09-5abd-7630-b7a4-1e1c644832e3',3,1,1796035140285396,X'D331D0019028E6E4428B649835D94957');
-INSERT INTO "events" VALUES(1,214,'message.created',1,'01a22c09-5b05-7634-8a46-10510474413d',3,1,1796035140357397,X'C6E58D6F6F19E0BB9EB6EC88D4FCDAC7');
-INSERT INTO "events" VALUES(1,215,'approval.created',1,'01a22c09-5b05-7634-85ec-175613a3e1bc#1',NULL,1,1796035140357397,X'F10D9ED4E4C8BC3E448BCBF157391930');
-INSERT INTO "events" VALUES(1,216,'message.created',1,'01a22c09-5b05-7638-bfd1-4ed9bbcd79a6',3,2,1796035140357397,X'FE99173B5442F4707318D9E7A1CDC688');
-INSERT INTO "events" VALUES(1,217,'inbox.added',1,'01a22c09-5b05-7638-a027-99dd16672a8b',3,2,1796035140357397,X'EFD3990C6F6C838D020D2DC6FE23D93D');
-INSERT INTO "events" VALUES(1,218,'approval.denied',2,'01a22c09-5b05-7634-85ec-175613a3e1bc#2',NULL,1,1796035140394539,X'DE9673FE0D29AD169698850921603D0D');
-INSERT INTO "events" VALUES(1,219,'inbox.acknowledged',2,'01a22c09-5b05-7638-a027-99dd16672a8b',NULL,2,1796035140394539,X'EFD3990C6F6C838D020D2DC6FE23D93D');
-INSERT INTO "events" VALUES(1,220,'message.created',2,'01a22c09-5b2a-786c-8efc-898f4f5ddcef',3,1,1796035140394539,X'E1F8DB049D1A1D2F30C8815434D16588');
-INSERT INTO "events" VALUES(1,221,'inbox.added',2,'01a22c09-5b2a-786c-9c8e-a29e0cbccc49',3,1,1796035140394539,X'40BD3BCFF23DE18BF1C0B4E95893E05A');
-INSERT INTO "events" VALUES(1,222,'agent.deleted',NULL,'01a22c09-4884-7518-a5cd-54a2f636e123',NULL,NULL,1796035140701384,X'06A22C5C7D96F54859F4B6348EF161CD');
-INSERT INTO "events" VALUES(2,1,'channel.created',NULL,'01a22c09-4834-74f4-b5fd-967f6caadee6',4,NULL,1796035135540317,X'5B584575C0ABAF51F9E12A0F2F7A43DA');
-INSERT INTO "events" VALUES(2,2,'channel.created',NULL,'01a22c09-4834-74f4-b9d5-4a082e80de04',5,NULL,1796035135540317,X'E6A8BF911697A03400C732657628C8B9');
-INSERT INTO "events" VALUES(2,3,'channel.created',NULL,'01a22c09-4834-74f4-8a07-798ce875e426',6,NULL,1796035135540317,X'DA3D0FD5DD2D6AB0F177B5C1F953A563');
-INSERT INTO "events" VALUES(2,4,'agent.joined',7,'01a22c09-488e-7194-a74e-c9d6d0a1f7ea',NULL,NULL,1796035135630101,X'A9F153533AE6C369D725149A373C2A9C');
-INSERT INTO "events" VALUES(2,5,'agent.joined',8,'01a22c09-488f-7644-b725-e4acfb408b8f',NULL,NULL,1796035135631401,X'2F084C90B2DA73A2AEF1F590B029B434');
-INSERT INTO "events" VALUES(2,6,'agent.joined',10,'01a22c09-48c0-76c4-bed6-7baf3f20bf02',NULL,NULL,1796035135680433,X'13A4A5773BBC138686C8DE77CE3855C1');
-INSERT INTO "events" VALUES(2,7,'agent.card',8,'01a22c09-488f-7644-b725-e4acfb408b8f',NULL,NULL,1796035135705938,X'964F2BC2989273C7B167189FB57DD4F6');
-INSERT INTO "events" VALUES(2,8,'message.created',8,'01a22c09-497d-7ddc-a3b1-5b91b1299410',5,NULL,1796035135869887,X'04C443A43338BE9654EBA87489BCF63D');
-INSERT INTO "events" VALUES(2,9,'inbox.added',8,'01a22c09-497d-7ddc-a861-4efa09c0cef3',5,7,1796035135869887,X'8FE95990B223CDE8A736AC54318C2D21');
-INSERT INTO "events" VALUES(2,10,'channel.created',7,'01a22c09-4983-76d0-b682-d2ac54086e55',13,NULL,1796035135875436,X'528116BBE117BAB4CE301FFECA9A622C');
-INSERT INTO "events" VALUES(2,11,'message.created',7,'01a22c09-4983-76d0-9fbe-efcb7d7bae45',13,NULL,1796035135875436,X'F10D227F07DA07EF6BAD53C5305CC5FB');
-INSERT INTO "events" VALUES(2,12,'message.created',10,'01a22c09-4989-7ba4-bd89-73636222d586',13,NULL,1796035135881745,X'625D8D7D85197A11C6BAD70F1D5FDD25');
-INSERT INTO "events" VALUES(2,13,'message.created',8,'01a22c09-49c3-78bc-998f-9cbddacef786',6,7,1796035135939559,X'05A909967DEA2917F1A5081D384EFEBC');
-INSERT INTO "events" VALUES(2,14,'inbox.added',8,'01a22c09-49c3-78bc-958d-97cf6017f43b',6,7,1796035135939559,X'DB2DDBB3B6D9C2D9D454D7DA4DBCE200');
-INSERT INTO "events" VALUES(2,15,'file.added',8,'notes/1796035136014-report.md',13,NULL,1796035136014041,X'08D480AFC75E879689F20AC13FEB31B4');
-INSERT INTO "events" VALUES(2,16,'message.created',8,'01a22c09-4a0e-70a4-b69b-47549a1adf1f',13,NULL,1796035136014041,X'F3E85FFC44898D16C13F4226CF770159');
+INSERT INTO "events" VALUES(1,1,'channel.created',NULL,'01a22c0f-244b-7760-919e-c858937307a2',1,NULL,1796035519563472,X'3568BDFABD5E062D953177DB8FD16A19');
+INSERT INTO "events" VALUES(1,2,'channel.created',NULL,'01a22c0f-244b-7760-86bc-5c049a4cb626',2,NULL,1796035519563472,X'E7FD3D74A49C320DAE3642C39587F029');
+INSERT INTO "events" VALUES(1,3,'channel.created',NULL,'01a22c0f-244b-7760-affc-4394f21c8aea',3,NULL,1796035519563472,X'59E0589A59780B27AA7B3DA85758286B');
+INSERT INTO "events" VALUES(1,4,'agent.joined',1,'01a22c0f-2455-7a68-bbd1-f6491bea20d8',NULL,NULL,1796035519573666,X'A6B7F9DE0E94F9D7DB28403F1E37AC8B');
+INSERT INTO "events" VALUES(1,5,'agent.joined',2,'01a22c0f-2457-7538-825a-84d136544269',NULL,NULL,1796035519575334,X'D36100A4D03E97C999400653031837AA');
+INSERT INTO "events" VALUES(1,6,'agent.joined',3,'01a22c0f-2458-7c14-a5dc-2e23210af4e8',NULL,NULL,1796035519576773,X'75B5E0097B93F262781B1CAA5394BF8E');
+INSERT INTO "events" VALUES(1,7,'agent.joined',4,'01a22c0f-245a-72b0-965b-c0131e9885bb',NULL,NULL,1796035519578172,X'0C178317A6D78A2694AADEB22FA89D13');
+INSERT INTO "events" VALUES(1,8,'agent.joined',5,'01a22c0f-245b-76e4-88fc-14a413d9d460',NULL,NULL,1796035519579441,X'0B24D4ED367E3649416A3ACBFC316B5E');
+INSERT INTO "events" VALUES(1,9,'agent.joined',6,'01a22c0f-245c-7a08-b717-07eac6c61d22',NULL,NULL,1796035519580642,X'E4A72B6B4BFE83CAF7511C177FC3D8E7');
+INSERT INTO "events" VALUES(1,10,'agent.joined',9,'01a22c0f-2465-772c-9e25-eec1f6316963',NULL,NULL,1796035519589459,X'F2AB3ADA44A08A90A48C4646BA8CEC80');
+INSERT INTO "events" VALUES(1,11,'agent.card',2,'01a22c0f-2457-7538-825a-84d136544269',NULL,NULL,1796035519595599,X'7E0130DE90A290C30D3CD28AB1C76443');
+INSERT INTO "events" VALUES(1,12,'channel.created',1,'01a22c0f-2471-7730-a096-1c1a1b71361c',7,NULL,1796035519601460,X'B77365B2FB9F77DF3C75D1D1397B0F7D');
+INSERT INTO "events" VALUES(1,13,'message.created',1,'01a22c0f-2471-7730-8176-0908b4291830',7,NULL,1796035519601460,X'B785879699B727BD42A8ABFCB4BCA48C');
+INSERT INTO "events" VALUES(1,14,'inbox.added',1,'01a22c0f-2471-7730-966f-8a00a4f18069',7,2,1796035519601460,X'7AB3C339DB2746882D3DD9FA7BD94F61');
+INSERT INTO "events" VALUES(1,15,'channel.created',1,'01a22c0f-2476-799c-ae8b-0fb067862d1d',8,NULL,1796035519606615,X'3B8FF37C6691B853208A20CF428CA72E');
+INSERT INTO "events" VALUES(1,16,'message.created',1,'01a22c0f-2476-799c-b483-011d1c9c63aa',8,NULL,1796035519606615,X'4C489788B76F360732E4D587E64EDBD6');
+INSERT INTO "events" VALUES(1,17,'inbox.added',1,'01a22c0f-2476-799c-8b6e-ac0177abd9e1',8,2,1796035519606615,X'EC9E8536875F172F332286B727D81A77');
+INSERT INTO "events" VALUES(1,18,'channel.created',1,'01a22c0f-247c-7450-94d3-49e1b8d7c3cf',9,NULL,1796035519612276,X'C03B5A19BEF29BBE56508C87350FF051');
+INSERT INTO "events" VALUES(1,19,'message.created',1,'01a22c0f-247c-7450-9ccd-0b697ecae450',9,NULL,1796035519612276,X'866A9FB19C1969C600182F3279750E9F');
+INSERT INTO "events" VALUES(1,20,'inbox.added',1,'01a22c0f-247c-7450-ab39-ab094dc6933d',9,2,1796035519612276,X'F82C6DE3DBD0D64727D7890CB0BBD904');
+INSERT INTO "events" VALUES(1,21,'channel.created',1,'01a22c0f-2480-7dd0-9451-98f2712dca4f',10,NULL,1796035519616884,X'60C74619DA0C886B03F553F2360B1D02');
+INSERT INTO "events" VALUES(1,22,'message.created',1,'01a22c0f-2480-7dd0-b437-3d95b4efd955',10,NULL,1796035519616884,X'5EA04FDB92DCF039C6984FEEB0D6C2F0');
+INSERT INTO "events" VALUES(1,23,'inbox.added',1,'01a22c0f-2480-7dd0-8cc8-c49671112670',10,2,1796035519616884,X'90FAB83CAE2680D80DCA9D27BDF2A612');
+INSERT INTO "events" VALUES(1,24,'channel.created',1,'01a22c0f-2485-70b0-9ec4-95fc3a36d510',11,NULL,1796035519621044,X'D4993B244A609991EC86508BDA680FD8');
+INSERT INTO "events" VALUES(1,25,'message.created',1,'01a22c0f-2485-70b0-91c5-123eb4850b08',11,NULL,1796035519621044,X'FC662EA1BFB02EA2FDFDF8EB7B596CA3');
+INSERT INTO "events" VALUES(1,26,'inbox.added',1,'01a22c0f-2485-70b0-8178-fe7a4b407edb',11,2,1796035519621044,X'90F055DF4790AB90FDD59B560C9258EE');
+INSERT INTO "events" VALUES(1,27,'channel.created',1,'01a22c0f-248a-7af0-afa3-8c6f4aa64127',12,NULL,1796035519626700,X'0DFE6D8950E267CB7E3F8C3E4397A20D');
+INSERT INTO "events" VALUES(1,28,'message.created',1,'01a22c0f-248a-7af0-8614-09cdeaa8f605',12,NULL,1796035519626700,X'12951ADF248864D3DAF9C3C8640D3594');
+INSERT INTO "events" VALUES(1,29,'inbox.added',1,'01a22c0f-248a-7af0-9826-1a2c1b24a1ed',12,2,1796035519626700,X'CEFFF7AA5729CBBD421DE3E540FBC993');
+INSERT INTO "events" VALUES(1,30,'message.created',2,'01a22c0f-248e-76f0-b80e-59b01b968564',7,NULL,1796035519630444,X'3D0604EF209F08D5F5EF8B261D61E47D');
+INSERT INTO "events" VALUES(1,31,'message.created',1,'01a22c0f-2494-75fc-8229-c6845c2aaf15',7,NULL,1796035519636383,X'6386544C8E720E9102C4142DACBEA220');
+INSERT INTO "events" VALUES(1,32,'message.created',1,'01a22c0f-2497-77d4-96c6-3b8def8be814',7,NULL,1796035519639501,X'975268215415E1E340736603C93B60BE');
+INSERT INTO "events" VALUES(1,33,'message.created',1,'01a22c0f-249a-75e4-8d7c-284b8c7ac303',8,NULL,1796035519642377,X'C285A01DA29246D428F373485C54C7F0');
+INSERT INTO "events" VALUES(1,34,'message.created',2,'01a22c0f-249d-7634-94a6-5800fa2b5a2b',7,NULL,1796035519645397,X'9B6A95D7824E9E4DBFFEB8F50B57FBD9');
+INSERT INTO "events" VALUES(1,35,'inbox.added',2,'01a22c0f-249d-7634-9ce3-50b99bef8225',7,1,1796035519645397,X'91378C63EC14CC683F725FD89AA2A5E3');
+INSERT INTO "events" VALUES(1,36,'message.created',2,'01a22c0f-24a6-7630-b07f-b0d4d4667f96',7,NULL,1796035519654396,X'90868121DFC9C04FE7F0FB9DB03558AA');
+INSERT INTO "events" VALUES(1,37,'message.created',2,'01a22c0f-24a9-7324-bfc7-8ad195024a82',8,NULL,1796035519657201,X'372AF18CE4A1248AC808BA91BC9BE416');
+INSERT INTO "events" VALUES(1,38,'message.created',3,'01a22c0f-24ac-7468-bb73-d0098822a51e',7,NULL,1796035519660282,X'B84469F6AF51367457CCB1D08C6D2D8F');
+INSERT INTO "events" VALUES(1,39,'inbox.added',3,'01a22c0f-24ac-7468-8e24-ec4a5f7f86c0',7,1,1796035519660282,X'D1D5E7B446D9641AAD2A4474597AEB80');
+INSERT INTO "events" VALUES(1,40,'message.created',3,'01a22c0f-24b0-7600-9b9d-b4e5277a53ed',7,NULL,1796035519664384,X'B8870B43879C1032F5D8845A42D5265C');
+INSERT INTO "events" VALUES(1,41,'message.created',3,'01a22c0f-24b2-73ec-81d8-ff3dff40e409',8,NULL,1796035519666251,X'EE45E6171CAF2949238B0960560CD3E2');
+INSERT INTO "events" VALUES(1,42,'message.created',1,'01a22c0f-24b4-7c04-8d03-ee29d45b9dc0',7,NULL,1796035519668769,X'9EAA4A1104CA018C933CFD11DB00A427');
+INSERT INTO "events" VALUES(1,43,'message.created',1,'01a22c0f-24b6-79b8-a975-20384af87f86',7,NULL,1796035519670622,X'C0E300BEE2A871F11BECDE24C54FE07B');
+INSERT INTO "events" VALUES(1,44,'message.created',1,'01a22c0f-24b8-7274-8027-a12d50a98906',8,NULL,1796035519672157,X'02FBB9C747C2D2C9F098F880AD344D01');
+INSERT INTO "events" VALUES(1,45,'message.created',2,'01a22c0f-24b9-7aa8-b7df-0bfe3cf4d4e3',7,NULL,1796035519673682,X'E2772216AFA92EAC5F0CFC1B3F89D317');
+INSERT INTO "events" VALUES(1,46,'inbox.added',2,'01a22c0f-24b9-7aa8-b580-c785c481dfc7',7,1,1796035519673682,X'4B24A288827C2B8109DABA05E8F9B3B2');
+INSERT INTO "events" VALUES(1,47,'message.created',2,'01a22c0f-24bd-7280-9892-16a42d4f7bad',7,NULL,1796035519677160,X'7A2E9C313B9368D99F98114E01107AFE');
+INSERT INTO "events" VALUES(1,48,'message.created',2,'01a22c0f-24c2-77d4-bf47-84a504229e49',8,NULL,1796035519682501,X'10E696D788C4381924D83956C598569F');
+INSERT INTO "events" VALUES(1,49,'message.created',3,'01a22c0f-24c4-7ccc-a798-2e10ea127a8b',7,NULL,1796035519684819,X'02480C089FCC6039D25B839E475A0BF2');
+INSERT INTO "events" VALUES(1,50,'inbox.added',3,'01a22c0f-24c4-7ccc-b74c-083bbe4913f2',7,1,1796035519684819,X'FBAA22284A77745E36B04F7B171038F1');
+INSERT INTO "events" VALUES(1,51,'message.created',3,'01a22c0f-24c8-7e00-b9cf-e920c0052ad1',7,NULL,1796035519688896,X'B2C90A3427E3D9BD362AC5056C3D7680');
+INSERT INTO "events" VALUES(1,52,'message.created',3,'01a22c0f-24cc-7cbc-aa25-b75c1e1424d3',8,NULL,1796035519692815,X'415FBD5737DCC0F2EDA1C9143BC1698F');
+INSERT INTO "events" VALUES(1,53,'message.created',1,'01a22c0f-24ce-7ac4-a17f-44d1f9cee786',7,NULL,1796035519694689,X'B73215BBA0AAA1F948213AA95C5F1F45');
+INSERT INTO "events" VALUES(1,54,'message.created',1,'01a22c0f-24d0-773c-9fb4-ffa7d2a22aaf',7,NULL,1796035519696463,X'9F3C44DA0996A362BA3D41B67F6F2043');
+INSERT INTO "events" VALUES(1,55,'message.created',1,'01a22c0f-24d2-7474-bffb-b2b94f80ad8b',8,NULL,1796035519698285,X'DF16CC474435DC918E7DA7FD2FCB33DA');
+INSERT INTO "events" VALUES(1,56,'message.created',2,'01a22c0f-24d3-7d3c-9910-4c4ba4b6921a',7,NULL,1796035519699847,X'D7D057119D47E81116ED1D434B85DDD8');
+INSERT INTO "events" VALUES(1,57,'inbox.added',2,'01a22c0f-24d3-7d3c-9e79-b199f1ae923a',7,1,1796035519699847,X'EF177BB8666CE874335910B3375FBE4A');
+INSERT INTO "events" VALUES(1,58,'message.created',2,'01a22c0f-24d5-73d4-9962-2a997b35d8ef',7,NULL,1796035519701245,X'AD00D43CCC125752AF42D7C564E4CA4C');
+INSERT INTO "events" VALUES(1,59,'message.created',2,'01a22c0f-24d6-7d20-8c86-05454b82c39c',8,NULL,1796035519702840,X'D379AE3A1B909868FD383E778F95BD6A');
+INSERT INTO "events" VALUES(1,60,'message.created',3,'01a22c0f-24d7-7f80-ab63-4fb79f620fce',7,NULL,1796035519703992,X'0153496B7D553D689ECE8098BCA357D2');
+INSERT INTO "events" VALUES(1,61,'inbox.added',3,'01a22c0f-24d7-7f80-a672-739d54150393',7,1,1796035519703992,X'9CFDDA04A523B05FCAC67E38BD2683ED');
+INSERT INTO "events" VALUES(1,62,'message.created',3,'01a22c0f-24d9-73d0-814e-a024775cb4ba',7,NULL,1796035519705244,X'BE8397E21D0786412FA78987AD0AC09C');
+INSERT INTO "events" VALUES(1,63,'message.created',3,'01a22c0f-24da-7d2c-8a75-fc14c2cbd79a',8,NULL,1796035519706843,X'A566604E58A6E542E3C319B97F4E5EA2');
+INSERT INTO "events" VALUES(1,64,'message.created',9,'01a22c0f-24dc-7810-b8fd-35db820542f3',2,NULL,1796035519708516,X'6A2B77D064277E909794370ABEFE6CCB');
+INSERT INTO "events" VALUES(1,65,'message.created',4,'01a22c0f-24df-7cec-96ca-03812d75d058',2,NULL,1796035519711827,X'E91B7261F4A7C30C0E5671850CEAAAB8');
+INSERT INTO "events" VALUES(1,66,'inbox.added',4,'01a22c0f-24df-7cec-9c9b-d457fa2d94a5',2,3,1796035519711827,X'B6AD051A6AF5FC8563C78EFFCF59C56B');
+INSERT INTO "events" VALUES(1,67,'message.created',5,'01a22c0f-24e1-7ba0-a635-d00b01f5126a',2,NULL,1796035519713744,X'6933D46C47941BE23D134DD431818AE8');
+INSERT INTO "events" VALUES(1,68,'inbox.added',5,'01a22c0f-24e1-7ba0-979f-38398269ecc7',2,2,1796035519713744,X'632CFB74715E9F784D5FC1067B54825C');
+INSERT INTO "events" VALUES(1,69,'message.created',1,'01a22c0f-24e7-7818-88d1-c1e60443eb52',3,2,1796035519719518,X'1BCB3CBE963D71C9F7EC2D7BA6FD9077');
+INSERT INTO "events" VALUES(1,70,'inbox.added',1,'01a22c0f-24e7-7818-9423-f87316713612',3,2,1796035519719518,X'B215B8C21C23105F219141352A935E00');
+INSERT INTO "events" VALUES(1,71,'message.created',2,'01a22c0f-24e8-7c78-b1bc-9aae52a43c13',3,1,1796035519720798,X'6113369EEBAB05F4D806FFA8F2CDF956');
+INSERT INTO "events" VALUES(1,72,'inbox.added',2,'01a22c0f-24e8-7c78-8bc3-33b2be7f48bb',3,1,1796035519720798,X'1C844A9D49778DB8968BC12EADCBCE1A');
+INSERT INTO "events" VALUES(1,73,'message.created',3,'01a22c0f-24ea-7334-b9bc-9f717f98323f',3,2,1796035519722205,X'013F8E993EE541DDF6C7F3D62CC1B4B3');
+INSERT INTO "events" VALUES(1,74,'inbox.added',3,'01a22c0f-24ea-7334-9c22-f2c7f7444255',3,2,1796035519722205,X'67920A95B4FA4E31B933DA123484B683');
+INSERT INTO "events" VALUES(1,75,'message.created',1,'01a22c0f-24eb-7b70-bde5-374de8b78b14',3,5,1796035519723732,X'51839595B6A7A4EE016E452DCB910944');
+INSERT INTO "events" VALUES(1,76,'inbox.added',1,'01a22c0f-24eb-7b70-9574-0ac2ad939e6e',3,5,1796035519723732,X'FB8FBF90BF0138153265C7A278BC1657');
+INSERT INTO "events" VALUES(1,77,'message.created',1,'01a22c0f-24ed-714c-88e1-3fe3955e59f9',3,2,1796035519725083,X'CC6797A7F1479D85B722C428424CBDAB');
+INSERT INTO "events" VALUES(1,78,'inbox.added',1,'01a22c0f-24ed-714c-b300-633d28a1a9d0',3,2,1796035519725083,X'2B14E78B811F4F71DE628B2EB51EEB92');
+INSERT INTO "events" VALUES(1,79,'message.created',1,'01a22c0f-24ef-7968-84f4-242cdf25b298',2,NULL,1796035519727602,X'281BD0262610E451CA571D3836E86343');
+INSERT INTO "events" VALUES(1,80,'message.created',3,'01a22c0f-24f1-7230-b7a6-c732ec02a233',7,NULL,1796035519729140,X'6CB93D82BD55F058CA1BD99F75ACE108');
+INSERT INTO "events" VALUES(1,81,'message.pinned',3,'01a22c0f-248e-76f0-b80e-59b01b968564',7,NULL,1796035519730375,X'3E4DB00C5C38258712C817BB4B37F916');
+INSERT INTO "events" VALUES(1,82,'message.pinned',3,'01a22c0f-24f1-7230-b7a6-c732ec02a233',7,NULL,1796035519731547,X'8D69CF03B3C87A27FAE11ECB24057E4B');
+INSERT INTO "events" VALUES(1,83,'message.unpinned',2,'01a22c0f-24f1-7230-b7a6-c732ec02a233',7,NULL,1796035519732553,X'8D69CF03B3C87A27FAE11ECB24057E4B');
+INSERT INTO "events" VALUES(1,84,'file.added',1,'project-api/1796035519740-report.md',7,NULL,1796035519740173,X'EBFFF21DBB75264FCAC42D368EFC8AA1');
+INSERT INTO "events" VALUES(1,85,'message.created',1,'01a22c0f-24fc-72b4-90a6-c5a53dd17b3f',7,NULL,1796035519740173,X'A0C669853EC652302355555D007A7B6C');
+INSERT INTO "events" VALUES(1,86,'file.added',2,'tech-sql/1796035519745-same_content.md',8,NULL,1796035519745767,X'9BFC6FC8013B62F5BB5EE1477BA5FADA');
+INSERT INTO "events" VALUES(1,87,'file.added',2,'project-api/1796035519751-bytes.bin',7,NULL,1796035519751379,X'63C8E844CA2F2638ACEB3AAA82FED36E');
+INSERT INTO "events" VALUES(1,88,'message.created',2,'01a22c0f-2507-75ec-bdda-aa1a4f2c2b05',7,NULL,1796035519751379,X'AB107EB04FD00655DC774433A862CD30');
+INSERT INTO "events" VALUES(1,89,'message.created',2,'01a22c0f-251b-75d4-8e4e-c4622491df18',7,NULL,1796035519771373,X'994676A0A9E991ECFB86F4550B3B7B2D');
+INSERT INTO "events" VALUES(1,90,'inbox.added',2,'01a22c0f-251b-75d4-b0b1-9165be90fa0e',7,6,1796035519771373,X'7B9996FD3339CC130157F0D05408EB7F');
+INSERT INTO "events" VALUES(1,91,'inbox.added',2,'01a22c0f-251b-75d4-93fd-c16629461910',7,1,1796035519771373,X'0DF21B14BA58CBB1A15CD707D6617AEB');
+INSERT INTO "events" VALUES(1,92,'inbox.acknowledged',1,'01a22c0f-251b-75d4-93fd-c16629461910',NULL,1,1796035519774088,X'0DF21B14BA58CBB1A15CD707D6617AEB');
+INSERT INTO "events" VALUES(1,93,'inbox.acknowledged',1,'01a22c0f-24d7-7f80-a672-739d54150393',NULL,1,1796035519774088,X'9CFDDA04A523B05FCAC67E38BD2683ED');
+INSERT INTO "events" VALUES(1,94,'inbox.acknowledged',1,'01a22c0f-24c4-7ccc-b74c-083bbe4913f2',NULL,1,1796035519774088,X'FBAA22284A77745E36B04F7B171038F1');
+INSERT INTO "events" VALUES(1,95,'inbox.acknowledged',1,'01a22c0f-24ac-7468-8e24-ec4a5f7f86c0',NULL,1,1796035519774088,X'D1D5E7B446D9641AAD2A4474597AEB80');
+INSERT INTO "events" VALUES(1,96,'inbox.acknowledged',2,'01a22c0f-24ed-714c-b300-633d28a1a9d0',NULL,2,1796035519776010,X'2B14E78B811F4F71DE628B2EB51EEB92');
+INSERT INTO "events" VALUES(1,97,'inbox.acknowledged',2,'01a22c0f-24e7-7818-9423-f87316713612',NULL,2,1796035519776010,X'B215B8C21C23105F219141352A935E00');
+INSERT INTO "events" VALUES(1,98,'inbox.acknowledged',2,'01a22c0f-248a-7af0-9826-1a2c1b24a1ed',NULL,2,1796035519776010,X'CEFFF7AA5729CBBD421DE3E540FBC993');
+INSERT INTO "events" VALUES(1,99,'inbox.acknowledged',2,'01a22c0f-2480-7dd0-8cc8-c49671112670',NULL,2,1796035519776010,X'90FAB83CAE2680D80DCA9D27BDF2A612');
+INSERT INTO "events" VALUES(1,100,'inbox.acknowledged',2,'01a22c0f-2476-799c-8b6e-ac0177abd9e1',NULL,2,1796035519776010,X'EC9E8536875F172F332286B727D81A77');
+INSERT INTO "events" VALUES(1,101,'message.created',1,'01a22c0f-2521-75a0-b3d0-37b113ae87ff',3,3,1796035519777360,X'AE9F33D0BEC80C9B5FFB023CE6F7AFA9');
+INSERT INTO "events" VALUES(1,102,'inbox.added',1,'01a22c0f-2521-75a0-9281-0eef90547678',3,3,1796035519777360,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,103,'message.created',1,'01a22c0f-2522-7b78-8bf4-30dc084fb3e2',3,3,1796035519778734,X'223DDD09654A405D816D1CE557DB2D7F');
+INSERT INTO "events" VALUES(1,104,'inbox.added',1,'01a22c0f-2522-7b78-92e2-f6ba2a557ad3',3,3,1796035519778734,X'4244AA847182F35CFE2E6562830DEB07');
+INSERT INTO "events" VALUES(1,105,'message.created',1,'01a22c0f-2524-7068-8289-bce5cafc5760',3,3,1796035519780026,X'5EFB269698DE2892927880D8D9853078');
+INSERT INTO "events" VALUES(1,106,'inbox.added',1,'01a22c0f-2524-7068-9e89-e575e5ff1541',3,3,1796035519780026,X'F27B1F9BB0800C0B8D89F4B06E5FED34');
+INSERT INTO "events" VALUES(1,107,'message.created',1,'01a22c0f-2525-762c-a4ac-b954fcbf548c',3,3,1796035519781395,X'45843E22F9AAC6D10D369A29C401BBFD');
+INSERT INTO "events" VALUES(1,108,'inbox.added',1,'01a22c0f-2525-762c-8e55-753c5a04bd00',3,3,1796035519781395,X'8CF8C64C388F4F9455DA7F9846D4D282');
+INSERT INTO "events" VALUES(1,109,'message.created',1,'01a22c0f-2526-7e74-bf4f-f0f00dc24075',3,3,1796035519782925,X'773BC7F999A4D614C6984175E8D8371A');
+INSERT INTO "events" VALUES(1,110,'inbox.added',1,'01a22c0f-2526-7e74-8bc2-88c808c4fde2',3,3,1796035519782925,X'E0EAB314641B4D12CF2D32B18FA067E1');
+INSERT INTO "events" VALUES(1,111,'inbox.claimed',3,'01a22c0f-2528-7268-a599-0757e58ba318',NULL,3,1796035519784154,X'FD67D4F98E7E966D319A5A44BC2CB4BD');
+INSERT INTO "events" VALUES(1,112,'inbox.acknowledged',3,'01a22c0f-24df-7cec-9c9b-d457fa2d94a5',NULL,3,1796035519786057,X'B6AD051A6AF5FC8563C78EFFCF59C56B');
+INSERT INTO "events" VALUES(1,113,'inbox.acknowledged',3,'01a22c0f-2525-762c-8e55-753c5a04bd00',NULL,3,1796035519786057,X'8CF8C64C388F4F9455DA7F9846D4D282');
+INSERT INTO "events" VALUES(1,114,'inbox.claimed',3,'01a22c0f-252b-74d0-9271-c4c64df60b5c',NULL,3,1796035519787308,X'45DA1CB5C34590A1033C9B2B0BF61CAF');
+INSERT INTO "events" VALUES(1,115,'inbox.returned',3,'01a22c0f-2521-75a0-9281-0eef90547678',NULL,3,1796035519788445,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,116,'inbox.claimed',3,'01a22c0f-252d-78f0-8370-20aaf4572eb3',NULL,3,1796035519789572,X'9B2DFACD4400814495AC995B3B64C29C');
+INSERT INTO "events" VALUES(1,117,'inbox.returned',3,'01a22c0f-2521-75a0-9281-0eef90547678',NULL,3,1796035519790769,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,118,'inbox.claimed',3,'01a22c0f-252f-7afc-97f3-4172bf7f33bb',NULL,3,1796035519791703,X'2BF88948C8A422CC8DCF57A1DC7ABB10');
+INSERT INTO "events" VALUES(1,119,'inbox.returned',3,'01a22c0f-2521-75a0-9281-0eef90547678',NULL,3,1796035519792810,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,120,'inbox.claimed',3,'01a22c0f-2531-7d44-bda5-50496aefc7d4',NULL,3,1796035519793849,X'4DF5A385F477B1D7694FB85AA980922D');
+INSERT INTO "events" VALUES(1,121,'inbox.returned',3,'01a22c0f-2521-75a0-9281-0eef90547678',NULL,3,1796035519794932,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,122,'inbox.claimed',3,'01a22c0f-2534-7428-b2b2-5d70b7661795',NULL,3,1796035519796266,X'E8C1895EC4BE8D557404761444AAE18B');
+INSERT INTO "events" VALUES(1,123,'inbox.dead',3,'01a22c0f-2521-75a0-9281-0eef90547678',NULL,3,1796035519797545,X'60202D307FAC30E6237B7D3663DC5A7A');
+INSERT INTO "events" VALUES(1,124,'inbox.claimed',3,'01a22c0f-2536-7a0c-a87e-29c04a379774',NULL,3,1796035519798643,X'77C9E7099E65CE961E91A1D13629DFD8');
+INSERT INTO "events" VALUES(1,125,'inbox.acknowledged',3,'01a22c0f-2522-7b78-92e2-f6ba2a557ad3',NULL,3,1796035519798643,X'4244AA847182F35CFE2E6562830DEB07');
+INSERT INTO "events" VALUES(1,126,'group.joined',2,'01a22c0f-2537-7d14-b874-80b67a39a053',NULL,NULL,1796035519799837,X'1DD765394DBD7699FE15A26BC9522BA0');
+INSERT INTO "events" VALUES(1,127,'group.joined',3,'01a22c0f-2537-7d14-b874-80b67a39a053',NULL,NULL,1796035519801092,X'1DD765394DBD7699FE15A26BC9522BA0');
+INSERT INTO "events" VALUES(1,128,'group.joined',1,'01a22c0f-2537-7d14-b874-80b67a39a053',NULL,NULL,1796035519802108,X'1DD765394DBD7699FE15A26BC9522BA0');
+INSERT INTO "events" VALUES(1,129,'group.joined',3,'01a22c0f-253b-791c-a522-c6a67d9bb95d',NULL,NULL,1796035519803583,X'709323A75C2CDCC135392773B6DC20B7');
+INSERT INTO "events" VALUES(1,130,'group.joined',1,'01a22c0f-253b-791c-a522-c6a67d9bb95d',NULL,NULL,1796035519804783,X'709323A75C2CDCC135392773B6DC20B7');
+INSERT INTO "events" VALUES(1,131,'group.left',1,'01a22c0f-253b-791c-a522-c6a67d9bb95d',NULL,NULL,1796035519805760,X'709323A75C2CDCC135392773B6DC20B7');
+INSERT INTO "events" VALUES(1,132,'message.created',2,'01a22c0f-253f-7218-b953-226cf34cb6a3',3,11,1796035519807134,X'56EE5AD9B17A24BF91B8262F04EA64B0');
+INSERT INTO "events" VALUES(1,133,'inbox.added',2,'01a22c0f-253f-7218-aa7b-edf7e04f04e7',3,1,1796035519807134,X'66E05BC5528350A857B5C28CBA3E29E8');
+INSERT INTO "events" VALUES(1,134,'inbox.added',2,'01a22c0f-253f-7218-b22b-c9747cc49dfb',3,3,1796035519807134,X'DC3EC388B4D1E84B418BA0699DDDE60A');
+INSERT INTO "events" VALUES(1,135,'message.created',3,'01a22c0f-2540-7d28-b273-53208a4e257e',3,2,1796035519808842,X'4DE1044FA8CC583793B4DC2DBB3F65AB');
+INSERT INTO "events" VALUES(1,136,'inbox.added',3,'01a22c0f-2540-7d28-a415-0d2fbc21004d',3,2,1796035519808842,X'1E24ECE6D8A8CBE5FE3968E923D065ED');
+INSERT INTO "events" VALUES(1,137,'message.created',2,'01a22c0f-2542-73cc-a271-2c1c8160994c',3,3,1796035519810243,X'372167DBCBFBC6C4E5E284B442D410EA');
+INSERT INTO "events" VALUES(1,138,'inbox.added',2,'01a22c0f-2542-73cc-878a-c4e162bd362d',3,3,1796035519810243,X'59C4F621249F1A6E798573076F0B3588');
+INSERT INTO "events" VALUES(1,139,'message.created',2,'01a22c0f-2542-73d0-9ec6-7731bf15b092',3,11,1796035519810243,X'59BB62180E36793F52CB5C233F98C4F5');
+INSERT INTO "events" VALUES(1,140,'inbox.added',2,'01a22c0f-2542-73d0-b2f2-d0bacffa4b3d',3,1,1796035519810243,X'B25C01D34003087D7821A044DBD19203');
+INSERT INTO "events" VALUES(1,141,'message.created',2,'01a22c0f-2543-7a60-a7b9-34550137db1e',3,1,1796035519811664,X'FE97925360CF4A6A9A4F7DBB148CBF4F');
+INSERT INTO "events" VALUES(1,142,'inbox.added',2,'01a22c0f-2543-7a60-bf59-92ae5f8d29ed',3,1,1796035519811664,X'995ACDC7C98C85AAEF11CE843FE00722');
+INSERT INTO "events" VALUES(1,143,'group.joined',6,'01a22c0f-2537-7d14-b874-80b67a39a053',NULL,NULL,1796035519812962,X'1DD765394DBD7699FE15A26BC9522BA0');
+INSERT INTO "events" VALUES(1,144,'message.created',1,'01a22c0f-2546-7008-be27-67974fc8168e',7,NULL,1796035519814002,X'7E9294137E6FA80DD4BB2C6618F81A75');
+INSERT INTO "events" VALUES(1,145,'inbox.added',1,'01a22c0f-2546-7008-a85b-6c620e0e2634',7,2,1796035519814002,X'0A5766F51977F23D06F18CA9EAC0420B');
+INSERT INTO "events" VALUES(1,146,'task.created',1,'01a22c0f-2546-7008-9022-aef54bb4bedd#1',7,NULL,1796035519814002,X'76E54C0850595E53FD0733DA03BC7217');
+INSERT INTO "events" VALUES(1,147,'message.created',1,'01a22c0f-2574-7f64-bf27-cd2e24f4cfc6',3,2,1796035519860985,X'EA97235503D58FFC66918F20E6F2286B');
+INSERT INTO "events" VALUES(1,148,'inbox.added',1,'01a22c0f-2574-7f64-b580-f462df485324',3,2,1796035519860985,X'C57206FF0B27299F39455444D2D89DB2');
+INSERT INTO "events" VALUES(1,149,'task.created',1,'01a22c0f-2574-7f64-b386-7c3cdb166ad8#1',NULL,2,1796035519860985,X'B27B3A49BC6F84E43E474A519D610983');
+INSERT INTO "events" VALUES(1,150,'task.claimed',2,'01a22c0f-2574-7f64-b386-7c3cdb166ad8#2',NULL,1,1796035519865495,X'4CCFB7F61C40E70EBCCD587FC38ACDB8');
+INSERT INTO "events" VALUES(1,151,'inbox.acknowledged',2,'01a22c0f-2574-7f64-b580-f462df485324',NULL,2,1796035519865495,X'C57206FF0B27299F39455444D2D89DB2');
+INSERT INTO "events" VALUES(1,152,'task.progressed',2,'01a22c0f-2574-7f64-b386-7c3cdb166ad8#3',NULL,1,1796035519869900,X'9C1B54DFEF206472EB82AF783E713B57');
+INSERT INTO "events" VALUES(1,153,'message.created',2,'01a22c0f-2583-73e8-8967-866926cbc749',3,1,1796035519875250,X'5E44D4254FB700A4161BE63CB56D4461');
+INSERT INTO "events" VALUES(1,154,'inbox.added',2,'01a22c0f-2583-73e8-9dc0-562084bcce04',3,1,1796035519875250,X'A4782DB5F57473FD9306750B1241B47E');
+INSERT INTO "events" VALUES(1,155,'task.completed',2,'01a22c0f-2574-7f64-b386-7c3cdb166ad8#4',NULL,1,1796035519875250,X'99AFA3337BE45C44559D41414C2589F0');
+INSERT INTO "events" VALUES(1,156,'message.created',1,'01a22c0f-2588-7c88-9ea0-ec473d351108',3,3,1796035519880802,X'89A352953515DD8B996179446E1BBE29');
+INSERT INTO "events" VALUES(1,157,'inbox.added',1,'01a22c0f-2588-7c88-857c-e0ead841f9b8',3,3,1796035519880802,X'A4A6F7246CA7C82A8637A91DCE3AD257');
+INSERT INTO "events" VALUES(1,158,'task.created',1,'01a22c0f-2588-7c88-95a9-0960f753edf0#1',NULL,3,1796035519880802,X'2FBA426F1EE88000FC0B6E5FB88C358D');
+INSERT INTO "events" VALUES(1,159,'task.declined',3,'01a22c0f-2588-7c88-95a9-0960f753edf0#2',NULL,1,1796035519882985,X'0AB63621190E7EF3F781E8CEFA1863F8');
+INSERT INTO "events" VALUES(1,160,'inbox.acknowledged',3,'01a22c0f-2588-7c88-857c-e0ead841f9b8',NULL,3,1796035519882985,X'A4A6F7246CA7C82A8637A91DCE3AD257');
+INSERT INTO "events" VALUES(1,161,'message.created',3,'01a22c0f-258a-7f64-916c-6f80c0e883ea',3,1,1796035519882985,X'82C5829363CD8B9F56554DD4C7700C1D');
+INSERT INTO "events" VALUES(1,162,'inbox.added',3,'01a22c0f-258a-7f64-9d8f-d79078bc9f10',3,1,1796035519882985,X'B7D365524E01A9178688791C5B2180E9');
+INSERT INTO "events" VALUES(1,163,'message.created',1,'01a22c0f-258d-72a8-b20d-28c220a02b1e',12,NULL,1796035519885170,X'CB2C468A9197F73C77C6DEE39F3CE209');
+INSERT INTO "events" VALUES(1,164,'task.created',1,'01a22c0f-258d-72a8-a3c4-df1e2e141165#1',12,NULL,1796035519885170,X'DDF05017238A44953408B4CF51ED3773');
+INSERT INTO "events" VALUES(1,165,'task.claimed',2,'01a22c0f-258d-72a8-a3c4-df1e2e141165#2',12,NULL,1796035519887075,X'228A3F3AA00FDCC6205297ECB344C1F4');
+INSERT INTO "events" VALUES(1,166,'task.returned',2,'01a22c0f-258d-72a8-a3c4-df1e2e141165#3',12,NULL,1796035519888556,X'E36EB487DCC17FDA20D724822A112957');
+INSERT INTO "events" VALUES(1,167,'message.created',2,'01a22c0f-2590-78b0-8638-1139a2cf8d5c',12,NULL,1796035519888556,X'EE7A072747658B18D9179993F55E0FD4');
+INSERT INTO "events" VALUES(1,168,'inbox.added',2,'01a22c0f-2590-78b0-9ef7-c05aa7098a09',12,1,1796035519888556,X'A8A013F1D54BD1D59CF2EF4E5779773B');
+INSERT INTO "events" VALUES(1,169,'message.created',1,'01a22c0f-2592-7c74-82a0-cbbbdbda8d81',12,NULL,1796035519890797,X'A23D24E7D90B0252FC8354F943723B44');
+INSERT INTO "events" VALUES(1,170,'task.created',1,'01a22c0f-2592-7c74-85b3-9a2eebfcf384#1',12,NULL,1796035519890797,X'E6BA0B6A19DCF75B8E0AF6A53B480F41');
+INSERT INTO "events" VALUES(1,171,'task.cancelled',1,'01a22c0f-2592-7c74-85b3-9a2eebfcf384#2',12,NULL,1796035519892899,X'5A1637DD1308357D2454D1231B48A114');
+INSERT INTO "events" VALUES(1,172,'message.created',1,'01a22c0f-2594-7e0c-beb6-48a53d4cd04c',12,NULL,1796035519892899,X'8238EF5F5833EFA65C6BD375CAA1079E');
+INSERT INTO "events" VALUES(1,173,'lock.granted',2,'01a22c0f-2596-78b4-9960-82eefffe1ff7#1',NULL,NULL,1796035519894557,X'65708D2F8FD50BEBF6B1246FDA217530');
+INSERT INTO "events" VALUES(1,174,'lock.released',2,'01a22c0f-2596-78b4-9960-82eefffe1ff7#2',NULL,NULL,1796035519896416,X'DCAB91CF77CC8844BBD911CBECC43786');
+INSERT INTO "events" VALUES(1,175,'message.created',1,'01a22c0f-2599-7f9c-8eda-93b5f36bd6f5',3,3,1796035519897999,X'BF78FE45E4628EE52FAFDB1FEACCE677');
+INSERT INTO "events" VALUES(1,176,'inbox.added',1,'01a22c0f-2599-7f9c-a283-f909757cefcc',3,3,1796035519897999,X'6A612DAD78CE2DCE0D0AC797FED85FD1');
+INSERT INTO "events" VALUES(1,177,'interrupt.created',1,'01a22c0f-2599-7f9c-a005-1c5a7e540789#1',NULL,3,1796035519897999,X'D0F276EC8A65F3155757807625980FC5');
+INSERT INTO "events" VALUES(1,178,'interrupt.acknowledged',3,'01a22c0f-2599-7f9c-a005-1c5a7e540789#2',NULL,1,1796035519899763,X'54D3B98A490FA4D09CB100AAB53FC8C4');
+INSERT INTO "events" VALUES(1,179,'inbox.acknowledged',3,'01a22c0f-2599-7f9c-a283-f909757cefcc',NULL,3,1796035519899763,X'6A612DAD78CE2DCE0D0AC797FED85FD1');
+INSERT INTO "events" VALUES(1,180,'message.created',3,'01a22c0f-259b-7bec-abe8-ce8eaaa92f5d',3,1,1796035519899763,X'425E5C72DDE9E50CBF24292B4FFB7939');
+INSERT INTO "events" VALUES(1,181,'inbox.added',3,'01a22c0f-259b-7bec-b525-787af3425534',3,1,1796035519899763,X'838D88816B17631E966CD9E64DF13F2D');
+INSERT INTO "events" VALUES(1,182,'message.created',1,'01a22c0f-259d-7a08-b078-24ddad823acf',3,3,1796035519901642,X'378B891AE7CEC41E4CE0FDB3B256AE20');
+INSERT INTO "events" VALUES(1,183,'inbox.added',1,'01a22c0f-259d-7a08-8e93-03b71c526d67',3,3,1796035519901642,X'E74B2BFF827F60B1E0B6798642106039');
+INSERT INTO "events" VALUES(1,184,'interrupt.created',1,'01a22c0f-259d-7a08-afa9-d52f2a5ab1c3#1',NULL,3,1796035519901642,X'347FA6C9C2861B304A5103F100E68219');
+INSERT INTO "events" VALUES(1,185,'interrupt.withdrawn',1,'01a22c0f-259d-7a08-afa9-d52f2a5ab1c3#2',NULL,3,1796035519903132,X'C28F76E93E146B84B17162AF13DDAEEA');
+INSERT INTO "events" VALUES(1,186,'inbox.expired',NULL,'01a22c0f-259d-7a08-8e93-03b71c526d67',NULL,3,1796035519903132,X'E74B2BFF827F60B1E0B6798642106039');
+INSERT INTO "events" VALUES(1,187,'message.created',2,'01a22c0f-25a4-7934-8dbb-669092d496fa',2,NULL,1796035519908589,X'86CC1B0A7A685C6DA947C716C04C5B1C');
+INSERT INTO "events" VALUES(1,188,'pause.created',2,'01a22c0f-25a4-7934-b5e9-03adb43379c1#1',2,NULL,1796035519908589,X'2B70B32AE520FB2F0E6B884116731B17');
+INSERT INTO "events" VALUES(1,189,'message.created',2,'01a22c0f-25a4-7934-a4f5-b04a6da84ab2',3,4,1796035519908589,X'F5F5078A658EA06FBB99FFD608759CFA');
+INSERT INTO "events" VALUES(1,190,'inbox.added',2,'01a22c0f-25a4-7934-a50a-975bbbf64255',3,4,1796035519908589,X'C53A2C20CDE2629AF6764821D0B22EF5');
+INSERT INTO "events" VALUES(1,191,'interrupt.created',2,'01a22c0f-25a4-7934-a931-35569fa97753#1',NULL,4,1796035519908589,X'D7136FDA2F1B0775F2A16B4BAFA71034');
+INSERT INTO "events" VALUES(1,192,'message.created',2,'01a22c0f-25a4-7938-8d78-991b41a80baf',3,5,1796035519908589,X'7E92CA1E45CB1F8FE8A97F1541C64AF3');
+INSERT INTO "events" VALUES(1,193,'inbox.added',2,'01a22c0f-25a4-7938-8173-96c14a6d9ae6',3,5,1796035519908589,X'A8DC8AC03E2964AAD8184682616FBEF5');
+INSERT INTO "events" VALUES(1,194,'interrupt.created',2,'01a22c0f-25a4-7934-9472-97f52ae705b9#1',NULL,5,1796035519908589,X'D7537F4FCCA3B0B1087DDCDF5224893E');
+INSERT INTO "events" VALUES(1,195,'message.created',2,'01a22c0f-25a4-793c-936e-37b176858ddf',3,9,1796035519908589,X'23078DCC397B885B720D3D2BB1A5A6CF');
+INSERT INTO "events" VALUES(1,196,'inbox.added',2,'01a22c0f-25a4-793c-8937-b19eff2d789d',3,9,1796035519908589,X'1E024568B5B9247109519FB88D4B09A1');
+INSERT INTO "events" VALUES(1,197,'interrupt.created',2,'01a22c0f-25a4-7934-b899-3a81d69c9b01#1',NULL,9,1796035519908589,X'8B9199A37C4B77181D12B805C65B384D');
+INSERT INTO "events" VALUES(1,198,'pause.resumed',2,'01a22c0f-25a4-7934-b5e9-03adb43379c1#2',2,NULL,1796035519914389,X'6DD5A0E55AAD42E14767BC8B229C0297');
+INSERT INTO "events" VALUES(1,199,'message.created',2,'01a22c0f-25aa-7614-a841-6681d1800937',2,NULL,1796035519914389,X'75311440FFF95250B8F51BD0245E201B');
+INSERT INTO "events" VALUES(1,200,'interrupt.withdrawn',NULL,'01a22c0f-25a4-7934-a931-35569fa97753#2',NULL,2,1796035519914389,X'EEA375708AEB8527618583694FB91CC2');
+INSERT INTO "events" VALUES(1,201,'inbox.expired',NULL,'01a22c0f-25a4-7934-a50a-975bbbf64255',NULL,4,1796035519914389,X'C53A2C20CDE2629AF6764821D0B22EF5');
+INSERT INTO "events" VALUES(1,202,'interrupt.withdrawn',NULL,'01a22c0f-25a4-7934-9472-97f52ae705b9#2',NULL,2,1796035519914389,X'17E7CF2C430204CEDE9E2EBBD82C8032');
+INSERT INTO "events" VALUES(1,203,'inbox.expired',NULL,'01a22c0f-25a4-7938-8173-96c14a6d9ae6',NULL,5,1796035519914389,X'A8DC8AC03E2964AAD8184682616FBEF5');
+INSERT INTO "events" VALUES(1,204,'interrupt.withdrawn',NULL,'01a22c0f-25a4-7934-b899-3a81d69c9b01#2',NULL,2,1796035519914389,X'419F606EF48589EE6FE8C812EBC09143');
+INSERT INTO "events" VALUES(1,205,'inbox.expired',NULL,'01a22c0f-25a4-793c-8937-b19eff2d789d',NULL,9,1796035519914389,X'1E024568B5B9247109519FB88D4B09A1');
+INSERT INTO "events" VALUES(1,206,'message.created',1,'01a22c0f-25ae-7a28-9169-08fa4fda7df4',3,1,1796035519918650,X'61459F409C2C4388BBB1C1FE7941894C');
+INSERT INTO "events" VALUES(1,207,'approval.created',1,'01a22c0f-25ae-7a28-a111-18684e9ea89b#1',NULL,1,1796035519918650,X'A7E580C49209D5785046848749C25D62');
+INSERT INTO "events" VALUES(1,208,'message.created',1,'01a22c0f-25ae-7a2c-b654-b5af6312a79c',3,2,1796035519918650,X'7EA4BF9E0FCC39BFC79024FB2958E672');
+INSERT INTO "events" VALUES(1,209,'inbox.added',1,'01a22c0f-25ae-7a2c-81ad-454bae2f1da0',3,2,1796035519918650,X'11C4F7BF678500F252EB68FB243BB13A');
+INSERT INTO "events" VALUES(1,210,'approval.edited',2,'01a22c0f-25ae-7a28-a111-18684e9ea89b#2',NULL,1,1796035519920878,X'8869BCE2C03817DD0285F61D10BCC128');
+INSERT INTO "events" VALUES(1,211,'inbox.acknowledged',2,'01a22c0f-25ae-7a2c-81ad-454bae2f1da0',NULL,2,1796035519920878,X'11C4F7BF678500F252EB68FB243BB13A');
+INSERT INTO "events" VALUES(1,212,'message.created',2,'01a22c0f-25b0-7db8-ba32-5f6bae95f4e2',3,1,1796035519920878,X'65E2AF5AF8DD4819EE67D76D43F4B5F1');
+INSERT INTO "events" VALUES(1,213,'inbox.added',2,'01a22c0f-25b0-7db8-9868-63e339642308',3,1,1796035519920878,X'7F484B024CC52950625E34F49F923298');
+INSERT INTO "events" VALUES(1,214,'message.created',1,'01a22c0f-25b3-7128-be7c-058ccc9183c8',3,1,1796035519923074,X'C906387D7DC2BF03FCFC66E23C0E2ED2');
+INSERT INTO "events" VALUES(1,215,'approval.created',1,'01a22c0f-25b3-7128-a31f-a5bd53ec4556#1',NULL,1,1796035519923074,X'1D52C92BFE323595420D818ADCE2AA95');
+INSERT INTO "events" VALUES(1,216,'message.created',1,'01a22c0f-25b3-712c-aa20-d441ddf38f6b',3,2,1796035519923074,X'E047BE58DE5C3AA5ED38A3C53F55EF94');
+INSERT INTO "events" VALUES(1,217,'inbox.added',1,'01a22c0f-25b3-712c-a5b7-245f50aaffb3',3,2,1796035519923074,X'79D3A23104EA045AD57E77BA34FA334D');
+INSERT INTO "events" VALUES(1,218,'approval.denied',2,'01a22c0f-25b3-7128-a31f-a5bd53ec4556#2',NULL,1,1796035519925057,X'469324FFBD295DC7BF9F4342464D88AA');
+INSERT INTO "events" VALUES(1,219,'inbox.acknowledged',2,'01a22c0f-25b3-712c-a5b7-245f50aaffb3',NULL,2,1796035519925057,X'79D3A23104EA045AD57E77BA34FA334D');
+INSERT INTO "events" VALUES(1,220,'message.created',2,'01a22c0f-25b5-70e4-9315-2a40d181b8ba',3,1,1796035519925057,X'21280A6029FEA1A429C1D1DA8DBE4C39');
+INSERT INTO "events" VALUES(1,221,'inbox.added',2,'01a22c0f-25b5-70e4-929f-93e7746bc75d',3,1,1796035519925057,X'F3FC76B1265C076D970E48A350FA2BF7');
+INSERT INTO "events" VALUES(1,222,'agent.deleted',NULL,'01a22c0f-245b-76e4-88fc-14a413d9d460',NULL,NULL,1796035519951424,X'75FCB4EF92A0FF4A41FCB5BD10A9A895');
+INSERT INTO "events" VALUES(2,1,'channel.created',NULL,'01a22c0f-2452-7b7c-8586-1bc35fd3d492',4,NULL,1796035519570735,X'76B24E5E631C4CCD6269C7D8EE9642D2');
+INSERT INTO "events" VALUES(2,2,'channel.created',NULL,'01a22c0f-2452-7b7c-a9a4-a40a45a74dcd',5,NULL,1796035519570735,X'A9C12249E2A0C8505AF0A72A68B563F8');
+INSERT INTO "events" VALUES(2,3,'channel.created',NULL,'01a22c0f-2452-7b7c-8784-dd7cf7238e71',6,NULL,1796035519570735,X'50D1912D5946D5A7975B075BEEDC77AA');
+INSERT INTO "events" VALUES(2,4,'agent.joined',7,'01a22c0f-245d-7e98-9df7-cf44001eb99d',NULL,NULL,1796035519581934,X'5DB30DD569F6D5254E90B69BA21645BA');
+INSERT INTO "events" VALUES(2,5,'agent.joined',8,'01a22c0f-245f-7194-99ec-59fc635ebb37',NULL,NULL,1796035519583101,X'EC9AA585CCB8A2B0BE4A5C0FED497C2A');
+INSERT INTO "events" VALUES(2,6,'agent.joined',10,'01a22c0f-2469-7520-a1b8-8696252c738c',NULL,NULL,1796035519593328,X'B983B116DA0B1FE3803A8649D7788B20');
+INSERT INTO "events" VALUES(2,7,'agent.card',8,'01a22c0f-245f-7194-99ec-59fc635ebb37',NULL,NULL,1796035519597980,X'FF60CC389FFB491C3B63D26DB048CB8D');
+INSERT INTO "events" VALUES(2,8,'message.created',8,'01a22c0f-24e3-7070-94c5-ddbc95691ccb',5,NULL,1796035519715028,X'D13AC72E7A13F5299237FD3A91C1B80B');
+INSERT INTO "events" VALUES(2,9,'inbox.added',8,'01a22c0f-24e3-7070-bfda-b49b6a8d3d0c',5,7,1796035519715028,X'C70AAB964A869BB21A12DDED47CB9A71');
+INSERT INTO "events" VALUES(2,10,'channel.created',7,'01a22c0f-24e4-7cbc-88d0-dba7685bdaf4',13,NULL,1796035519716815,X'52F5C89C42CF2E78B76C165E60CCAC35');
+INSERT INTO "events" VALUES(2,11,'message.created',7,'01a22c0f-24e4-7cbc-a356-a3dc7fa20bf7',13,NULL,1796035519716815,X'C6618EC5EE707B91580A7383D663E44D');
+INSERT INTO "events" VALUES(2,12,'message.created',10,'01a22c0f-24e6-76cc-8966-76fc0be77788',13,NULL,1796035519718435,X'25D190F32A09275E13A07FA1A5121744');
+INSERT INTO "events" VALUES(2,13,'message.created',8,'01a22c0f-24ee-7790-8359-8cd2bba267ad',6,7,1796035519726484,X'E8271B875C324EE2FF1A7AA2A1FB2FEB');
+INSERT INTO "events" VALUES(2,14,'inbox.added',8,'01a22c0f-24ee-7790-9bf1-5527ca74e1bb',6,7,1796035519726484,X'300E36E31458633C87207A09152CE3DC');
+INSERT INTO "events" VALUES(2,15,'file.added',8,'notes/1796035519759-report.md',13,NULL,1796035519759289,X'CEFD62B2926C280A5DD19B6FAB764E3F');
+INSERT INTO "events" VALUES(2,16,'message.created',8,'01a22c0f-250f-7484-8d02-f0742514cb88',13,NULL,1796035519759289,X'A0A475B6A88E92752D1EF9D36931BDED');
 CREATE TABLE fan_outs (
     message_id INTEGER PRIMARY KEY REFERENCES messages,
     after_id INTEGER NOT NULL,
@@ -376,21 +376,21 @@ CREATE TABLE files (
     digest BLOB,
     UNIQUE (space_id, path)
 );
-INSERT INTO "files" VALUES(1,1,7,'project-api/1796035135974-report.md','report.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',1,1796035135974102,'upgrade-0068',X'3D5C41E1579E50782220CB0D1EAFFA8D');
-INSERT INTO "files" VALUES(2,1,8,'tech-sql/1796035135987-same_content.md','same content.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',2,1796035135987225,NULL,NULL);
-INSERT INTO "files" VALUES(3,1,7,'project-api/1796035135994-bytes.bin','bytes.bin','application/x-thing',256,'40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880',2,1796035135994265,'upgrade-0070',X'8070AD09DEE9EE79259198CB890AF9DB');
-INSERT INTO "files" VALUES(4,2,13,'notes/1796035136014-report.md','report.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',8,1796035136014041,'upgrade-0071',X'400ECCA99380D7F5034917E1CCFD5477');
+INSERT INTO "files" VALUES(1,1,7,'project-api/1796035519740-report.md','report.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',1,1796035519740173,'upgrade-0068',X'3D5C41E1579E50782220CB0D1EAFFA8D');
+INSERT INTO "files" VALUES(2,1,8,'tech-sql/1796035519745-same_content.md','same content.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',2,1796035519745767,NULL,NULL);
+INSERT INTO "files" VALUES(3,1,7,'project-api/1796035519751-bytes.bin','bytes.bin','application/x-thing',256,'40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880',2,1796035519751379,'upgrade-0070',X'8070AD09DEE9EE79259198CB890AF9DB');
+INSERT INTO "files" VALUES(4,2,13,'notes/1796035519759-report.md','report.md','application/octet-stream',19,'562f062ff32e7afe272b30b46403464919e82ac908b7e9ff268205e3d7c3f5a5',8,1796035519759289,'upgrade-0071',X'400ECCA99380D7F5034917E1CCFD5477');
 CREATE TABLE group_members (
     group_id INTEGER NOT NULL REFERENCES agents,
     agent_id INTEGER NOT NULL REFERENCES agents,
     joined_at INTEGER NOT NULL,
     PRIMARY KEY (group_id, agent_id)
 ) WITHOUT ROWID;
-INSERT INTO "group_members" VALUES(11,1,1796035137225675);
-INSERT INTO "group_members" VALUES(11,2,1796035137012888);
-INSERT INTO "group_members" VALUES(11,3,1796035137117366);
-INSERT INTO "group_members" VALUES(11,6,1796035137845119);
-INSERT INTO "group_members" VALUES(12,3,1796035137270098);
+INSERT INTO "group_members" VALUES(11,1,1796035519802108);
+INSERT INTO "group_members" VALUES(11,2,1796035519799837);
+INSERT INTO "group_members" VALUES(11,3,1796035519801092);
+INSERT INTO "group_members" VALUES(11,6,1796035519812962);
+INSERT INTO "group_members" VALUES(12,3,1796035519803583);
 CREATE TABLE inbox (
     id INTEGER PRIMARY KEY,
     public_id TEXT NOT NULL UNIQUE,
@@ -400,54 +400,54 @@ CREATE TABLE inbox (
     created_at INTEGER NOT NULL,
     done_at INTEGER
 , urgent INTEGER NOT NULL DEFAULT 0, expires_at INTEGER, outcome TEXT, deliveries INTEGER NOT NULL DEFAULT 0, claimed_at INTEGER, claim_id TEXT, lease_until INTEGER, session TEXT, scope TEXT NOT NULL DEFAULT '', vanishing INTEGER NOT NULL DEFAULT 0, reason TEXT);
-INSERT INTO "inbox" VALUES(1,'01a22c09-48e0-7f4c-9959-2ada5ab81ccf',2,'mention',1,1796035135712979,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(2,'01a22c09-48e3-78e0-8fa3-326fde1bc183',2,'mention',2,1796035135715568,1796035136105020,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(3,'01a22c09-48e9-71c0-951c-c223d00701c3',2,'mention',3,1796035135721112,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(4,'01a22c09-48f1-799c-b1cd-8ffb73c17ebf',2,'mention',4,1796035135729615,1796035136105020,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(5,'01a22c09-48ff-7214-941c-a4b436ee7079',2,'mention',5,1796035135743133,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(6,'01a22c09-490d-7350-baed-1c5376bbbb74',2,'mention',6,1796035135757212,1796035136105020,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(7,'01a22c09-4914-713c-a57c-dd4582c398ae',1,'mention',11,1796035135764079,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(8,'01a22c09-491b-7cf4-aaef-8618f19e55cb',1,'mention',14,1796035135771829,1796035136091751,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(9,'01a22c09-4927-7678-931d-1cd743a56cda',1,'mention',20,1796035135783414,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(10,'01a22c09-4931-7680-b584-819c37f6e299',1,'mention',23,1796035135793416,1796035136091751,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(11,'01a22c09-4953-70ec-8138-85d9664e97a4',1,'mention',29,1796035135827059,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(12,'01a22c09-495a-72ac-839a-ed2aeb0adeee',1,'mention',32,1796035135834171,1796035136091751,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(13,'01a22c09-4972-778c-b13b-2dd100585eb6',3,'mention',36,1796035135858483,1796035136173401,0,NULL,NULL,1,1796035136145404,'01a22c09-4a91-7650-9ca8-28c77bc78470',NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(14,'01a22c09-497a-7c94-9927-4344dde7a2a1',2,'mention',37,1796035135866805,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(15,'01a22c09-497d-7ddc-a861-4efa09c0cef3',7,'mention',38,1796035135869887,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(16,'01a22c09-498c-74ac-976d-6ad9f0706943',2,'direct',41,1796035135884299,1796035136105020,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(17,'01a22c09-498e-78d4-b8ca-ae5ceb0676b6',1,'direct',42,1796035135886565,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(18,'01a22c09-4994-74f8-9f62-1da5b2b714f9',2,'direct',43,1796035135892318,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(20,'01a22c09-49a3-7a04-a975-d8519af88c3f',2,'direct',45,1796035135907641,1796035136105020,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(21,'01a22c09-49c3-78bc-958d-97cf6017f43b',7,'direct',46,1796035135939559,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(22,'01a22c09-4a51-7ee0-995b-34bb4c7c83b5',6,'mention',52,1796035136081952,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(23,'01a22c09-4a51-7ee0-9dc0-35fad2f06f5f',1,'mention',52,1796035136081952,1796035136091751,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(24,'01a22c09-4a6c-779c-81a7-2432b3b6500a',3,'direct',53,1796035136108487,1796035136813300,0,NULL,'dead',5,1796035136772915,'01a22c09-4d04-7e4c-87a5-fb617abb67c3',NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(25,'01a22c09-4a73-7d6c-bc76-1e1c49184efb',3,'direct',54,1796035136115859,1796035136911524,0,NULL,NULL,1,1796035136911524,'01a22c09-4d8f-7830-a257-0c50c5ace1c4',NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(26,'01a22c09-4a7e-7c4c-905b-547c5c8e32b6',3,'direct',55,1796035136126787,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(27,'01a22c09-4a82-7a7c-a222-a55050e723b9',3,'direct',56,1796035136130671,1796035136173401,1,NULL,NULL,1,1796035136145404,'01a22c09-4a91-7650-9ca8-28c77bc78470',NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(28,'01a22c09-4a84-74cc-a460-24107598c9e3',3,'direct',57,1796035136132307,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(29,'01a22c09-4fb2-7334-882b-122b01c1e844',1,'group',58,1796035137458205,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(30,'01a22c09-4fb2-7334-b8ce-2ccedde41322',3,'group',58,1796035137458205,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(31,'01a22c09-5059-7664-9c7f-d4809356ab55',2,'direct',59,1796035137625409,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(32,'01a22c09-50c9-7674-8f10-03855395bffa',3,'direct',60,1796035137737413,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(33,'01a22c09-50c9-7678-87d5-f22d633c9c18',1,'group',61,1796035137737414,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(34,'01a22c09-50f5-7894-a174-c24b23e4482d',1,'direct',62,1796035137781549,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'repo:host/org/proj',0,NULL);
-INSERT INTO "inbox" VALUES(35,'01a22c09-5151-7f7c-85e0-c7b6e50f5837',2,'task',63,1796035137873991,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(36,'01a22c09-568d-7e00-9352-ae7b5794dfbd',2,'task',64,1796035139213896,1796035139230779,1,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(37,'01a22c09-56f3-753c-ac9b-55b8ad96a1b1',1,'task',65,1796035139315335,NULL,1,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(38,'01a22c09-5721-76c4-929a-4b22ca418296',3,'task',66,1796035139361433,1796035139390773,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(39,'01a22c09-573e-7c14-93af-8fcc51841bb2',1,'task',67,1796035139390773,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(40,'01a22c09-580f-77e0-b409-9601115c6b8d',1,'task',69,1796035139599504,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(41,'01a22c09-5909-7920-baff-43d9b641f6e4',3,'interrupt',72,1796035139849584,1796035139905449,2,1796038739849584,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(42,'01a22c09-5941-7704-b2b8-9be7e8499f0f',1,'direct',73,1796035139905449,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(43,'01a22c09-5971-766c-81de-08d8dfd08cd4',3,'interrupt',74,1796035139953411,1796035139986996,2,1796038739953411,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(44,'01a22c09-59f9-7dc4-9ee4-3547a234c904',4,'interrupt',76,1796035140089881,1796035140153385,2,1796121540089881,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(46,'01a22c09-59f9-7dcc-9d5c-cf66b2ccc5ea',9,'interrupt',78,1796035140089883,1796035140153385,2,1796121540089881,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(47,'01a22c09-5a7d-7944-9863-20c2ad0fbc14',2,'approval',81,1796035140221593,1796035140285396,0,1796038740221592,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(48,'01a22c09-5abd-7630-b7a4-1e1c644832e3',1,'approval',82,1796035140285396,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(49,'01a22c09-5b05-7638-a027-99dd16672a8b',2,'approval',84,1796035140357398,1796035140394539,0,1796038740357397,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
-INSERT INTO "inbox" VALUES(50,'01a22c09-5b2a-786c-9c8e-a29e0cbccc49',1,'approval',85,1796035140394539,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(1,'01a22c0f-2471-7730-966f-8a00a4f18069',2,'mention',1,1796035519601460,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(2,'01a22c0f-2476-799c-8b6e-ac0177abd9e1',2,'mention',2,1796035519606615,1796035519776010,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(3,'01a22c0f-247c-7450-ab39-ab094dc6933d',2,'mention',3,1796035519612276,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(4,'01a22c0f-2480-7dd0-8cc8-c49671112670',2,'mention',4,1796035519616884,1796035519776010,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(5,'01a22c0f-2485-70b0-8178-fe7a4b407edb',2,'mention',5,1796035519621044,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(6,'01a22c0f-248a-7af0-9826-1a2c1b24a1ed',2,'mention',6,1796035519626700,1796035519776010,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(7,'01a22c0f-249d-7634-9ce3-50b99bef8225',1,'mention',11,1796035519645397,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(8,'01a22c0f-24ac-7468-8e24-ec4a5f7f86c0',1,'mention',14,1796035519660282,1796035519774088,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(9,'01a22c0f-24b9-7aa8-b580-c785c481dfc7',1,'mention',20,1796035519673682,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(10,'01a22c0f-24c4-7ccc-b74c-083bbe4913f2',1,'mention',23,1796035519684819,1796035519774088,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(11,'01a22c0f-24d3-7d3c-9e79-b199f1ae923a',1,'mention',29,1796035519699847,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(12,'01a22c0f-24d7-7f80-a672-739d54150393',1,'mention',32,1796035519703992,1796035519774088,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(13,'01a22c0f-24df-7cec-9c9b-d457fa2d94a5',3,'mention',36,1796035519711827,1796035519786057,0,NULL,NULL,1,1796035519784154,'01a22c0f-2528-7268-a599-0757e58ba318',NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(14,'01a22c0f-24e1-7ba0-979f-38398269ecc7',2,'mention',37,1796035519713744,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(15,'01a22c0f-24e3-7070-bfda-b49b6a8d3d0c',7,'mention',38,1796035519715028,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(16,'01a22c0f-24e7-7818-9423-f87316713612',2,'direct',41,1796035519719518,1796035519776010,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(17,'01a22c0f-24e8-7c78-8bc3-33b2be7f48bb',1,'direct',42,1796035519720798,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(18,'01a22c0f-24ea-7334-9c22-f2c7f7444255',2,'direct',43,1796035519722205,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(20,'01a22c0f-24ed-714c-b300-633d28a1a9d0',2,'direct',45,1796035519725083,1796035519776010,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(21,'01a22c0f-24ee-7790-9bf1-5527ca74e1bb',7,'direct',46,1796035519726484,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(22,'01a22c0f-251b-75d4-b0b1-9165be90fa0e',6,'mention',52,1796035519771373,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(23,'01a22c0f-251b-75d4-93fd-c16629461910',1,'mention',52,1796035519771373,1796035519774088,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(24,'01a22c0f-2521-75a0-9281-0eef90547678',3,'direct',53,1796035519777360,1796035519797545,0,NULL,'dead',5,1796035519796266,'01a22c0f-2534-7428-b2b2-5d70b7661795',NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(25,'01a22c0f-2522-7b78-92e2-f6ba2a557ad3',3,'direct',54,1796035519778734,1796035519798643,0,NULL,NULL,1,1796035519798643,'01a22c0f-2536-7a0c-a87e-29c04a379774',NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(26,'01a22c0f-2524-7068-9e89-e575e5ff1541',3,'direct',55,1796035519780026,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(27,'01a22c0f-2525-762c-8e55-753c5a04bd00',3,'direct',56,1796035519781395,1796035519786057,1,NULL,NULL,1,1796035519784154,'01a22c0f-2528-7268-a599-0757e58ba318',NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(28,'01a22c0f-2526-7e74-8bc2-88c808c4fde2',3,'direct',57,1796035519782925,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(29,'01a22c0f-253f-7218-aa7b-edf7e04f04e7',1,'group',58,1796035519807134,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(30,'01a22c0f-253f-7218-b22b-c9747cc49dfb',3,'group',58,1796035519807134,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(31,'01a22c0f-2540-7d28-a415-0d2fbc21004d',2,'direct',59,1796035519808842,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(32,'01a22c0f-2542-73cc-878a-c4e162bd362d',3,'direct',60,1796035519810243,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(33,'01a22c0f-2542-73d0-b2f2-d0bacffa4b3d',1,'group',61,1796035519810244,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(34,'01a22c0f-2543-7a60-bf59-92ae5f8d29ed',1,'direct',62,1796035519811664,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'repo:host/org/proj',0,NULL);
+INSERT INTO "inbox" VALUES(35,'01a22c0f-2546-7008-a85b-6c620e0e2634',2,'task',63,1796035519814002,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(36,'01a22c0f-2574-7f64-b580-f462df485324',2,'task',64,1796035519860985,1796035519865495,1,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(37,'01a22c0f-2583-73e8-9dc0-562084bcce04',1,'task',65,1796035519875250,NULL,1,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(38,'01a22c0f-2588-7c88-857c-e0ead841f9b8',3,'task',66,1796035519880802,1796035519882985,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(39,'01a22c0f-258a-7f64-9d8f-d79078bc9f10',1,'task',67,1796035519882985,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(40,'01a22c0f-2590-78b0-9ef7-c05aa7098a09',1,'task',69,1796035519888556,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(41,'01a22c0f-2599-7f9c-a283-f909757cefcc',3,'interrupt',72,1796035519897999,1796035519899763,2,1796039119897999,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(42,'01a22c0f-259b-7bec-b525-787af3425534',1,'direct',73,1796035519899763,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(43,'01a22c0f-259d-7a08-8e93-03b71c526d67',3,'interrupt',74,1796035519901642,1796035519903132,2,1796039119901642,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(44,'01a22c0f-25a4-7934-a50a-975bbbf64255',4,'interrupt',76,1796035519908589,1796035519914389,2,1796121919908589,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(46,'01a22c0f-25a4-793c-8937-b19eff2d789d',9,'interrupt',78,1796035519908591,1796035519914389,2,1796121919908589,'expired',0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(47,'01a22c0f-25ae-7a2c-81ad-454bae2f1da0',2,'approval',81,1796035519918651,1796035519920878,0,1796039119918650,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(48,'01a22c0f-25b0-7db8-9868-63e339642308',1,'approval',82,1796035519920878,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(49,'01a22c0f-25b3-712c-a5b7-245f50aaffb3',2,'approval',84,1796035519923075,1796035519925057,0,1796039119923074,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
+INSERT INTO "inbox" VALUES(50,'01a22c0f-25b5-70e4-929f-93e7746bc75d',1,'approval',85,1796035519925057,NULL,0,NULL,NULL,0,NULL,NULL,NULL,NULL,'',0,NULL);
 CREATE TABLE machines (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -456,8 +456,8 @@ CREATE TABLE machines (
     active INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL
 );
-INSERT INTO "machines" VALUES(1,'box',1,'03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8',1,1796035135650974);
-INSERT INTO "machines" VALUES(2,'old-box',2,'b7ecd7d860c957c331a2dc52940ccd41e9b1041e00cc5c43a738ae5157cf317e',0,1796035135678106);
+INSERT INTO "machines" VALUES(1,'box',1,'03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8',1,1796035519587945);
+INSERT INTO "machines" VALUES(2,'old-box',2,'b7ecd7d860c957c331a2dc52940ccd41e9b1041e00cc5c43a738ae5157cf317e',0,1796035519591658);
 CREATE TABLE marks (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -475,33 +475,33 @@ CREATE TABLE memberships (
     shown_key TEXT,
     PRIMARY KEY (agent_id, channel_id)
 ) WITHOUT ROWID;
-INSERT INTO "memberships" VALUES(1,2,1796035135945612,1796035135866805,3,1,1796035135945612,0,NULL);
-INSERT INTO "memberships" VALUES(1,3,1796035135884299,0,0,16,1796035135884299,0,NULL);
-INSERT INTO "memberships" VALUES(1,7,1796035135712979,0,0,6,1796035135712979,0,NULL);
-INSERT INTO "memberships" VALUES(1,8,1796035135715568,1796035135839144,10,0,1796035136035330,0,NULL);
-INSERT INTO "memberships" VALUES(1,9,1796035135721112,0,0,1,1796035135721112,0,NULL);
-INSERT INTO "memberships" VALUES(1,10,1796035135729615,0,0,1,1796035135729615,0,NULL);
-INSERT INTO "memberships" VALUES(1,11,1796035135743133,0,0,1,1796035135743133,0,NULL);
-INSERT INTO "memberships" VALUES(1,12,1796035135757212,0,0,4,1796035135757212,0,NULL);
-INSERT INTO "memberships" VALUES(2,2,1796035140089881,1796035135945612,4,2,1796035140089881,0,NULL);
-INSERT INTO "memberships" VALUES(2,3,1796035135884299,1796035135884299,1,11,1796035135884299,0,NULL);
-INSERT INTO "memberships" VALUES(2,7,1796035135758983,1796035135712979,1,6,1796035135758983,0,NULL);
-INSERT INTO "memberships" VALUES(2,8,1796035135766441,1796035135763023,2,3,1796035135766441,0,NULL);
-INSERT INTO "memberships" VALUES(2,12,1796035136039460,1796035135757212,1,1,1796035136039460,1796035135757212,NULL);
-INSERT INTO "memberships" VALUES(3,3,1796035135892318,1796035135886565,2,4,1796035135892318,0,NULL);
-INSERT INTO "memberships" VALUES(3,7,1796035135771829,1796035135765253,4,4,1796035135771829,0,NULL);
-INSERT INTO "memberships" VALUES(3,8,1796035135774890,1796035135822087,8,1,1796035136030570,0,NULL);
-INSERT INTO "memberships" VALUES(4,2,1796035135858483,1796035135852006,1,1,1796035135858483,0,NULL);
-INSERT INTO "memberships" VALUES(4,3,1796035140089881,1796035140089881,23,0,1796035140089881,0,NULL);
-INSERT INTO "memberships" VALUES(6,7,1796035136071353,1796035135994265,14,0,1796035136071353,0,NULL);
-INSERT INTO "memberships" VALUES(7,6,1796035135939559,1796035135939559,1,0,1796035135939559,0,NULL);
-INSERT INTO "memberships" VALUES(7,13,1796035135875436,0,0,1,1796035135875436,0,NULL);
-INSERT INTO "memberships" VALUES(8,5,1796035135869887,0,0,1,1796035135869887,0,NULL);
-INSERT INTO "memberships" VALUES(8,6,1796035135939559,0,0,1,1796035135939559,0,NULL);
-INSERT INTO "memberships" VALUES(8,13,1796035136014041,1796035135881745,2,1,1796035136014041,0,NULL);
-INSERT INTO "memberships" VALUES(9,2,1796035135852006,0,0,1,1796035135852006,0,NULL);
-INSERT INTO "memberships" VALUES(9,3,1796035140089881,1796035140089883,25,0,1796035140089881,0,NULL);
-INSERT INTO "memberships" VALUES(10,13,1796035135881745,1796035135875436,1,1,1796035135881745,0,NULL);
+INSERT INTO "memberships" VALUES(1,2,1796035519727602,1796035519713744,3,1,1796035519727602,0,NULL);
+INSERT INTO "memberships" VALUES(1,3,1796035519719518,0,0,16,1796035519719518,0,NULL);
+INSERT INTO "memberships" VALUES(1,7,1796035519601460,0,0,6,1796035519601460,0,NULL);
+INSERT INTO "memberships" VALUES(1,8,1796035519606615,1796035519706843,10,0,1796035519765837,0,NULL);
+INSERT INTO "memberships" VALUES(1,9,1796035519612276,0,0,1,1796035519612276,0,NULL);
+INSERT INTO "memberships" VALUES(1,10,1796035519616884,0,0,1,1796035519616884,0,NULL);
+INSERT INTO "memberships" VALUES(1,11,1796035519621044,0,0,1,1796035519621044,0,NULL);
+INSERT INTO "memberships" VALUES(1,12,1796035519626700,0,0,4,1796035519626700,0,NULL);
+INSERT INTO "memberships" VALUES(2,2,1796035519908589,1796035519727602,4,2,1796035519908589,0,NULL);
+INSERT INTO "memberships" VALUES(2,3,1796035519719518,1796035519719518,1,11,1796035519719518,0,NULL);
+INSERT INTO "memberships" VALUES(2,7,1796035519630444,1796035519601460,1,6,1796035519630444,0,NULL);
+INSERT INTO "memberships" VALUES(2,8,1796035519657201,1796035519642377,2,3,1796035519657201,0,NULL);
+INSERT INTO "memberships" VALUES(2,12,1796035519767356,1796035519626700,1,1,1796035519767356,1796035519626700,NULL);
+INSERT INTO "memberships" VALUES(3,3,1796035519722205,1796035519720798,2,4,1796035519722205,0,NULL);
+INSERT INTO "memberships" VALUES(3,7,1796035519660282,1796035519654396,4,4,1796035519660282,0,NULL);
+INSERT INTO "memberships" VALUES(3,8,1796035519666251,1796035519698285,8,1,1796035519764090,0,NULL);
+INSERT INTO "memberships" VALUES(4,2,1796035519711827,1796035519708516,1,1,1796035519711827,0,NULL);
+INSERT INTO "memberships" VALUES(4,3,1796035519908589,1796035519908589,23,0,1796035519908589,0,NULL);
+INSERT INTO "memberships" VALUES(6,7,1796035519770294,1796035519751379,14,0,1796035519770294,0,NULL);
+INSERT INTO "memberships" VALUES(7,6,1796035519726484,1796035519726484,1,0,1796035519726484,0,NULL);
+INSERT INTO "memberships" VALUES(7,13,1796035519716815,0,0,1,1796035519716815,0,NULL);
+INSERT INTO "memberships" VALUES(8,5,1796035519715028,0,0,1,1796035519715028,0,NULL);
+INSERT INTO "memberships" VALUES(8,6,1796035519726484,0,0,1,1796035519726484,0,NULL);
+INSERT INTO "memberships" VALUES(8,13,1796035519759289,1796035519718435,2,1,1796035519759289,0,NULL);
+INSERT INTO "memberships" VALUES(9,2,1796035519708516,0,0,1,1796035519708516,0,NULL);
+INSERT INTO "memberships" VALUES(9,3,1796035519908589,1796035519908591,25,0,1796035519908589,0,NULL);
+INSERT INTO "memberships" VALUES(10,13,1796035519718435,1796035519716815,1,1,1796035519718435,0,NULL);
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY,
     public_id TEXT NOT NULL UNIQUE,
@@ -520,158 +520,158 @@ CREATE TABLE messages (
     key TEXT,
     digest BLOB
 , depth INTEGER NOT NULL DEFAULT 0, sent_with INTEGER, vanishes_at INTEGER);
-INSERT INTO "messages" VALUES(1,'01a22c09-48e0-7f4c-a0a4-97c9f2c35b3f',7,1,1,1796035135712979,1,NULL,'chat','Welcome to #project-api, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody',NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(2,'01a22c09-48e3-78e0-a107-4e9034c79df9',8,1,1,1796035135715568,1,NULL,'chat','Welcome to #tech-sql, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0019',X'DE4506D10183D0F11891F36C6F6E5F57',0,NULL,NULL);
-INSERT INTO "messages" VALUES(3,'01a22c09-48e9-71c0-b96b-c499921e37f2',9,1,1,1796035135721112,1,NULL,'chat','Welcome to #env-prod, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0020',X'0E04DB4BD969AE5B126DAC274EF0ABBD',0,NULL,NULL);
-INSERT INTO "messages" VALUES(4,'01a22c09-48f1-799c-943b-aab3f3dc85e0',10,1,1,1796035135729615,1,NULL,'chat','Welcome to #gossip-news, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody',NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(5,'01a22c09-48ff-7214-8c91-dbf9ecf87870',11,1,1,1796035135743133,1,NULL,'chat','Welcome to #shared-plans, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0022',X'0E6353CDEC940F70ED1E9A332BB92FF2',0,NULL,NULL);
-INSERT INTO "messages" VALUES(6,'01a22c09-490d-7350-a7d3-279bff71fb48',12,1,1,1796035135757212,1,NULL,'chat','Welcome to #notes, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0023',X'5C66A99633F1822E1A2BD74AC9B9A530',0,NULL,NULL);
-INSERT INTO "messages" VALUES(7,'01a22c09-490e-7f5c-a16f-6ae7b3220539',7,2,2,1796035135758983,2,NULL,'chat','The build fails since noon: ``exit 1`` — wer weiß warum? 日本語 🎈',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(8,'01a22c09-4910-76cc-9734-e8df6a565059',7,3,3,1796035135760435,1,NULL,'chat','answer 0, @mac-ann look',NULL,7,7,NULL,'upgrade-0025',X'28071148471AAB7F8F400494980F8D12',0,NULL,NULL);
-INSERT INTO "messages" VALUES(9,'01a22c09-4911-7cd0-b182-22df54106435',7,4,3,1796035135761820,1,NULL,'status','working on step 0','{"run":0}',NULL,NULL,NULL,'upgrade-0026',X'04DD374EA6719C8B3C18A23A9D8842EC',0,NULL,NULL);
-INSERT INTO "messages" VALUES(10,'01a22c09-4913-705c-a513-05c79324a744',8,2,2,1796035135763023,1,NULL,'chat','select 0 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(11,'01a22c09-4914-713c-b613-e2e65c714090',7,5,4,1796035135764079,2,NULL,'chat','answer 1, @mac-ann look',NULL,7,7,NULL,'upgrade-0028',X'ACED17918B3D239E4BB8B73E03AF2196',1,NULL,NULL);
-INSERT INTO "messages" VALUES(12,'01a22c09-4915-73f4-8e6c-b64cc4fc7f0c',7,6,4,1796035135765253,2,NULL,'status','working on step 1','{"run":1}',NULL,NULL,NULL,'upgrade-0029',X'A3426034AA68388AAECC0372D5EB48D3',0,NULL,NULL);
-INSERT INTO "messages" VALUES(13,'01a22c09-4916-76e4-998c-044e23d58317',8,3,3,1796035135766441,2,NULL,'chat','select 1 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(14,'01a22c09-491b-7cf4-9e67-5143e363f405',7,7,5,1796035135771829,3,NULL,'chat','answer 2, @mac-ann look',NULL,7,7,NULL,'upgrade-0031',X'6FF50AEA818A9840A1703BC981D42651',1,NULL,NULL);
-INSERT INTO "messages" VALUES(15,'01a22c09-491d-77d8-ab56-98892d4d2309',7,8,5,1796035135773502,3,NULL,'status','working on step 2','{"run":2}',NULL,NULL,NULL,'upgrade-0032',X'7BCB921CB01F15221435ECB9D6B82EA0',0,NULL,NULL);
-INSERT INTO "messages" VALUES(16,'01a22c09-491e-7de8-b12a-01885a65c2e6',8,4,4,1796035135774890,3,NULL,'chat','select 2 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(17,'01a22c09-4920-773c-ab9b-9349f4f2bb2b',7,9,6,1796035135776463,1,NULL,'chat','answer 3, @mac-ann look',NULL,7,7,NULL,'upgrade-0034',X'C9B874004F11D74769753EA0D66DDA75',0,NULL,NULL);
-INSERT INTO "messages" VALUES(18,'01a22c09-4921-7d48-a410-f8280d347209',7,10,6,1796035135777850,1,NULL,'status','working on step 3','{"run":3}',NULL,NULL,NULL,'upgrade-0035',X'931AFFF9B1777797E1CBBAEBFA9B6E47',0,NULL,NULL);
-INSERT INTO "messages" VALUES(19,'01a22c09-4923-7034-a115-a50f95209ac2',8,5,5,1796035135779013,1,NULL,'chat','select 3 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(20,'01a22c09-4927-7678-ae3c-832f4ccc51fd',7,11,7,1796035135783414,2,NULL,'chat','answer 4, @mac-ann look',NULL,7,7,NULL,'upgrade-0037',X'6F0EB864897B24CB737A644727EB96EE',1,NULL,NULL);
-INSERT INTO "messages" VALUES(21,'01a22c09-492a-7550-81b0-7e4803e1a94b',7,12,7,1796035135786340,2,NULL,'status','working on step 4','{"run":4}',NULL,NULL,NULL,'upgrade-0038',X'AB5F23587E22FE6149AAEA8E042E76BB',0,NULL,NULL);
-INSERT INTO "messages" VALUES(22,'01a22c09-492d-7064-bc1f-2ab4027ae61f',8,6,6,1796035135789025,2,NULL,'chat','select 4 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(23,'01a22c09-4931-7680-8350-75fb7c5c07ef',7,13,8,1796035135793416,3,NULL,'chat','answer 5, @mac-ann look',NULL,7,7,NULL,'upgrade-0040',X'E5ED857CA9B7D80256797A9EF30FA57B',1,NULL,NULL);
-INSERT INTO "messages" VALUES(24,'01a22c09-4935-7100-9918-7da73039a002',7,14,8,1796035135797064,3,NULL,'status','working on step 5','{"run":5}',NULL,NULL,NULL,'upgrade-0041',X'653434F42A34C44A2C2123307CC500FE',0,NULL,NULL);
-INSERT INTO "messages" VALUES(25,'01a22c09-493a-78e4-ba06-d52ea8965605',8,7,7,1796035135802569,3,NULL,'chat','select 5 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(26,'01a22c09-4940-701c-8ddc-8d2f8974ca3d',7,15,9,1796035135808007,1,NULL,'chat','answer 6, @mac-ann look',NULL,7,7,NULL,'upgrade-0043',X'B879F7902C800D61126095B6856A0012',0,NULL,NULL);
-INSERT INTO "messages" VALUES(27,'01a22c09-494a-7dc4-a236-75b8c78ed42d',7,16,9,1796035135818881,1,NULL,'status','working on step 6','{"run":6}',NULL,NULL,NULL,'upgrade-0044',X'B5C90D47D87654ECFA5290E3AC7AE448',0,NULL,NULL);
-INSERT INTO "messages" VALUES(28,'01a22c09-494e-715c-b334-b4825c8f8c5a',8,8,8,1796035135822087,1,NULL,'chat','select 6 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(29,'01a22c09-4953-70ec-8454-a50226fc42ac',7,17,10,1796035135827059,2,NULL,'chat','answer 7, @mac-ann look',NULL,7,7,NULL,'upgrade-0046',X'26518D3A8B443C40D37C715F42227ABE',1,NULL,NULL);
-INSERT INTO "messages" VALUES(30,'01a22c09-4957-717c-8299-cfe2d374f6c3',7,18,10,1796035135831095,2,NULL,'status','working on step 7','{"run":7}',NULL,NULL,NULL,'upgrade-0047',X'B69D877161D923C7EDB3E3F044274367',0,NULL,NULL);
-INSERT INTO "messages" VALUES(31,'01a22c09-4958-786c-bfb7-996dc49b535c',8,9,9,1796035135832539,2,NULL,'chat','select 7 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(32,'01a22c09-495a-72ac-87a0-cd28d464c704',7,19,11,1796035135834171,3,NULL,'chat','answer 8, @mac-ann look',NULL,7,7,NULL,'upgrade-0049',X'1B64CCD153790B3747F97FCBEFFDD881',1,NULL,NULL);
-INSERT INTO "messages" VALUES(33,'01a22c09-495c-7e8c-ae22-44231bee5f0a',7,20,11,1796035135836931,3,NULL,'status','working on step 8','{"run":8}',NULL,NULL,NULL,'upgrade-0050',X'4FDF04E059A9299ABC655761C578E250',0,NULL,NULL);
-INSERT INTO "messages" VALUES(34,'01a22c09-495f-7240-a0aa-db46da213472',8,10,10,1796035135839144,3,NULL,'chat','select 8 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(35,'01a22c09-496c-7018-98d2-8148f996fa09',2,1,1,1796035135852006,9,NULL,'chat','long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long',NULL,NULL,NULL,NULL,'upgrade-0052',X'26C23D4265DBFDAC00AD3EBF2398A3B8',0,NULL,NULL);
-INSERT INTO "messages" VALUES(36,'01a22c09-4972-778c-9844-3a954060da38',2,2,2,1796035135858483,4,NULL,'chat','I will be off, @mac-cat',NULL,NULL,NULL,NULL,'upgrade-0053',X'5C89A40439F5EA04F1102577D0225D96',0,NULL,NULL);
-INSERT INTO "messages" VALUES(37,'01a22c09-497a-7c94-8c47-f2ee5b7d9635',2,3,3,1796035135866805,5,NULL,'chat','I will be gone, @mac-bob',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(38,'01a22c09-497d-7ddc-a3b1-5b91b1299410',5,1,1,1796035135869887,8,NULL,'chat','the other space says zeppelin, @mac-ann',NULL,NULL,NULL,NULL,'upgrade-0055',X'8AEAFC178BA845D0FD3C6502D0CF4837',0,NULL,NULL);
-INSERT INTO "messages" VALUES(39,'01a22c09-4983-76d0-9fbe-efcb7d7bae45',13,1,1,1796035135875436,7,NULL,'chat','same name, other space: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0056',X'2B92F92C68AAFBDAD0D113E16C73FBA0',0,NULL,NULL);
-INSERT INTO "messages" VALUES(40,'01a22c09-4989-7ba4-bd89-73636222d586',13,2,2,1796035135881745,10,NULL,'chat','from a machine that goes',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(41,'01a22c09-498c-74ac-9ba3-96ef38fa1d6d',3,1,1,1796035135884299,1,2,'chat','@mac-bob between main/mac-ann and mac-bob: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0058',X'9475B35EC2A76EED97A1060FFD8D7F10',0,NULL,NULL);
-INSERT INTO "messages" VALUES(42,'01a22c09-498e-78d4-be17-b553210d5fa7',3,2,2,1796035135886565,2,1,'chat','@mac-ann between main/mac-bob and mac-ann: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0059',X'8C25717571326AC17AE0345EEA6E7FEE',0,NULL,NULL);
-INSERT INTO "messages" VALUES(43,'01a22c09-4994-74f8-a7d3-b79f9918de16',3,3,3,1796035135892318,3,2,'chat','@mac-bob between main/mac-cat and mac-bob: zeppelin',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(44,'01a22c09-4999-76d8-b740-c4d0978f4faf',3,4,4,1796035135897438,1,5,'chat','@mac-gone between main/mac-ann and mac-gone: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0061',X'7F07549A3C8082FEEDC57A9962B6975C',0,NULL,NULL);
-INSERT INTO "messages" VALUES(45,'01a22c09-49a3-7a04-87d3-87d0d19c6353',3,5,5,1796035135907641,1,2,'chat','@mac-bob between main/mac-ann and mac-bob: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0062',X'9475B35EC2A76EED97A1060FFD8D7F10',0,NULL,NULL);
-INSERT INTO "messages" VALUES(46,'01a22c09-49c3-78bc-998f-9cbddacef786',6,1,1,1796035135939559,8,7,'chat','@mac-ann in team-b',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(47,'01a22c09-49c9-7990-96f4-47db09d4a4b1',2,4,4,1796035135945612,1,NULL,'system','The relay says hello',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(48,'01a22c09-49cb-7f28-841a-38ac0bbc2a09',7,21,12,1796035135947970,3,NULL,'chat','pinned and unpinned',NULL,NULL,NULL,NULL,'upgrade-0064',X'C76FE34DA3B4842041F66610805DB827',0,NULL,NULL);
-INSERT INTO "messages" VALUES(49,'01a22c09-49e6-7198-b3a5-93323aeb6528',7,22,13,1796035135974102,1,NULL,'chat','Shared a file: report.md (19 bytes)','{"files":[{"name":"report.md","size":19,"path":"project-api/1796035135974-report.md","bucket":"files","type":"application/octet-stream"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(50,'01a22c09-49fa-7424-a619-fe3d29224d68',7,23,14,1796035135994265,2,NULL,'chat','Shared a file: bytes.bin (256 bytes)','{"files":[{"name":"bytes.bin","size":256,"path":"project-api/1796035135994-bytes.bin","bucket":"files","type":"application/x-thing"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(51,'01a22c09-4a0e-70a4-b69b-47549a1adf1f',13,3,3,1796035136014041,8,NULL,'chat','Shared a file: report.md (19 bytes)','{"files":[{"name":"report.md","size":19,"path":"notes/1796035136014-report.md","bucket":"files","type":"application/octet-stream"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(52,'01a22c09-4a51-7ee0-9baf-47abc03a1e6e',7,24,15,1796035136081952,2,NULL,'chat','after the newcomer came, @mac-new @mac-ann',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(53,'01a22c09-4a6c-779c-945c-ac8b82f50817',3,6,6,1796035136108487,1,3,'chat','@mac-cat task 0',NULL,NULL,NULL,NULL,'upgrade-0083',X'FD35756F2796A7E372BD1C2FC909DBE0',0,NULL,NULL);
-INSERT INTO "messages" VALUES(54,'01a22c09-4a73-7d6c-b369-04b4106d3aa7',3,7,7,1796035136115859,1,3,'chat','@mac-cat task 1',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(55,'01a22c09-4a7e-7c4c-9563-c103ae7afb25',3,8,8,1796035136126787,1,3,'chat','@mac-cat task 2',NULL,NULL,NULL,NULL,'upgrade-0085',X'7A89DC7F60E0D261B66A1EEFE14E75D6',0,NULL,NULL);
-INSERT INTO "messages" VALUES(56,'01a22c09-4a82-7a7c-93c7-149279037d0a',3,9,9,1796035136130671,1,3,'chat','@mac-cat task 3',NULL,NULL,NULL,NULL,'upgrade-0086',X'F3FB6D90930EC211139C495A97C6DEAB',0,NULL,NULL);
-INSERT INTO "messages" VALUES(57,'01a22c09-4a84-74cc-a2b6-76ecbe75532e',3,10,10,1796035136132307,1,3,'chat','@mac-cat task 4',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(58,'01a22c09-4fb2-7334-8ee4-2711266a273f',3,11,11,1796035137458205,2,11,'chat','@crew who is in?',NULL,NULL,NULL,NULL,'upgrade-0107',X'AAD12106734EA482FCF945C34C1209C4',0,NULL,NULL);
-INSERT INTO "messages" VALUES(59,'01a22c09-5059-7664-b830-cb25be9b9862',3,12,12,1796035137625409,3,2,'chat','@mac-bob I am',NULL,58,58,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(60,'01a22c09-50c9-7674-bef4-d6b44388ad72',3,13,13,1796035137737413,2,3,'chat','@mac-cat for all of you: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0109',X'5399A594CEE63ABDE32101D8D76EE7AD',0,NULL,NULL);
-INSERT INTO "messages" VALUES(61,'01a22c09-50c9-7678-8c5b-cdeccfd29d22',3,14,14,1796035137737414,2,11,'chat','@crew for all of you: zeppelin',NULL,NULL,NULL,NULL,NULL,NULL,0,60,NULL);
-INSERT INTO "messages" VALUES(62,'01a22c09-50f5-7894-b99a-7e6d83c1e565',3,15,15,1796035137781549,2,1,'chat','@mac-ann where it burns',NULL,NULL,NULL,NULL,'upgrade-0110',X'F80451F00DF57EA8488DD6054A55B087',0,NULL,NULL);
-INSERT INTO "messages" VALUES(63,'01a22c09-5151-7f7c-9c2d-10556408d514',7,25,16,1796035137873991,1,NULL,'system','Task: count the beans (takes review, count)
+INSERT INTO "messages" VALUES(1,'01a22c0f-2471-7730-8176-0908b4291830',7,1,1,1796035519601460,1,NULL,'chat','Welcome to #project-api, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody',NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(2,'01a22c0f-2476-799c-b483-011d1c9c63aa',8,1,1,1796035519606615,1,NULL,'chat','Welcome to #tech-sql, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0019',X'DE4506D10183D0F11891F36C6F6E5F57',0,NULL,NULL);
+INSERT INTO "messages" VALUES(3,'01a22c0f-247c-7450-9ccd-0b697ecae450',9,1,1,1796035519612276,1,NULL,'chat','Welcome to #env-prod, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0020',X'0E04DB4BD969AE5B126DAC274EF0ABBD',0,NULL,NULL);
+INSERT INTO "messages" VALUES(4,'01a22c0f-2480-7dd0-b437-3d95b4efd955',10,1,1,1796035519616884,1,NULL,'chat','Welcome to #gossip-news, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody',NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(5,'01a22c0f-2485-70b0-91c5-123eb4850b08',11,1,1,1796035519621044,1,NULL,'chat','Welcome to #shared-plans, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0022',X'0E6353CDEC940F70ED1E9A332BB92FF2',0,NULL,NULL);
+INSERT INTO "messages" VALUES(6,'01a22c0f-248a-7af0-8614-09cdeaa8f605',12,1,1,1796035519626700,1,NULL,'chat','Welcome to #notes, @mac-bob and @mac-nobody','{"project":"api"}',NULL,NULL,'mac-nobody','upgrade-0023',X'5C66A99633F1822E1A2BD74AC9B9A530',0,NULL,NULL);
+INSERT INTO "messages" VALUES(7,'01a22c0f-248e-76f0-b80e-59b01b968564',7,2,2,1796035519630444,2,NULL,'chat','The build fails since noon: ``exit 1`` — wer weiß warum? 日本語 🎈',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(8,'01a22c0f-2494-75fc-8229-c6845c2aaf15',7,3,3,1796035519636383,1,NULL,'chat','answer 0, @mac-ann look',NULL,7,7,NULL,'upgrade-0025',X'684DDB300FEE4BB92B34751232F27AB2',0,NULL,NULL);
+INSERT INTO "messages" VALUES(9,'01a22c0f-2497-77d4-96c6-3b8def8be814',7,4,3,1796035519639501,1,NULL,'status','working on step 0','{"run":0}',NULL,NULL,NULL,'upgrade-0026',X'04DD374EA6719C8B3C18A23A9D8842EC',0,NULL,NULL);
+INSERT INTO "messages" VALUES(10,'01a22c0f-249a-75e4-8d7c-284b8c7ac303',8,2,2,1796035519642377,1,NULL,'chat','select 0 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(11,'01a22c0f-249d-7634-94a6-5800fa2b5a2b',7,5,4,1796035519645397,2,NULL,'chat','answer 1, @mac-ann look',NULL,7,7,NULL,'upgrade-0028',X'BF1275F71939F091D942069C4A7BB203',1,NULL,NULL);
+INSERT INTO "messages" VALUES(12,'01a22c0f-24a6-7630-b07f-b0d4d4667f96',7,6,4,1796035519654396,2,NULL,'status','working on step 1','{"run":1}',NULL,NULL,NULL,'upgrade-0029',X'A3426034AA68388AAECC0372D5EB48D3',0,NULL,NULL);
+INSERT INTO "messages" VALUES(13,'01a22c0f-24a9-7324-bfc7-8ad195024a82',8,3,3,1796035519657201,2,NULL,'chat','select 1 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(14,'01a22c0f-24ac-7468-bb73-d0098822a51e',7,7,5,1796035519660282,3,NULL,'chat','answer 2, @mac-ann look',NULL,7,7,NULL,'upgrade-0031',X'634E77652413C80B844142EBA8C1B956',1,NULL,NULL);
+INSERT INTO "messages" VALUES(15,'01a22c0f-24b0-7600-9b9d-b4e5277a53ed',7,8,5,1796035519664384,3,NULL,'status','working on step 2','{"run":2}',NULL,NULL,NULL,'upgrade-0032',X'7BCB921CB01F15221435ECB9D6B82EA0',0,NULL,NULL);
+INSERT INTO "messages" VALUES(16,'01a22c0f-24b2-73ec-81d8-ff3dff40e409',8,4,4,1796035519666251,3,NULL,'chat','select 2 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(17,'01a22c0f-24b4-7c04-8d03-ee29d45b9dc0',7,9,6,1796035519668769,1,NULL,'chat','answer 3, @mac-ann look',NULL,7,7,NULL,'upgrade-0034',X'84E205D1A8D6BB79E2DB59842751E46B',0,NULL,NULL);
+INSERT INTO "messages" VALUES(18,'01a22c0f-24b6-79b8-a975-20384af87f86',7,10,6,1796035519670622,1,NULL,'status','working on step 3','{"run":3}',NULL,NULL,NULL,'upgrade-0035',X'931AFFF9B1777797E1CBBAEBFA9B6E47',0,NULL,NULL);
+INSERT INTO "messages" VALUES(19,'01a22c0f-24b8-7274-8027-a12d50a98906',8,5,5,1796035519672157,1,NULL,'chat','select 3 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(20,'01a22c0f-24b9-7aa8-b7df-0bfe3cf4d4e3',7,11,7,1796035519673682,2,NULL,'chat','answer 4, @mac-ann look',NULL,7,7,NULL,'upgrade-0037',X'00B4062E7B1F76F0AAEABF1F1E972B5C',1,NULL,NULL);
+INSERT INTO "messages" VALUES(21,'01a22c0f-24bd-7280-9892-16a42d4f7bad',7,12,7,1796035519677160,2,NULL,'status','working on step 4','{"run":4}',NULL,NULL,NULL,'upgrade-0038',X'AB5F23587E22FE6149AAEA8E042E76BB',0,NULL,NULL);
+INSERT INTO "messages" VALUES(22,'01a22c0f-24c2-77d4-bf47-84a504229e49',8,6,6,1796035519682501,2,NULL,'chat','select 4 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(23,'01a22c0f-24c4-7ccc-a798-2e10ea127a8b',7,13,8,1796035519684819,3,NULL,'chat','answer 5, @mac-ann look',NULL,7,7,NULL,'upgrade-0040',X'EEF11188B4FFF74E503E3D124A9BC6E3',1,NULL,NULL);
+INSERT INTO "messages" VALUES(24,'01a22c0f-24c8-7e00-b9cf-e920c0052ad1',7,14,8,1796035519688896,3,NULL,'status','working on step 5','{"run":5}',NULL,NULL,NULL,'upgrade-0041',X'653434F42A34C44A2C2123307CC500FE',0,NULL,NULL);
+INSERT INTO "messages" VALUES(25,'01a22c0f-24cc-7cbc-aa25-b75c1e1424d3',8,7,7,1796035519692815,3,NULL,'chat','select 5 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(26,'01a22c0f-24ce-7ac4-a17f-44d1f9cee786',7,15,9,1796035519694689,1,NULL,'chat','answer 6, @mac-ann look',NULL,7,7,NULL,'upgrade-0043',X'B520759839E48E0F22E7F3B38E5AFB96',0,NULL,NULL);
+INSERT INTO "messages" VALUES(27,'01a22c0f-24d0-773c-9fb4-ffa7d2a22aaf',7,16,9,1796035519696463,1,NULL,'status','working on step 6','{"run":6}',NULL,NULL,NULL,'upgrade-0044',X'B5C90D47D87654ECFA5290E3AC7AE448',0,NULL,NULL);
+INSERT INTO "messages" VALUES(28,'01a22c0f-24d2-7474-bffb-b2b94f80ad8b',8,8,8,1796035519698285,1,NULL,'chat','select 6 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(29,'01a22c0f-24d3-7d3c-9910-4c4ba4b6921a',7,17,10,1796035519699847,2,NULL,'chat','answer 7, @mac-ann look',NULL,7,7,NULL,'upgrade-0046',X'299B199362995715F8E017C44EBAA3FD',1,NULL,NULL);
+INSERT INTO "messages" VALUES(30,'01a22c0f-24d5-73d4-9962-2a997b35d8ef',7,18,10,1796035519701245,2,NULL,'status','working on step 7','{"run":7}',NULL,NULL,NULL,'upgrade-0047',X'B69D877161D923C7EDB3E3F044274367',0,NULL,NULL);
+INSERT INTO "messages" VALUES(31,'01a22c0f-24d6-7d20-8c86-05454b82c39c',8,9,9,1796035519702840,2,NULL,'chat','select 7 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(32,'01a22c0f-24d7-7f80-ab63-4fb79f620fce',7,19,11,1796035519703992,3,NULL,'chat','answer 8, @mac-ann look',NULL,7,7,NULL,'upgrade-0049',X'6E5D82885081C0674D050F0365F67ABD',1,NULL,NULL);
+INSERT INTO "messages" VALUES(33,'01a22c0f-24d9-73d0-814e-a024775cb4ba',7,20,11,1796035519705244,3,NULL,'status','working on step 8','{"run":8}',NULL,NULL,NULL,'upgrade-0050',X'4FDF04E059A9299ABC655761C578E250',0,NULL,NULL);
+INSERT INTO "messages" VALUES(34,'01a22c0f-24da-7d2c-8a75-fc14c2cbd79a',8,10,10,1796035519706843,3,NULL,'chat','select 8 from dual -- it''s a ''test''; done',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(35,'01a22c0f-24dc-7810-b8fd-35db820542f3',2,1,1,1796035519708516,9,NULL,'chat','long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long',NULL,NULL,NULL,NULL,'upgrade-0052',X'26C23D4265DBFDAC00AD3EBF2398A3B8',0,NULL,NULL);
+INSERT INTO "messages" VALUES(36,'01a22c0f-24df-7cec-96ca-03812d75d058',2,2,2,1796035519711827,4,NULL,'chat','I will be off, @mac-cat',NULL,NULL,NULL,NULL,'upgrade-0053',X'5C89A40439F5EA04F1102577D0225D96',0,NULL,NULL);
+INSERT INTO "messages" VALUES(37,'01a22c0f-24e1-7ba0-a635-d00b01f5126a',2,3,3,1796035519713744,5,NULL,'chat','I will be gone, @mac-bob',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(38,'01a22c0f-24e3-7070-94c5-ddbc95691ccb',5,1,1,1796035519715028,8,NULL,'chat','the other space says zeppelin, @mac-ann',NULL,NULL,NULL,NULL,'upgrade-0055',X'8AEAFC178BA845D0FD3C6502D0CF4837',0,NULL,NULL);
+INSERT INTO "messages" VALUES(39,'01a22c0f-24e4-7cbc-a356-a3dc7fa20bf7',13,1,1,1796035519716815,7,NULL,'chat','same name, other space: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0056',X'2B92F92C68AAFBDAD0D113E16C73FBA0',0,NULL,NULL);
+INSERT INTO "messages" VALUES(40,'01a22c0f-24e6-76cc-8966-76fc0be77788',13,2,2,1796035519718435,10,NULL,'chat','from a machine that goes',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(41,'01a22c0f-24e7-7818-88d1-c1e60443eb52',3,1,1,1796035519719518,1,2,'chat','@mac-bob between main/mac-ann and mac-bob: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0058',X'9475B35EC2A76EED97A1060FFD8D7F10',0,NULL,NULL);
+INSERT INTO "messages" VALUES(42,'01a22c0f-24e8-7c78-b1bc-9aae52a43c13',3,2,2,1796035519720798,2,1,'chat','@mac-ann between main/mac-bob and mac-ann: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0059',X'8C25717571326AC17AE0345EEA6E7FEE',0,NULL,NULL);
+INSERT INTO "messages" VALUES(43,'01a22c0f-24ea-7334-b9bc-9f717f98323f',3,3,3,1796035519722205,3,2,'chat','@mac-bob between main/mac-cat and mac-bob: zeppelin',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(44,'01a22c0f-24eb-7b70-bde5-374de8b78b14',3,4,4,1796035519723732,1,5,'chat','@mac-gone between main/mac-ann and mac-gone: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0061',X'7F07549A3C8082FEEDC57A9962B6975C',0,NULL,NULL);
+INSERT INTO "messages" VALUES(45,'01a22c0f-24ed-714c-88e1-3fe3955e59f9',3,5,5,1796035519725083,1,2,'chat','@mac-bob between main/mac-ann and mac-bob: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0062',X'9475B35EC2A76EED97A1060FFD8D7F10',0,NULL,NULL);
+INSERT INTO "messages" VALUES(46,'01a22c0f-24ee-7790-8359-8cd2bba267ad',6,1,1,1796035519726484,8,7,'chat','@mac-ann in team-b',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(47,'01a22c0f-24ef-7968-84f4-242cdf25b298',2,4,4,1796035519727602,1,NULL,'system','The relay says hello',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(48,'01a22c0f-24f1-7230-b7a6-c732ec02a233',7,21,12,1796035519729140,3,NULL,'chat','pinned and unpinned',NULL,NULL,NULL,NULL,'upgrade-0064',X'C76FE34DA3B4842041F66610805DB827',0,NULL,NULL);
+INSERT INTO "messages" VALUES(49,'01a22c0f-24fc-72b4-90a6-c5a53dd17b3f',7,22,13,1796035519740173,1,NULL,'chat','Shared a file: report.md (19 bytes)','{"files":[{"name":"report.md","size":19,"path":"project-api/1796035519740-report.md","bucket":"files","type":"application/octet-stream"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(50,'01a22c0f-2507-75ec-bdda-aa1a4f2c2b05',7,23,14,1796035519751379,2,NULL,'chat','Shared a file: bytes.bin (256 bytes)','{"files":[{"name":"bytes.bin","size":256,"path":"project-api/1796035519751-bytes.bin","bucket":"files","type":"application/x-thing"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(51,'01a22c0f-250f-7484-8d02-f0742514cb88',13,3,3,1796035519759289,8,NULL,'chat','Shared a file: report.md (19 bytes)','{"files":[{"name":"report.md","size":19,"path":"notes/1796035519759-report.md","bucket":"files","type":"application/octet-stream"}]}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(52,'01a22c0f-251b-75d4-8e4e-c4622491df18',7,24,15,1796035519771373,2,NULL,'chat','after the newcomer came, @mac-new @mac-ann',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(53,'01a22c0f-2521-75a0-b3d0-37b113ae87ff',3,6,6,1796035519777360,1,3,'chat','@mac-cat task 0',NULL,NULL,NULL,NULL,'upgrade-0083',X'FD35756F2796A7E372BD1C2FC909DBE0',0,NULL,NULL);
+INSERT INTO "messages" VALUES(54,'01a22c0f-2522-7b78-8bf4-30dc084fb3e2',3,7,7,1796035519778734,1,3,'chat','@mac-cat task 1',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(55,'01a22c0f-2524-7068-8289-bce5cafc5760',3,8,8,1796035519780026,1,3,'chat','@mac-cat task 2',NULL,NULL,NULL,NULL,'upgrade-0085',X'7A89DC7F60E0D261B66A1EEFE14E75D6',0,NULL,NULL);
+INSERT INTO "messages" VALUES(56,'01a22c0f-2525-762c-a4ac-b954fcbf548c',3,9,9,1796035519781395,1,3,'chat','@mac-cat task 3',NULL,NULL,NULL,NULL,'upgrade-0086',X'F3FB6D90930EC211139C495A97C6DEAB',0,NULL,NULL);
+INSERT INTO "messages" VALUES(57,'01a22c0f-2526-7e74-bf4f-f0f00dc24075',3,10,10,1796035519782925,1,3,'chat','@mac-cat task 4',NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(58,'01a22c0f-253f-7218-b953-226cf34cb6a3',3,11,11,1796035519807134,2,11,'chat','@crew who is in?',NULL,NULL,NULL,NULL,'upgrade-0107',X'AAD12106734EA482FCF945C34C1209C4',0,NULL,NULL);
+INSERT INTO "messages" VALUES(59,'01a22c0f-2540-7d28-b273-53208a4e257e',3,12,12,1796035519808842,3,2,'chat','@mac-bob I am',NULL,58,58,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(60,'01a22c0f-2542-73cc-a271-2c1c8160994c',3,13,13,1796035519810243,2,3,'chat','@mac-cat for all of you: zeppelin',NULL,NULL,NULL,NULL,'upgrade-0109',X'5399A594CEE63ABDE32101D8D76EE7AD',0,NULL,NULL);
+INSERT INTO "messages" VALUES(61,'01a22c0f-2542-73d0-9ec6-7731bf15b092',3,14,14,1796035519810244,2,11,'chat','@crew for all of you: zeppelin',NULL,NULL,NULL,NULL,NULL,NULL,0,60,NULL);
+INSERT INTO "messages" VALUES(62,'01a22c0f-2543-7a60-a7b9-34550137db1e',3,15,15,1796035519811664,2,1,'chat','@mac-ann where it burns',NULL,NULL,NULL,NULL,'upgrade-0110',X'F80451F00DF57EA8488DD6054A55B087',0,NULL,NULL);
+INSERT INTO "messages" VALUES(63,'01a22c0f-2546-7008-be27-67974fc8168e',7,25,16,1796035519814002,1,NULL,'system','Task: count the beans (takes review, count)
 
-zeppelin','{"task_id":"01a22c09-5151-7f7c-beea-21020d41fa8d","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(64,'01a22c09-568d-7e00-8670-43efb31e5bd0',3,16,16,1796035139213896,1,2,'system','Task for you: count the beans
+zeppelin','{"task_id":"01a22c0f-2546-7008-9022-aef54bb4bedd","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(64,'01a22c0f-2574-7f64-bf27-cd2e24f4cfc6',3,16,16,1796035519860985,1,2,'system','Task for you: count the beans
 
-zeppelin','{"task_id":"01a22c09-568d-7e00-b5b5-e19c4efbf761","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(65,'01a22c09-56f3-753c-8395-0b1cf7170a68',3,17,17,1796035139315335,2,1,'system','Task done: count the beans
+zeppelin','{"task_id":"01a22c0f-2574-7f64-b386-7c3cdb166ad8","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(65,'01a22c0f-2583-73e8-8967-866926cbc749',3,17,17,1796035519875250,2,1,'system','Task done: count the beans
 
-{"beans": 42}','{"task_id":"01a22c09-568d-7e00-b5b5-e19c4efbf761","task_event":"completed"}',64,64,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(66,'01a22c09-5721-76c4-99f5-cdef32d059c4',3,18,18,1796035139361433,1,3,'system','Task for you: count the beans
+{"beans": 42}','{"task_id":"01a22c0f-2574-7f64-b386-7c3cdb166ad8","task_event":"completed"}',64,64,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(66,'01a22c0f-2588-7c88-9ea0-ec473d351108',3,18,18,1796035519880802,1,3,'system','Task for you: count the beans
 
-zeppelin','{"task_id":"01a22c09-5721-76c4-a1b8-be9d39d4fbd8","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(67,'01a22c09-573e-7c14-8b2f-676c27d952f0',3,19,19,1796035139390773,3,1,'system','Task declined: count the beans
+zeppelin','{"task_id":"01a22c0f-2588-7c88-95a9-0960f753edf0","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(67,'01a22c0f-258a-7f64-916c-6f80c0e883ea',3,19,19,1796035519882985,3,1,'system','Task declined: count the beans
 
-no time','{"task_id":"01a22c09-5721-76c4-a1b8-be9d39d4fbd8","task_event":"declined"}',66,66,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(68,'01a22c09-578f-7f34-adf7-97f490f6a1f9',12,2,2,1796035139471973,1,NULL,'system','Task: count the beans
+no time','{"task_id":"01a22c0f-2588-7c88-95a9-0960f753edf0","task_event":"declined"}',66,66,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(68,'01a22c0f-258d-72a8-b20d-28c220a02b1e',12,2,2,1796035519885170,1,NULL,'system','Task: count the beans
 
-zeppelin','{"task_id":"01a22c09-578f-7f34-b2ca-ea488f39047c","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(69,'01a22c09-580f-77e0-b7a0-f935a47e0151',12,3,3,1796035139599504,2,NULL,'system','Task open again: count the beans
+zeppelin','{"task_id":"01a22c0f-258d-72a8-a3c4-df1e2e141165","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(69,'01a22c0f-2590-78b0-8638-1139a2cf8d5c',12,3,3,1796035519888556,2,NULL,'system','Task open again: count the beans
 
-no beans','{"task_id":"01a22c09-578f-7f34-b2ca-ea488f39047c","task_event":"returned"}',68,68,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(70,'01a22c09-5825-7670-8dc1-843af393e5d2',12,4,4,1796035139621412,1,NULL,'system','Task: count the beans
+no beans','{"task_id":"01a22c0f-258d-72a8-a3c4-df1e2e141165","task_event":"returned"}',68,68,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(70,'01a22c0f-2592-7c74-82a0-cbbbdbda8d81',12,4,4,1796035519890797,1,NULL,'system','Task: count the beans
 
-zeppelin','{"task_id":"01a22c09-5825-7670-ba57-ad7833d50b83","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(71,'01a22c09-5854-724c-833e-ec04842b8dc3',12,5,5,1796035139668147,1,NULL,'system','Task cancelled: count the beans','{"task_id":"01a22c09-5825-7670-ba57-ad7833d50b83","task_event":"cancelled"}',70,70,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(72,'01a22c09-5909-7920-918f-e93923112072',3,20,20,1796035139849584,1,3,'system','Interrupt: stop, look at this, and acknowledge it.
+zeppelin','{"task_id":"01a22c0f-2592-7c74-85b3-9a2eebfcf384","task_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(71,'01a22c0f-2594-7e0c-beb6-48a53d4cd04c',12,5,5,1796035519892899,1,NULL,'system','Task cancelled: count the beans','{"task_id":"01a22c0f-2592-7c74-85b3-9a2eebfcf384","task_event":"cancelled"}',70,70,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(72,'01a22c0f-2599-7f9c-8eda-93b5f36bd6f5',3,20,20,1796035519897999,1,3,'system','Interrupt: stop, look at this, and acknowledge it.
 
-Stop.','{"interrupt_id":"01a22c09-5909-7920-81b9-117ae4611579","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(73,'01a22c09-5941-7704-94e9-5e98b6189917',3,21,21,1796035139905449,3,1,'system','Interrupt acknowledged: Stop.','{"interrupt_id":"01a22c09-5909-7920-81b9-117ae4611579","interrupt_event":"acknowledged"}',72,72,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(74,'01a22c09-5971-766c-8771-5a2d75c11b36',3,22,22,1796035139953411,1,3,'system','Interrupt: stop, look at this, and acknowledge it.
+Stop.','{"interrupt_id":"01a22c0f-2599-7f9c-a005-1c5a7e540789","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(73,'01a22c0f-259b-7bec-abe8-ce8eaaa92f5d',3,21,21,1796035519899763,3,1,'system','Interrupt acknowledged: Stop.','{"interrupt_id":"01a22c0f-2599-7f9c-a005-1c5a7e540789","interrupt_event":"acknowledged"}',72,72,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(74,'01a22c0f-259d-7a08-b078-24ddad823acf',3,22,22,1796035519901642,1,3,'system','Interrupt: stop, look at this, and acknowledge it.
 
-Stop.','{"interrupt_id":"01a22c09-5971-766c-ae17-67da414bdb76","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(75,'01a22c09-59f9-7dc4-b3b8-27c564176e3d',2,5,5,1796035140089881,2,NULL,'system','Paused: #general, until it is resumed.
+Stop.','{"interrupt_id":"01a22c0f-259d-7a08-afa9-d52f2a5ab1c3","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(75,'01a22c0f-25a4-7934-8dbb-669092d496fa',2,5,5,1796035519908589,2,NULL,'system','Paused: #general, until it is resumed.
 
-Drill.','{"pause_id":"01a22c09-59f9-7dc4-a674-8517361b50fa","pause_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(76,'01a22c09-59f9-7dc4-9b33-04cbe9419d78',3,23,23,1796035140089881,2,4,'system','Pause: stop until you are told to go on, and acknowledge it.
+Drill.','{"pause_id":"01a22c0f-25a4-7934-b5e9-03adb43379c1","pause_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(76,'01a22c0f-25a4-7934-a4f5-b04a6da84ab2',3,23,23,1796035519908589,2,4,'system','Pause: stop until you are told to go on, and acknowledge it.
 
-Drill.','{"interrupt_id":"01a22c09-59f9-7dc4-9e01-cfe2eabd1c8a","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(77,'01a22c09-59f9-7dc8-b573-1ae63fa0e349',3,24,24,1796035140089882,2,5,'system','Pause: stop until you are told to go on, and acknowledge it.
+Drill.','{"interrupt_id":"01a22c0f-25a4-7934-a931-35569fa97753","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(77,'01a22c0f-25a4-7938-8d78-991b41a80baf',3,24,24,1796035519908590,2,5,'system','Pause: stop until you are told to go on, and acknowledge it.
 
-Drill.','{"interrupt_id":"01a22c09-59f9-7dc4-ac7b-e9a93c460f64","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(78,'01a22c09-59f9-7dcc-b2b1-6256f68b1a34',3,25,25,1796035140089883,2,9,'system','Pause: stop until you are told to go on, and acknowledge it.
+Drill.','{"interrupt_id":"01a22c0f-25a4-7934-9472-97f52ae705b9","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(78,'01a22c0f-25a4-793c-936e-37b176858ddf',3,25,25,1796035519908591,2,9,'system','Pause: stop until you are told to go on, and acknowledge it.
 
-Drill.','{"interrupt_id":"01a22c09-59f9-7dc4-9ed6-0ddba7ff49cb","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(79,'01a22c09-5a39-7604-afae-87324dbc83b2',2,6,6,1796035140153385,2,NULL,'system','The pause is over.','{"pause_id":"01a22c09-59f9-7dc4-a674-8517361b50fa","pause_event":"resumed"}',75,75,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(80,'01a22c09-5a7d-7940-a6c8-b2c45e3edda2',3,26,26,1796035140221592,1,1,'system','You asked for approval: deploy
+Drill.','{"interrupt_id":"01a22c0f-25a4-7934-b899-3a81d69c9b01","interrupt_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(79,'01a22c0f-25aa-7614-a841-6681d1800937',2,6,6,1796035519914389,2,NULL,'system','The pause is over.','{"pause_id":"01a22c0f-25a4-7934-b5e9-03adb43379c1","pause_event":"resumed"}',75,75,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(80,'01a22c0f-25ae-7a28-9169-08fa4fda7df4',3,26,26,1796035519918650,1,1,'system','You asked for approval: deploy
 
-{"to":"prod"}','{"approval_id":"01a22c09-5a7d-7940-9807-afcd58b8a20e","approval_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(81,'01a22c09-5a7d-7944-ae36-e36fc8d8cd08',3,27,27,1796035140221593,1,2,'system','Approval wanted: deploy
+{"to":"prod"}','{"approval_id":"01a22c0f-25ae-7a28-a111-18684e9ea89b","approval_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(81,'01a22c0f-25ae-7a2c-b654-b5af6312a79c',3,27,27,1796035519918651,1,2,'system','Approval wanted: deploy
 
-{"to":"prod"}','{"approval_id":"01a22c09-5a7d-7940-9807-afcd58b8a20e","approval_event":"created"}',80,80,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(82,'01a22c09-5abd-7630-9bf5-6f6ceafac1cc',3,28,28,1796035140285396,2,1,'system','Your call of deploy is allowed with other arguments, which get_approval shows.','{"approval_id":"01a22c09-5a7d-7940-9807-afcd58b8a20e","approval_event":"edited"}',80,80,NULL,NULL,NULL,1,NULL,NULL);
-INSERT INTO "messages" VALUES(83,'01a22c09-5b05-7634-8a46-10510474413d',3,29,29,1796035140357397,1,1,'system','You asked for approval: deploy
+{"to":"prod"}','{"approval_id":"01a22c0f-25ae-7a28-a111-18684e9ea89b","approval_event":"created"}',80,80,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(82,'01a22c0f-25b0-7db8-ba32-5f6bae95f4e2',3,28,28,1796035519920878,2,1,'system','Your call of deploy is allowed with other arguments, which get_approval shows.','{"approval_id":"01a22c0f-25ae-7a28-a111-18684e9ea89b","approval_event":"edited"}',80,80,NULL,NULL,NULL,1,NULL,NULL);
+INSERT INTO "messages" VALUES(83,'01a22c0f-25b3-7128-be7c-058ccc9183c8',3,29,29,1796035519923074,1,1,'system','You asked for approval: deploy
 
-{"to":"prod"}','{"approval_id":"01a22c09-5b05-7634-85ec-175613a3e1bc","approval_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(84,'01a22c09-5b05-7638-bfd1-4ed9bbcd79a6',3,30,30,1796035140357398,1,2,'system','Approval wanted: deploy
+{"to":"prod"}','{"approval_id":"01a22c0f-25b3-7128-a31f-a5bd53ec4556","approval_event":"created"}',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(84,'01a22c0f-25b3-712c-aa20-d441ddf38f6b',3,30,30,1796035519923075,1,2,'system','Approval wanted: deploy
 
-{"to":"prod"}','{"approval_id":"01a22c09-5b05-7634-85ec-175613a3e1bc","approval_event":"created"}',83,83,NULL,NULL,NULL,0,NULL,NULL);
-INSERT INTO "messages" VALUES(85,'01a22c09-5b2a-786c-8efc-898f4f5ddcef',3,31,31,1796035140394539,2,1,'system','Your call of deploy is denied.
+{"to":"prod"}','{"approval_id":"01a22c0f-25b3-7128-a31f-a5bd53ec4556","approval_event":"created"}',83,83,NULL,NULL,NULL,0,NULL,NULL);
+INSERT INTO "messages" VALUES(85,'01a22c0f-25b5-70e4-9315-2a40d181b8ba',3,31,31,1796035519925057,2,1,'system','Your call of deploy is denied.
 
-No.','{"approval_id":"01a22c09-5b05-7634-85ec-175613a3e1bc","approval_event":"denied"}',83,83,NULL,NULL,NULL,1,NULL,NULL);
+No.','{"approval_id":"01a22c0f-25b3-7128-a31f-a5bd53ec4556","approval_event":"denied"}',83,83,NULL,NULL,NULL,1,NULL,NULL);
 CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, at BIGINT NOT NULL);
-INSERT INTO "migrations" VALUES(1,'first',1796035134874955);
-INSERT INTO "migrations" VALUES(2,'keeping',1796035134926560);
-INSERT INTO "migrations" VALUES(3,'delivery',1796035134955546);
-INSERT INTO "migrations" VALUES(4,'mail',1796035135004467);
-INSERT INTO "migrations" VALUES(5,'work',1796035135014764);
-INSERT INTO "migrations" VALUES(6,'pauses',1796035135062042);
+INSERT INTO "migrations" VALUES(1,'first',1796035519524253);
+INSERT INTO "migrations" VALUES(2,'keeping',1796035519526150);
+INSERT INTO "migrations" VALUES(3,'delivery',1796035519528520);
+INSERT INTO "migrations" VALUES(4,'mail',1796035519531658);
+INSERT INTO "migrations" VALUES(5,'work',1796035519533044);
+INSERT INTO "migrations" VALUES(6,'pauses',1796035519533871);
 CREATE TABLE nonces (
     nonce TEXT PRIMARY KEY,
     machine_id INTEGER,
     used_at INTEGER NOT NULL
 );
-INSERT INTO "nonces" VALUES('e0684b5b4e2da7fc51e6c2ca8aa5e462',1,1796035135667477);
-INSERT INTO "nonces" VALUES('d73567548cc7723789322ce29c082f81',2,1796035135680433);
+INSERT INTO "nonces" VALUES('0620f088f9bf306215e6983a8ff5a68c',1,1796035519589459);
+INSERT INTO "nonces" VALUES('4f35c10d260e73f8e379c150dfa94f03',2,1796035519593328);
 CREATE TABLE pins (
     message_id INTEGER PRIMARY KEY REFERENCES messages,
     channel_id INTEGER NOT NULL REFERENCES channels,
     pinned_by INTEGER NOT NULL REFERENCES agents,
     pinned_at INTEGER NOT NULL
 );
-INSERT INTO "pins" VALUES(7,7,3,1796035135957163);
+INSERT INTO "pins" VALUES(7,7,3,1796035519730375);
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     position INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL
 , retention INTEGER NOT NULL DEFAULT 0);
-INSERT INTO "spaces" VALUES(1,'main',222,1796035135476513,0);
-INSERT INTO "spaces" VALUES(2,'team-b',16,1796035135540317,36500);
+INSERT INTO "spaces" VALUES(1,'main',222,1796035519563472,0);
+INSERT INTO "spaces" VALUES(2,'team-b',16,1796035519570735,36500);
 CREATE TABLE spreads (
     work_id INTEGER PRIMARY KEY REFERENCES work,
     after_id INTEGER NOT NULL
@@ -684,11 +684,11 @@ CREATE TABLE turns (
     at INTEGER NOT NULL,
     PRIMARY KEY (low_id, high_id)
 ) WITHOUT ROWID;
-INSERT INTO "turns" VALUES(2,3,2,2,1796035137737413);
-INSERT INTO "turns" VALUES(2,5,5,1,1796035135866805);
-INSERT INTO "turns" VALUES(2,6,2,1,1796035136081952);
-INSERT INTO "turns" VALUES(3,4,4,1,1796035135858483);
-INSERT INTO "turns" VALUES(7,8,8,1,1796035135869887);
+INSERT INTO "turns" VALUES(2,3,2,2,1796035519810243);
+INSERT INTO "turns" VALUES(2,5,5,1,1796035519713744);
+INSERT INTO "turns" VALUES(2,6,2,1,1796035519771373);
+INSERT INTO "turns" VALUES(3,4,4,1,1796035519711827);
+INSERT INTO "turns" VALUES(7,8,8,1,1796035519715028);
 CREATE TABLE unindexed (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     message_id INTEGER NOT NULL,
@@ -728,20 +728,20 @@ CREATE TABLE work (
     key TEXT,
     digest BLOB
 );
-INSERT INTO "work" VALUES(1,'01a22c09-5151-7f7c-beea-21020d41fa8d',1,'task','open',1,0,1,NULL,NULL,NULL,7,63,'01a22c09-5151-7f7c-9c2d-10556408d514',63,NULL,'count the beans','zeppelin','["review","count"]',NULL,0,'',NULL,NULL,1796035137873991,NULL,NULL,NULL,NULL,'upgrade-0112',X'B548A3AC636A0D99839DFA2CA22FFC6C');
-INSERT INTO "work" VALUES(2,'01a22c09-568d-7e00-b5b5-e19c4efbf761',1,'task','done',4,1,1,2,2,NULL,NULL,64,'01a22c09-568d-7e00-8670-43efb31e5bd0',64,'01a22c09-56f3-753c-8395-0b1cf7170a68','count the beans','zeppelin','','{"result_schema":{"type":"object","required":["beans"]}}',1,'','{"beans": 42}',NULL,1796035139213896,NULL,1796035139230779,NULL,1796035139315335,NULL,NULL);
-INSERT INTO "work" VALUES(3,'01a22c09-5721-76c4-a1b8-be9d39d4fbd8',1,'task','declined',2,0,1,3,NULL,NULL,NULL,66,'01a22c09-5721-76c4-99f5-cdef32d059c4',66,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,'no time',1796035139361433,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "work" VALUES(4,'01a22c09-578f-7f34-b2ca-ea488f39047c',1,'task','open',3,1,1,NULL,NULL,NULL,12,68,'01a22c09-578f-7f34-adf7-97f490f6a1f9',69,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,'no beans',1796035139471973,NULL,1796035139542665,NULL,NULL,NULL,NULL);
-INSERT INTO "work" VALUES(5,'01a22c09-5825-7670-ba57-ad7833d50b83',1,'task','cancelled',2,0,1,NULL,NULL,NULL,12,70,'01a22c09-5825-7670-8dc1-843af393e5d2',70,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,NULL,1796035139621412,NULL,NULL,NULL,1796035139668147,NULL,NULL);
-INSERT INTO "work" VALUES(6,'01a22c09-58a5-7390-ae1e-7da58f7b03d6',1,'lock','released',2,1,2,NULL,2,NULL,NULL,NULL,NULL,NULL,NULL,'src/** db',NULL,'','{"names":["src/**","db"],"shared":true,"lease":300}',0,'',NULL,NULL,1796035139749228,NULL,1796035139749228,NULL,1796035139801391,NULL,NULL);
-INSERT INTO "work" VALUES(7,'01a22c09-5909-7920-81b9-117ae4611579',1,'interrupt','acknowledged',2,0,1,3,NULL,NULL,NULL,72,'01a22c09-5909-7920-918f-e93923112072',72,NULL,'Stop.','Stop.','','{"purpose":"attention","pause":null}',2,'',NULL,NULL,1796035139849584,1796038739849584,NULL,NULL,1796035139905449,NULL,NULL);
-INSERT INTO "work" VALUES(8,'01a22c09-5971-766c-ae17-67da414bdb76',1,'interrupt','withdrawn',2,0,1,3,NULL,NULL,NULL,74,'01a22c09-5971-766c-8771-5a2d75c11b36',74,NULL,'Stop.','Stop.','','{"purpose":"attention","pause":null}',2,'',NULL,NULL,1796035139953411,1796038739953411,NULL,NULL,1796035139986996,NULL,NULL);
-INSERT INTO "work" VALUES(9,'01a22c09-59f9-7dc4-a674-8517361b50fa',1,'pause','resumed',2,0,2,NULL,NULL,NULL,2,75,'01a22c09-59f9-7dc4-b3b8-27c564176e3d',75,NULL,'Drill.','Drill.','',NULL,0,'',NULL,NULL,1796035140089881,1796121540089881,NULL,NULL,1796035140153385,NULL,NULL);
-INSERT INTO "work" VALUES(10,'01a22c09-59f9-7dc4-9e01-cfe2eabd1c8a',1,'interrupt','withdrawn',2,0,2,4,NULL,NULL,NULL,76,'01a22c09-59f9-7dc4-9b33-04cbe9419d78',76,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c09-59f9-7dc4-a674-8517361b50fa"}',2,'',NULL,'The pause is over.',1796035140089881,1796121540089881,NULL,NULL,1796035140153385,NULL,NULL);
-INSERT INTO "work" VALUES(11,'01a22c09-59f9-7dc4-ac7b-e9a93c460f64',1,'interrupt','withdrawn',2,0,2,5,NULL,NULL,NULL,77,'01a22c09-59f9-7dc8-b573-1ae63fa0e349',77,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c09-59f9-7dc4-a674-8517361b50fa"}',2,'',NULL,'The pause is over.',1796035140089881,1796121540089881,NULL,NULL,1796035140153385,NULL,NULL);
-INSERT INTO "work" VALUES(12,'01a22c09-59f9-7dc4-9ed6-0ddba7ff49cb',1,'interrupt','withdrawn',2,0,2,9,NULL,NULL,NULL,78,'01a22c09-59f9-7dcc-b2b1-6256f68b1a34',78,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c09-59f9-7dc4-a674-8517361b50fa"}',2,'',NULL,'The pause is over.',1796035140089881,1796121540089881,NULL,NULL,1796035140153385,NULL,NULL);
-INSERT INTO "work" VALUES(13,'01a22c09-5a7d-7940-9807-afcd58b8a20e',1,'approval','edited',2,0,1,NULL,2,NULL,NULL,80,'01a22c09-5a7d-7940-a6c8-b2c45e3edda2',80,NULL,'deploy',NULL,'','{"arguments":"{\"to\":\"prod\"}","call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f"}',0,'','{}',NULL,1796035140221592,1796038740221592,NULL,NULL,1796035140285396,NULL,NULL);
-INSERT INTO "work" VALUES(14,'01a22c09-5b05-7634-85ec-175613a3e1bc',1,'approval','denied',2,0,1,NULL,2,NULL,NULL,83,'01a22c09-5b05-7634-8a46-10510474413d',83,NULL,'deploy',NULL,'','{"arguments":"{\"to\":\"prod\"}","call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f"}',0,'',NULL,'No.',1796035140357397,1796038740357397,NULL,NULL,1796035140394539,NULL,NULL);
+INSERT INTO "work" VALUES(1,'01a22c0f-2546-7008-9022-aef54bb4bedd',1,'task','open',1,0,1,NULL,NULL,NULL,7,63,'01a22c0f-2546-7008-be27-67974fc8168e',63,NULL,'count the beans','zeppelin','["review","count"]',NULL,0,'',NULL,NULL,1796035519814002,NULL,NULL,NULL,NULL,'upgrade-0112',X'B548A3AC636A0D99839DFA2CA22FFC6C');
+INSERT INTO "work" VALUES(2,'01a22c0f-2574-7f64-b386-7c3cdb166ad8',1,'task','done',4,1,1,2,2,NULL,NULL,64,'01a22c0f-2574-7f64-bf27-cd2e24f4cfc6',64,'01a22c0f-2583-73e8-8967-866926cbc749','count the beans','zeppelin','','{"result_schema":{"type":"object","required":["beans"]}}',1,'','{"beans": 42}',NULL,1796035519860985,NULL,1796035519865495,NULL,1796035519875250,NULL,NULL);
+INSERT INTO "work" VALUES(3,'01a22c0f-2588-7c88-95a9-0960f753edf0',1,'task','declined',2,0,1,3,NULL,NULL,NULL,66,'01a22c0f-2588-7c88-9ea0-ec473d351108',66,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,'no time',1796035519880802,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "work" VALUES(4,'01a22c0f-258d-72a8-a3c4-df1e2e141165',1,'task','open',3,1,1,NULL,NULL,NULL,12,68,'01a22c0f-258d-72a8-b20d-28c220a02b1e',69,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,'no beans',1796035519885170,NULL,1796035519887075,NULL,NULL,NULL,NULL);
+INSERT INTO "work" VALUES(5,'01a22c0f-2592-7c74-85b3-9a2eebfcf384',1,'task','cancelled',2,0,1,NULL,NULL,NULL,12,70,'01a22c0f-2592-7c74-82a0-cbbbdbda8d81',70,NULL,'count the beans','zeppelin','',NULL,0,'',NULL,NULL,1796035519890797,NULL,NULL,NULL,1796035519892899,NULL,NULL);
+INSERT INTO "work" VALUES(6,'01a22c0f-2596-78b4-9960-82eefffe1ff7',1,'lock','released',2,1,2,NULL,2,NULL,NULL,NULL,NULL,NULL,NULL,'src/** db',NULL,'','{"names":["src/**","db"],"shared":true,"lease":300}',0,'',NULL,NULL,1796035519894557,NULL,1796035519894557,NULL,1796035519896416,NULL,NULL);
+INSERT INTO "work" VALUES(7,'01a22c0f-2599-7f9c-a005-1c5a7e540789',1,'interrupt','acknowledged',2,0,1,3,NULL,NULL,NULL,72,'01a22c0f-2599-7f9c-8eda-93b5f36bd6f5',72,NULL,'Stop.','Stop.','','{"purpose":"attention","pause":null}',2,'',NULL,NULL,1796035519897999,1796039119897999,NULL,NULL,1796035519899763,NULL,NULL);
+INSERT INTO "work" VALUES(8,'01a22c0f-259d-7a08-afa9-d52f2a5ab1c3',1,'interrupt','withdrawn',2,0,1,3,NULL,NULL,NULL,74,'01a22c0f-259d-7a08-b078-24ddad823acf',74,NULL,'Stop.','Stop.','','{"purpose":"attention","pause":null}',2,'',NULL,NULL,1796035519901642,1796039119901642,NULL,NULL,1796035519903132,NULL,NULL);
+INSERT INTO "work" VALUES(9,'01a22c0f-25a4-7934-b5e9-03adb43379c1',1,'pause','resumed',2,0,2,NULL,NULL,NULL,2,75,'01a22c0f-25a4-7934-8dbb-669092d496fa',75,NULL,'Drill.','Drill.','',NULL,0,'',NULL,NULL,1796035519908589,1796121919908589,NULL,NULL,1796035519914389,NULL,NULL);
+INSERT INTO "work" VALUES(10,'01a22c0f-25a4-7934-a931-35569fa97753',1,'interrupt','withdrawn',2,0,2,4,NULL,NULL,NULL,76,'01a22c0f-25a4-7934-a4f5-b04a6da84ab2',76,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c0f-25a4-7934-b5e9-03adb43379c1"}',2,'',NULL,'The pause is over.',1796035519908589,1796121919908589,NULL,NULL,1796035519914389,NULL,NULL);
+INSERT INTO "work" VALUES(11,'01a22c0f-25a4-7934-9472-97f52ae705b9',1,'interrupt','withdrawn',2,0,2,5,NULL,NULL,NULL,77,'01a22c0f-25a4-7938-8d78-991b41a80baf',77,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c0f-25a4-7934-b5e9-03adb43379c1"}',2,'',NULL,'The pause is over.',1796035519908589,1796121919908589,NULL,NULL,1796035519914389,NULL,NULL);
+INSERT INTO "work" VALUES(12,'01a22c0f-25a4-7934-b899-3a81d69c9b01',1,'interrupt','withdrawn',2,0,2,9,NULL,NULL,NULL,78,'01a22c0f-25a4-793c-936e-37b176858ddf',78,NULL,'Drill.','Drill.','','{"purpose":"pause","pause":"01a22c0f-25a4-7934-b5e9-03adb43379c1"}',2,'',NULL,'The pause is over.',1796035519908589,1796121919908589,NULL,NULL,1796035519914389,NULL,NULL);
+INSERT INTO "work" VALUES(13,'01a22c0f-25ae-7a28-a111-18684e9ea89b',1,'approval','edited',2,0,1,NULL,2,NULL,NULL,80,'01a22c0f-25ae-7a28-9169-08fa4fda7df4',80,NULL,'deploy',NULL,'','{"arguments":"{\"to\":\"prod\"}","call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f"}',0,'','{}',NULL,1796035519918650,1796039119918650,NULL,NULL,1796035519920878,NULL,NULL);
+INSERT INTO "work" VALUES(14,'01a22c0f-25b3-7128-a31f-a5bd53ec4556',1,'approval','denied',2,0,1,NULL,2,NULL,NULL,83,'01a22c0f-25b3-7128-be7c-058ccc9183c8',83,NULL,'deploy',NULL,'','{"arguments":"{\"to\":\"prod\"}","call_hash":"2fc3b190bd3dc726af12e5079441d9d456580f126617ca1e540ad63e74c2b53f"}',0,'',NULL,'No.',1796035519923074,1796039119923074,NULL,NULL,1796035519925057,NULL,NULL);
 CREATE TABLE work_contexts (
     work_id INTEGER PRIMARY KEY REFERENCES work,
     content TEXT NOT NULL
@@ -760,36 +760,36 @@ CREATE TABLE work_log (
     note TEXT,
     at INTEGER NOT NULL
 );
-INSERT INTO "work_log" VALUES(1,1,1,1,'create',1,NULL,'open',0,NULL,1796035137873991);
-INSERT INTO "work_log" VALUES(2,1,2,1,'create',1,NULL,'open',0,NULL,1796035139213896);
-INSERT INTO "work_log" VALUES(3,1,2,2,'claim',2,'open','claimed',1,NULL,1796035139230779);
-INSERT INTO "work_log" VALUES(4,1,2,3,'progress',2,'claimed','claimed',1,'half of them',1796035139280524);
-INSERT INTO "work_log" VALUES(5,1,2,4,'complete',2,'claimed','done',1,NULL,1796035139315335);
-INSERT INTO "work_log" VALUES(6,1,3,1,'create',1,NULL,'open',0,NULL,1796035139361433);
-INSERT INTO "work_log" VALUES(7,1,3,2,'decline',3,'open','declined',0,'no time',1796035139390773);
-INSERT INTO "work_log" VALUES(8,1,4,1,'create',1,NULL,'open',0,NULL,1796035139471973);
-INSERT INTO "work_log" VALUES(9,1,4,2,'claim',2,'open','claimed',1,NULL,1796035139542665);
-INSERT INTO "work_log" VALUES(10,1,4,3,'return',2,'claimed','open',1,'no beans',1796035139599504);
-INSERT INTO "work_log" VALUES(11,1,5,1,'create',1,NULL,'open',0,NULL,1796035139621412);
-INSERT INTO "work_log" VALUES(12,1,5,2,'cancel',1,'open','cancelled',0,NULL,1796035139668147);
-INSERT INTO "work_log" VALUES(13,1,6,1,'grant',2,NULL,'held',1,NULL,1796035139749228);
-INSERT INTO "work_log" VALUES(14,1,6,2,'release',2,'held','released',1,NULL,1796035139801391);
-INSERT INTO "work_log" VALUES(15,1,7,1,'create',1,NULL,'pending',0,NULL,1796035139849584);
-INSERT INTO "work_log" VALUES(16,1,7,2,'acknowledge',3,'pending','acknowledged',0,NULL,1796035139905449);
-INSERT INTO "work_log" VALUES(17,1,8,1,'create',1,NULL,'pending',0,NULL,1796035139953411);
-INSERT INTO "work_log" VALUES(18,1,8,2,'withdraw',1,'pending','withdrawn',0,NULL,1796035139986996);
-INSERT INTO "work_log" VALUES(19,1,9,1,'create',2,NULL,'paused',0,NULL,1796035140089881);
-INSERT INTO "work_log" VALUES(20,1,10,1,'create',2,NULL,'pending',0,NULL,1796035140089881);
-INSERT INTO "work_log" VALUES(21,1,11,1,'create',2,NULL,'pending',0,NULL,1796035140089881);
-INSERT INTO "work_log" VALUES(22,1,12,1,'create',2,NULL,'pending',0,NULL,1796035140089881);
-INSERT INTO "work_log" VALUES(23,1,9,2,'resume',2,'paused','resumed',0,NULL,1796035140153385);
-INSERT INTO "work_log" VALUES(24,1,10,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035140153385);
-INSERT INTO "work_log" VALUES(25,1,11,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035140153385);
-INSERT INTO "work_log" VALUES(26,1,12,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035140153385);
-INSERT INTO "work_log" VALUES(27,1,13,1,'create',1,NULL,'pending',0,NULL,1796035140221592);
-INSERT INTO "work_log" VALUES(28,1,13,2,'edit',2,'pending','edited',0,NULL,1796035140285396);
-INSERT INTO "work_log" VALUES(29,1,14,1,'create',1,NULL,'pending',0,NULL,1796035140357397);
-INSERT INTO "work_log" VALUES(30,1,14,2,'deny',2,'pending','denied',0,'No.',1796035140394539);
+INSERT INTO "work_log" VALUES(1,1,1,1,'create',1,NULL,'open',0,NULL,1796035519814002);
+INSERT INTO "work_log" VALUES(2,1,2,1,'create',1,NULL,'open',0,NULL,1796035519860985);
+INSERT INTO "work_log" VALUES(3,1,2,2,'claim',2,'open','claimed',1,NULL,1796035519865495);
+INSERT INTO "work_log" VALUES(4,1,2,3,'progress',2,'claimed','claimed',1,'half of them',1796035519869900);
+INSERT INTO "work_log" VALUES(5,1,2,4,'complete',2,'claimed','done',1,NULL,1796035519875250);
+INSERT INTO "work_log" VALUES(6,1,3,1,'create',1,NULL,'open',0,NULL,1796035519880802);
+INSERT INTO "work_log" VALUES(7,1,3,2,'decline',3,'open','declined',0,'no time',1796035519882985);
+INSERT INTO "work_log" VALUES(8,1,4,1,'create',1,NULL,'open',0,NULL,1796035519885170);
+INSERT INTO "work_log" VALUES(9,1,4,2,'claim',2,'open','claimed',1,NULL,1796035519887075);
+INSERT INTO "work_log" VALUES(10,1,4,3,'return',2,'claimed','open',1,'no beans',1796035519888556);
+INSERT INTO "work_log" VALUES(11,1,5,1,'create',1,NULL,'open',0,NULL,1796035519890797);
+INSERT INTO "work_log" VALUES(12,1,5,2,'cancel',1,'open','cancelled',0,NULL,1796035519892899);
+INSERT INTO "work_log" VALUES(13,1,6,1,'grant',2,NULL,'held',1,NULL,1796035519894557);
+INSERT INTO "work_log" VALUES(14,1,6,2,'release',2,'held','released',1,NULL,1796035519896416);
+INSERT INTO "work_log" VALUES(15,1,7,1,'create',1,NULL,'pending',0,NULL,1796035519897999);
+INSERT INTO "work_log" VALUES(16,1,7,2,'acknowledge',3,'pending','acknowledged',0,NULL,1796035519899763);
+INSERT INTO "work_log" VALUES(17,1,8,1,'create',1,NULL,'pending',0,NULL,1796035519901642);
+INSERT INTO "work_log" VALUES(18,1,8,2,'withdraw',1,'pending','withdrawn',0,NULL,1796035519903132);
+INSERT INTO "work_log" VALUES(19,1,9,1,'create',2,NULL,'paused',0,NULL,1796035519908589);
+INSERT INTO "work_log" VALUES(20,1,10,1,'create',2,NULL,'pending',0,NULL,1796035519908589);
+INSERT INTO "work_log" VALUES(21,1,11,1,'create',2,NULL,'pending',0,NULL,1796035519908589);
+INSERT INTO "work_log" VALUES(22,1,12,1,'create',2,NULL,'pending',0,NULL,1796035519908589);
+INSERT INTO "work_log" VALUES(23,1,9,2,'resume',2,'paused','resumed',0,NULL,1796035519914389);
+INSERT INTO "work_log" VALUES(24,1,10,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035519914389);
+INSERT INTO "work_log" VALUES(25,1,11,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035519914389);
+INSERT INTO "work_log" VALUES(26,1,12,2,'withdraw',NULL,'pending','withdrawn',0,'The pause is over.',1796035519914389);
+INSERT INTO "work_log" VALUES(27,1,13,1,'create',1,NULL,'pending',0,NULL,1796035519918650);
+INSERT INTO "work_log" VALUES(28,1,13,2,'edit',2,'pending','edited',0,NULL,1796035519920878);
+INSERT INTO "work_log" VALUES(29,1,14,1,'create',1,NULL,'pending',0,NULL,1796035519923074);
+INSERT INTO "work_log" VALUES(30,1,14,2,'deny',2,'pending','denied',0,'No.',1796035519925057);
 CREATE TABLE work_names (
     space_id INTEGER NOT NULL,
     is_shared INTEGER NOT NULL,
@@ -861,12 +861,12 @@ CREATE INDEX work_held ON work (owner_id, kind, id) WHERE lease_until IS NOT NUL
 CREATE INDEX work_of_target ON work (target_id, kind, state, id) WHERE target_id IS NOT NULL;
 CREATE INDEX work_leases ON work (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX work_open ON work (creator_id, kind, id) WHERE ended_at IS NULL;
-CREATE INDEX work_brief ON work (ended_at) WHERE kind = 'lock' AND ended_at IS NOT NULL;
 CREATE INDEX work_deadlines ON work (deadline_at) WHERE deadline_at IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX work_offers_of ON work_offers (work_id);
 CREATE UNIQUE INDEX work_log_of ON work_log (work_id, version);
 CREATE INDEX work_log_of_space ON work_log (space_id, id);
 CREATE INDEX work_names_of ON work_names (work_id);
 CREATE INDEX work_parts_of ON work_parts (work_id);
+CREATE INDEX work_brief ON work (kind, ended_at) WHERE ended_at IS NOT NULL;
 DELETE FROM "sqlite_sequence";
 COMMIT;

@@ -12,3 +12,7 @@ CREATE TABLE spreads (
     work_id INTEGER PRIMARY KEY REFERENCES work,
     after_id INTEGER NOT NULL
 );
+
+-- An index of some kinds only would have SQLite plan each statement that asks for a kind anew with every call.
+DROP INDEX work_brief;
+CREATE INDEX work_brief ON work (kind, ended_at) WHERE ended_at IS NOT NULL; -- kept for a while
