@@ -218,18 +218,21 @@ def rows_of(relay: Embedded, space: str) -> dict[str, set[tuple[Any, ...]]]:
         links = {column: to for column, to in foreign_keys(table).items() if to != table}
         for parent in set(links.values()) - ids.keys():
             visit(parent)
-        columns = database.columns(relay, table)
-        own = [columns.index("id")] if table == "spaces" else []
-        places = [(number, "spaces") for number in own] + [(columns.index(name), to) for name, to in links.items()]
+        own = {"id": "spaces"} if table == "spaces" else {}
+        places = [f"{name} IN ({', '.join(map(str, {-1, *ids[to]}))})" for name, to in {**own, **links}.items()]
         assert places or table in OF_NO_SPACE, f"the table {table} leads to no space"
-        rows = database.ask(relay, f"SELECT * FROM {table}") if places else []
-        found[table] = {row for row in rows if any(row[number] in ids[to] for number, to in places)}
+        rows = database.ask(relay, f"SELECT * FROM {table} WHERE {' OR '.join(places)}") if places else []
+        found[table] = set(rows)
+        columns = columns_of(relay, table)
         ids[table] = {row[columns.index("id")] for row in found[table]} if "id" in columns else set()
 
-    for table in database.tables(relay):
+    for table in tables_of(relay):
         if table not in found:
             visit(table)
     return found
+
+
+tables_of, columns_of = cache(database.tables), cache(database.columns)
 
 
 @cache
