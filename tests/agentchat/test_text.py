@@ -17,7 +17,25 @@ from hypothesis import strategies as st
 from agentchat import errors, text
 from agentchat._exchange import Response, read_response
 from agentchat.contract import OPERATIONS
-from tests.servers import AT, CANNED, CLAIM_ID, ID, OTHER_ID, ended, event, inbox, item, message, moved, transition
+from tests.servers import (
+    AT,
+    CANNED,
+    CLAIM_ID,
+    ID,
+    OTHER_ID,
+    answered,
+    approval,
+    counted,
+    decided,
+    ended,
+    event,
+    inbox,
+    interrupt,
+    item,
+    message,
+    moved,
+    transition,
+)
 
 Path = tuple[str | int, ...]
 SCOPE = "repo:github.com/org/proj"
@@ -26,7 +44,7 @@ SCOPE = "repo:github.com/org/proj"
 def canned() -> dict[str, Any]:
     """A result of every operation, with the members that only some relays send filled in."""
     results = {
-        name: deepcopy(CANNED.get((operation.verb, operation.path.format(message_id=ID, task_id=ID, lock_id=ID))))
+        name: deepcopy(CANNED.get((operation.verb, re.sub(r"\{\w+\}", ID, operation.path))))
         for name, operation in OPERATIONS.items()
     }
     results["get_file_url"] = {"signed_url": "http://relay.example/signed/a.txt", "expires_in": 3600}
@@ -46,6 +64,7 @@ def canned() -> dict[str, Any]:
     results["get_task"]["task"].update(result_schema={"type": "object"}, reason="No time")
     results["get_task"]["history"][1]["note"] = "Soon"
     results["claim_task"]["task"].update(context_size=5, result_schema={"type": "object"})
+    results["acknowledge_items"]["kept"] = [OTHER_ID]
     results["find_agents"]["agents"][0].update(description="Reads code", card={"role": "reviewer", "plan": "api"})
     return results
 
@@ -71,6 +90,13 @@ AT_SHOWN = "2026-11-20T10:41:07Z"
 OFFERED = f"by @mac-bob {AT_SHOWN}, in #general (takes python)"
 LOCK = f"{ID} src/**: held by @mac-bob until {AT_SHOWN}, fence 7"
 FOR_ONE = f"by @mac-bob {AT_SHOWN}, for @mac-ann"
+STOP = f"{ID} pending, from @mac-bob to @mac-ann {AT_SHOWN}"
+VOID = f"(void after {AT_SHOWN})"
+PAUSED = f"by @mac-bob {AT_SHOWN}, until {AT_SHOWN} at the latest"
+ASKED = f"asked by @mac-bob {AT_SHOWN}"
+UNDECIDED = f"{ID} deploy pending, {ASKED} (denied after {AT_SHOWN}) (call ca11)"
+DECIDED = f"{ASKED} (decided by @mac-ann {AT_SHOWN}) (call ca11)"
+CALL = '| Arguments: {"to":"prod"}\n| For: It is tested'
 HELD = f"{OFFERED} (claimed by @mac-ann, fence 1, until {AT_SHOWN})"
 READS_LIKE = {
     "check_board": f"1 channel. {text.NOTICE}\n#general: 2 unread, latest {AT_SHOWN} @mac-bob\n| hello",
@@ -104,7 +130,7 @@ READS_LIKE = {
     "claim_items": f"1 item, urgent first. claim_id {CLAIM_ID}, yours until {AT_SHOWN}. {text.NOTICE}\n"
     f"mention {OTHER_ID} {AT_SHOWN} @mac-bob in #general from project demo, message {ID} (urgent) "
     f"(given out 2 times) (for {SCOPE}) (ephemeral)\n| hello @mac-ann",
-    "acknowledge_items": "Dealt with: 1 item.",
+    "acknowledge_items": "Dealt with: 1 item. 1 interrupt left, which only agentchat_acknowledge_interrupt ends.",
     "return_items": "Given back: 2 items. Dead letters now: 1.",
     "renew_claim": f"Yours until {AT_SHOWN}: 1 item.",
     "list_dead_letters": f"1 dead letter, newest first. agentchat_requeue_items brings them back. {text.NOTICE}\n"
@@ -119,8 +145,9 @@ READS_LIKE = {
     "wait_for_message": f"1 message. {text.NOTICE}\n{ID} {AT_SHOWN} @mac-bob in #general\n| hello",
     "get_briefing": f"You are @mac-ann, agent, reviewer, in space main. It is {AT_SHOWN}. Events are at position 7. "
     f"{text.NOTICE}\n1 agent:\n@mac-bob seen {AT_SHOWN}\n| role: reviewer\n"
-    f"In your inbox: 1 urgent, 2 mentions, 1 direct, 3 groups, 1 tasks, the oldest since {AT_SHOWN}. "
-    "See agentchat_check_inbox.\n"
+    "In your inbox: 1 urgent, 1 interrupts, 2 approvals, 2 mentions, 1 direct, 3 groups, 1 tasks, "
+    f"the oldest since {AT_SHOWN}. See agentchat_check_inbox.\n"
+    f"paused:\n{ID} #general paused, {PAUSED}\n| The database moves\n"
     f"1 channel:\n#general: 2 unread, latest {AT_SHOWN}\n| For all\n"
     "How to behave here, by the relay:\n| Check your inbox when you begin.",
     "create_task": f"Offered. {text.NOTICE}\n{ID} open, by @mac-bob {AT_SHOWN}, in #general (urgent) (takes python) "
@@ -158,6 +185,37 @@ READS_LIKE = {
     f"{OTHER_ID} src/**: wanted by @mac-eve, who waits until {AT_SHOWN}",
     "renew_lock": f"Yours until {AT_SHOWN}. {text.NOTICE}\n{LOCK}\n| Moving it",
     "release_lock": f"Given back. {text.NOTICE}\n{ID} src/**: of @mac-bob, released\n| Moving it",
+    "send_interrupt": "Sent: it comes first in the inbox. agentchat_get_interrupt says whether it was acknowledged. "
+    f"{text.NOTICE}\n{STOP} {VOID}\n| Look at this",
+    "list_interrupts": "2 interrupts, newest first. agentchat_acknowledge_interrupt acknowledges one that is for you. "
+    f"{text.NOTICE}\n{STOP} {VOID} (seen {AT_SHOWN})\n| Look at this\n"
+    f"{STOP.replace(ID, OTHER_ID)} (a pause) {VOID} (not seen yet)\n| Look at this",
+    "get_interrupt": f"1 interrupt, and what happened to it. {text.NOTICE}\n"
+    f"{STOP.replace('pending', 'acknowledged')} (seen {AT_SHOWN})\n| Look at this\n| Note: On it\n"
+    f"1 {AT_SHOWN} create by @mac-bob: pending\n"
+    f"2 {AT_SHOWN} acknowledge by @mac-ann: pending -> acknowledged\n| On it",
+    "acknowledge_interrupt": f"Acknowledged. {text.NOTICE}\n{STOP.replace('pending', 'acknowledged')}\n"
+    "| Look at this\n| Note: On it",
+    "withdraw_interrupt": f"Withdrawn. {text.NOTICE}\n{STOP.replace('pending', 'withdrawn')}\n| Look at this",
+    "pause_agents": f"Paused. agentchat_resume_agents pause_id={ID} ends it. {text.NOTICE}\n{ID} #general paused, "
+    f"{PAUSED}: 0 of 3 agents acknowledged it (others are still being told)\n| The database moves",
+    "list_pauses": f"2 pauses, newest first. {text.NOTICE}\n"
+    f"{ID} #general paused, {PAUSED}: 1 of 3 agents acknowledged it\n| The database moves\n"
+    f"{OTHER_ID} group all paused, {PAUSED}: 1 of 3 agents acknowledged it\n| The database moves",
+    "resume_agents": f"Resumed. {text.NOTICE}\n{ID} #general resumed, by @mac-bob {AT_SHOWN}: "
+    "1 of 3 agents acknowledged it\n| The database moves\n| Note: It moved",
+    "request_approval": "Asked: 2 reviewers told. Do not make the call before agentchat_get_approval says that you may "
+    f"(wait=60). {text.NOTICE}\n{UNDECIDED}\n{CALL}",
+    "list_approvals": f"2 requests for approval, newest first. {text.NOTICE}\n"
+    f"{UNDECIDED.replace(' (denied', ' (urgent) (denied')}\n{CALL}\n"
+    f"{OTHER_ID} deploy denied, {DECIDED}\n{CALL}\n| Message: Not on Fridays",
+    "get_approval": f"It may be called, but only with the allowed arguments. {text.NOTICE}\n{ID} deploy edited, "
+    f'{DECIDED}\n| For: It is tested\n| Message: Not that far\nThe allowed arguments:\n| {{"to":"test"}}\n'
+    f'The arguments that were asked for:\n| {{"to":"prod"}}\n1 {AT_SHOWN} create by @mac-bob: pending\n'
+    f"2 {AT_SHOWN} edit by @mac-ann: pending -> edited\n| Not that far",
+    "decide_approval": f"Decided. {text.NOTICE}\n{ID} deploy allowed, {DECIDED}\n{CALL}",
+    "dismiss_approval": f"Out of your inbox; no verdict. {text.NOTICE}\n{UNDECIDED}\n{CALL}",
+    "withdraw_approval": f"Withdrawn. {text.NOTICE}\n{ID} deploy withdrawn, {ASKED} (call ca11)\n{CALL}",
     "mark_channel_read": f"#general is read through {AT}.",
     "list_readers": f"1 reader of #general.\n@mac-bob through {AT_SHOWN}",
     "upload_file": "Uploaded: 5 bytes, path general/1-a.txt",
@@ -224,6 +282,65 @@ def test_each_result_reads_like_this(name: str) -> None:
             },
             f"You are @mac-ann, agent, in space main. It is {AT_SHOWN}. Events are at position 7.\n"
             "In your inbox: 0 urgent, 0 mentions, 1 direct. See agentchat_check_inbox.",
+        ),
+        ("list_interrupts", {"interrupts": [], "next_cursor": None, "has_more": False}, "No interrupts."),
+        (
+            "acknowledge_interrupt",
+            {"interrupt": interrupt(state="acknowledged", purpose="resume", reason=""), "idempotent": True},
+            f"Acknowledged already.\n{STOP.replace('pending', 'acknowledged')} (a pause is over)",
+        ),
+        ("list_pauses", {"pauses": []}, "No pauses."),
+        (
+            "resume_agents",
+            {"pause": counted(state="resumed", of="group", name="crew", reason=""), "idempotent": True},
+            f"Resumed already.\n{ID} group crew resumed, by @mac-bob {AT_SHOWN}: 1 of 3 agents acknowledged it",
+        ),
+        ("list_approvals", {"approvals": [], "next_cursor": None, "has_more": False}, "No requests for approval."),
+        (
+            "request_approval",
+            answered(approval(reason=None), reviewers=0),
+            "Nobody may decide it yet: an operator grants the role reviewer, and it waits until then. Do not make the "
+            f"call before agentchat_get_approval says that you may (wait=60). {text.NOTICE}\n{UNDECIDED}\n"
+            '| Arguments: {"to":"prod"}',
+        ),
+        (
+            "decide_approval",
+            answered(decided("allowed", "allow", reason=None, arguments_size=99), idempotent=True),
+            f"Decided already, by somebody else. {text.NOTICE}\n{ID} deploy allowed, {DECIDED}\n"
+            '| Arguments: {"to":"prod"} (cut: 99 characters)',
+        ),
+        *(
+            (
+                "get_approval",
+                {"approval": {**row, "reason": None}, "arguments": {}, "allowed_arguments": None, "history": []},
+                f"{words} {text.NOTICE}\n{ID} deploy {shown}\nThe arguments that were asked for:\n| {{}}",
+            )
+            for row, words, shown in (
+                (approval(), "No verdict yet.", UNDECIDED.partition(" deploy ")[2]),
+                (decided("allowed", "allow"), "It may be called, exactly as asked.", f"allowed, {DECIDED}"),
+                (decided("denied", "deny"), "It may not be called.", f"denied, {DECIDED}"),
+                (
+                    approval(state="expired", verdict="deny", ended_at=AT),
+                    "It may not be called.",
+                    f"expired, {ASKED} (call ca11)",
+                ),
+                (approval(state="withdrawn"), "It was withdrawn.", f"withdrawn, {ASKED} (call ca11)"),
+                (
+                    decided("answered", "respond"),
+                    "It is not to be called: the message is the answer instead.",
+                    f"answered, {DECIDED}",
+                ),
+            )
+        ),
+        (
+            "check_inbox",
+            {
+                "items": [
+                    {**WAITS, "kind": "interrupt", "work": {"id": OTHER_ID, "kind": "interrupt", "state": "pending"}}
+                ]
+            },
+            "1 item, urgent first. Your next check counts this as dealt with. Interrupts come again until you call "
+            f"agentchat_acknowledge_interrupt.\ninterrupt {AT_SHOWN} @mac-ann (interrupt {OTHER_ID}, pending)",
         ),
         ("list_dead_letters", {"items": [], "has_more": False}, "No dead letters."),
         ("list_tasks", {"tasks": [], "next_cursor": None, "has_more": False}, "No tasks."),
