@@ -107,7 +107,8 @@ def _peeked(data: Any, cut: Cut) -> str:
     if not rows:
         return f"Nothing waits for you{' here' if elsewhere else ''}.{elsewhere}"
 
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=older(data, "further"))
+    title = f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}"
+    return fit(title, rows, cut, note=older(data, "further", "more"))
 
 
 def _elsewhere(data: Any) -> str:
