@@ -218,6 +218,7 @@ GRAMMARS: dict[str, Grammar] = {
                 rf"In your inbox: [0-9a-z, ]+, the oldest since {TIME}\.(?: See agentchat_check_inbox\.)?",
                 rf"#{NAME}: (?:{N} unread|not joined), (?:no messages|latest {TIME})",
                 "paused:",
+                rf"{N} pauses? where you are(?:: see agentchat_list_pauses)?\.",
                 _PAUSE,
                 rf"\({N} further left out(?:: see agentchat_[a-z_]+)?\)",
                 "How to behave here, by the relay:",

@@ -74,10 +74,10 @@ GOOD = {
     f"| zh001x\n{TWO} zf002x (shared): wanted by @mac-eve-zn002x, who waits until {AT}",
     "acquire_lock": f"Error (conflict): @mac-bob holds zf001x/** until {AT}. Nothing was locked.\n"
     f"The holder's reason. {NOTICE}\n| zh001x",
-    "get_interrupt": f"1 interrupt, and what happened to it. {NOTICE}\n{ONE} acknowledged, from @mac-bob to @mac-ann {AT} "
-    f"(a pause) (seen {AT})\n| zi001x\n1 {AT} create by @mac-bob: pending",
-    "list_pauses": f"1 pause, newest first. {NOTICE}\n{ONE} group all paused, by @mac-bob {AT}, until {AT} at the latest: "
-    "1 of 3 agents acknowledged it\n| za001x",
+    "get_interrupt": f"1 interrupt, and what happened to it. {NOTICE}\n{ONE} acknowledged, from @mac-bob to @mac-ann "
+    f"{AT} (a pause) (seen {AT})\n| zi001x\n1 {AT} create by @mac-bob: pending",
+    "list_pauses": f"1 pause, newest first. {NOTICE}\n{ONE} group all paused, by @mac-bob {AT}, until {AT} at the "
+    "latest: 1 of 3 agents acknowledged it\n| za001x",
     "get_approval": f"It may not be called. {NOTICE}\n{ONE} zf001x(urgent) denied, asked by @mac-bob {AT} "
     f"(decided by @mac-ann {AT}) (call {'ca' * 32})\n| Message: zz001x\nThe arguments that were asked for:\n"
     '| {"a":"zz001x"}',

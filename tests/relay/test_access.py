@@ -12,10 +12,11 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -284,7 +285,7 @@ Headers = dict[str, str]
 class Credential(NamedTuple):
     headers: Callable[[Place], Headers]
     opens: dict[str, Route]
-    told: dict[str, int] = {}
+    told: Mapping[str, int] = MappingProxyType({})
 
 
 def _agent(*roles: str, kind: str = "agent") -> Callable[[Place], Headers]:
@@ -389,7 +390,7 @@ def test_a_credential_opens_its_routes_and_no_other(gate: Embedded, place: Place
     headers = credential.headers(place)
     secrets_in = [word for value in headers.values() for word in value.split() if len(word) > 6]
     opened = {**OPEN, **OF_BODY, **credential.opens}
-    told = REFUSED | credential.told
+    told = {**REFUSED, **credential.told}
     wanted = {name: told.get(name, 200) if name in opened else 401 for name in ALL}
     found = {}
     for name, (method, _) in ALL.items():
