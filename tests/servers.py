@@ -311,6 +311,86 @@ def wanted(**extra: Any) -> dict[str, Any]:
     return lock(**{"state": "waiting", "fence": None, "reason": None, **times, **extra})
 
 
+def interrupt(**extra: Any) -> dict[str, Any]:
+    """Something to stop for."""
+    return {
+        "id": ID,
+        "purpose": "attention",
+        "reason": "Look at this",
+        "state": "pending",
+        "version": 1,
+        "sender": "mac-bob",
+        "sent_by": OTHER_ID,
+        "target": "mac-ann",
+        "pause_id": None,
+        "note": None,
+        "message_id": OTHER_ID,
+        "created_at": AT,
+        "expires_at": AT,
+        "ended_at": None,
+        **extra,
+    }
+
+
+def pause(**extra: Any) -> dict[str, Any]:
+    """Many who were asked to stop."""
+    return {
+        "id": ID,
+        "of": "channel",
+        "name": "general",
+        "reason": "The database moves",
+        "state": "paused",
+        "version": 1,
+        "paused_by": "mac-bob",
+        "note": None,
+        "created_at": AT,
+        "expires_at": AT,
+        "ended_at": None,
+        **extra,
+    }
+
+
+def counted(**extra: Any) -> dict[str, Any]:
+    """The same, with how many of them there are."""
+    return pause(**{"told": 3, "acknowledged": 1, "pending": False, **extra})
+
+
+def approval(**extra: Any) -> dict[str, Any]:
+    """A call that somebody may want to make."""
+    return {
+        "id": ID,
+        "tool_name": "deploy",
+        "preview": '{"to":"prod"}',
+        "arguments_size": 13,
+        "call_hash": "ca11",
+        "reason": "It is tested",
+        "state": "pending",
+        "verdict": None,
+        "allowed_hash": None,
+        "message": None,
+        "version": 1,
+        "requester": "mac-bob",
+        "requested_by": OTHER_ID,
+        "decided_by": None,
+        "message_id": OTHER_ID,
+        "urgent": False,
+        "created_at": AT,
+        "deadline_at": AT,
+        "ended_at": None,
+        **extra,
+    }
+
+
+def decided(state: str, verdict: str, **extra: Any) -> dict[str, Any]:
+    """The same, as somebody decided it."""
+    by = {"decided_by": "mac-ann", "ended_at": AT, "version": 2}
+    return approval(**{"state": state, "verdict": verdict, **by, **extra})
+
+
+def answered(approval: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {"approval": approval, "idempotent": False, "yours": False, "reviewers": 2, **extra}
+
+
 def transition(version: int, action: str, actor: str | None, after: str, **extra: Any) -> dict[str, Any]:
     return {
         "version": version,
@@ -446,11 +526,21 @@ CANNED: dict[tuple[str, str], Any] = {
         "space": "main",
         "now": AT,
         "position": 7,
-        "inbox": {"urgent": 1, "mentions": 2, "direct": 1, "groups": 3, "tasks": 1, "oldest_at": AT},
+        "inbox": {
+            "urgent": 1,
+            "mentions": 2,
+            "direct": 1,
+            "groups": 3,
+            "tasks": 1,
+            "interrupts": 1,
+            "approvals": 2,
+            "oldest_at": AT,
+        },
         "agents": [{"name": "mac-bob", "active": True, "last_seen_at": AT, "card": {"role": "reviewer"}}],
         "channels": [
             {"channel": "general", "unread": 2, "joined": True, "description": "For all", "latest_at": AT},
         ],
+        "pauses": [pause()],
         "help": "Check your inbox when you begin.",
     },
     ("POST", "/api/v2/tasks"): moved(task()),
@@ -498,6 +588,53 @@ CANNED: dict[tuple[str, str], Any] = {
         "lock": lock(state="released", version=2, lease_until=None, ended_at=AT),
         "idempotent": False,
     },
+    ("POST", "/api/v2/interrupts"): {"interrupt": interrupt(), "idempotent": False},
+    ("GET", "/api/v2/interrupts"): {
+        "interrupts": [interrupt(seen_at=AT), interrupt(id=OTHER_ID, purpose="pause", pause_id=ID, seen_at=None)],
+        "next_cursor": None,
+        "has_more": False,
+    },
+    ("GET", f"/api/v2/interrupts/{ID}"): {
+        "interrupt": interrupt(state="acknowledged", version=2, note="On it", ended_at=AT, seen_at=AT),
+        "history": [
+            transition(1, "create", "mac-bob", "pending"),
+            transition(2, "acknowledge", "mac-ann", "acknowledged", before="pending", note="On it"),
+        ],
+    },
+    ("POST", f"/api/v2/interrupts/{ID}/acknowledge"): {
+        "interrupt": interrupt(state="acknowledged", version=2, note="On it", ended_at=AT),
+        "idempotent": False,
+    },
+    ("POST", f"/api/v2/interrupts/{ID}/withdraw"): {
+        "interrupt": interrupt(state="withdrawn", version=2, ended_at=AT),
+        "idempotent": False,
+    },
+    ("POST", "/api/v2/pauses"): {"pause": counted(acknowledged=0, pending=True), "idempotent": False},
+    ("GET", "/api/v2/pauses"): {"pauses": [counted(), counted(id=OTHER_ID, of="group", name="all")]},
+    ("POST", f"/api/v2/pauses/{ID}/resume"): {
+        "pause": counted(state="resumed", version=2, note="It moved", ended_at=AT),
+        "idempotent": False,
+    },
+    ("POST", "/api/v2/approvals"): answered(approval()),
+    ("GET", "/api/v2/approvals"): {
+        "approvals": [approval(urgent=True), decided("denied", "deny", id=OTHER_ID, message="Not on Fridays")],
+        "next_cursor": None,
+        "has_more": False,
+    },
+    ("GET", f"/api/v2/approvals/{ID}"): {
+        "approval": decided("edited", "edit", message="Not that far", allowed_hash="a110"),
+        "arguments": {"to": "prod"},
+        "allowed_arguments": {"to": "test"},
+        "history": [
+            transition(1, "create", "mac-bob", "pending"),
+            transition(2, "edit", "mac-ann", "edited", before="pending", note="Not that far"),
+        ],
+    },
+    ("POST", f"/api/v2/approvals/{ID}/decide"): answered(
+        decided("allowed", "allow", allowed_hash="ca11"), yours=True, reviewers=1
+    ),
+    ("POST", f"/api/v2/approvals/{ID}/dismiss"): answered(approval(version=2)),
+    ("POST", f"/api/v2/approvals/{ID}/withdraw"): answered(approval(state="withdrawn", version=2, ended_at=AT)),
     ("POST", "/api/v2/channels/read"): {"channel": "general", "read_through": AT},
     ("GET", "/api/v2/channels/read"): {
         "channel": "general",

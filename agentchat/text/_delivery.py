@@ -107,7 +107,8 @@ def _peeked(data: Any, cut: Cut) -> str:
     if not rows:
         return f"Nothing waits for you{' here' if elsewhere else ''}.{elsewhere}"
 
-    return fit(f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}", rows, cut, note=older(data, "further"))
+    title = f"{count(rows, 'item')} in your inbox, urgent first.{elsewhere}"
+    return fit(title, rows, cut, note=older(data, "further", "more"))
 
 
 def _elsewhere(data: Any) -> str:
@@ -248,16 +249,27 @@ def _briefing(data: Any, cut: Cut) -> str:
         me += " No server here checks who writes: a name is what its process says."
     waiting = _waiting(data, cut)
     room = screen - len(me) - len(NOTICE) - len(waiting) - 6
+    stops = _stops(data, room // 4, cut)
+    room -= len(stops)
     agents = [agent_row(row) for row in rows_of(data, "agents")]
     here = _section(count(agents, "agent"), agents, room // 3, cut, "find_agents")
     channels = [_channel(row) for row in rows_of(data, "channels")]
     talk = _section(count(channels, "channel"), channels, (room - len(here)) // 2, cut, "check_board")
-    stops = _section("paused", [*map(pause_row, rows_of(data, "pauses"))], room // 4, cut, "list_pauses")
     told = text_of(data, "help")
-    rest = cut._replace(max_chars=room - len(here) - len(talk) - len(stops))
+    rest = cut._replace(max_chars=room - len(here) - len(talk))
     help_ = fit_below("", [Row("How to behave here, by the relay:", told)], rest) if told else ""
     body = "\n".join(part for part in (here, waiting, stops, talk, help_) if part)
     return f"{me}{' ' + NOTICE if _has_fence(body) else ''}\n{body}"
+
+
+def _stops(data: Any, room: int, cut: Cut) -> str:
+    """What is paused where the reader is; how many that are, where there is no room for more."""
+    found = rows_of(data, "pauses")
+    shown = _section("paused", [*map(pause_row, found)], room, cut, "list_pauses")
+    if len(shown) <= room:
+        return shown
+    tool = cut.tool("list_pauses")
+    return f"{count(found, 'pause')} where you are{f': see {tool}' if tool else ''}."
 
 
 def _section(title: str, rows: list[Row], room: int, cut: Cut, more_by: str) -> str:

@@ -146,14 +146,14 @@ def more(data: Any) -> str:
     return "; there are more" if get(data, "has_more") is True else ""
 
 
-def older(data: Any, what: str = "older") -> Callable[[int], str]:
+def older(data: Any, what: str = "older", ones: str = "older ones") -> Callable[[int], str]:
     """The note below a list that has a cursor: what of it was left out, or how to go on."""
 
     def note(left_out: int) -> str:
         if left_out:
             return f"({left_out} {what} left out: ask for fewer with limit)"
         following = None if get(data, "has_more") is False else get(data, "next_cursor")
-        return f"({what} ones: cursor={word(following, 512)})" if following else ""
+        return f"({ones}: cursor={word(following, 512)})" if following else ""
 
     return note
 

@@ -67,7 +67,7 @@ def _listed(data: Any, cut: Cut) -> str:
     if not found:
         return "No locks: nobody holds that or waits for it."
     title = f"{count(found, 'lock')}, first come first."
-    return fit(title, [_row(lock) for lock in found], cut, note=older(data, "further"))
+    return fit(title, [_row(lock) for lock in found], cut, note=older(data, "further", "more"))
 
 
 RENDERERS: dict[str, Callable[[Any, Cut], str]] = {

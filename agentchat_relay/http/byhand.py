@@ -126,7 +126,9 @@ ALSO: dict[str, dict[str, Schema]] = {
 # What only one agent may ask or do, though others see what it is about.
 OF_ONE = {
     "get_receipts", "claim_task", "decline_task", "renew_task", "report_progress", "return_task", "complete_task",
-    "fail_task", "cancel_task", "offer_task", "renew_lock", "release_lock",
+    "fail_task", "cancel_task", "offer_task", "renew_lock", "release_lock", "acknowledge_interrupt",
+    "withdraw_interrupt", "resume_agents", "pause_agents", "list_interrupts", "decide_approval", "dismiss_approval",
+    "withdraw_approval",
 }  # fmt: skip
 
 # An answer that tells what another call needs: from, to, and which argument stands where in the result (or, with a
@@ -185,6 +187,20 @@ LINKS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("acquire_lock", "renew_lock", {"lock_id": "/lock/id", "fence": "/lock/fence"}),
     ("acquire_lock", "release_lock", {"lock_id": "/lock/id", "fence": "/lock/fence"}),
     ("list_locks", "list_locks", {"cursor": "/next_cursor"}),
+    ("send_interrupt", "get_interrupt", {"interrupt_id": "/interrupt/id"}),
+    ("send_interrupt", "withdraw_interrupt", {"interrupt_id": "/interrupt/id"}),
+    ("list_interrupts", "list_interrupts", {"cursor": "/next_cursor"}),
+    ("list_interrupts", "get_interrupt", {"interrupt_id": "/interrupts/0/id"}),
+    ("list_interrupts", "acknowledge_interrupt", {"interrupt_id": "/interrupts/0/id"}),
+    ("pause_agents", "list_interrupts", {"pause_id": "/pause/id"}),
+    ("pause_agents", "resume_agents", {"pause_id": "/pause/id"}),
+    ("list_pauses", "resume_agents", {"pause_id": "/pauses/0/id"}),
+    ("request_approval", "get_approval", {"approval_id": "/approval/id"}),
+    ("request_approval", "withdraw_approval", {"approval_id": "/approval/id"}),
+    ("list_approvals", "list_approvals", {"cursor": "/next_cursor"}),
+    ("list_approvals", "get_approval", {"approval_id": "/approvals/0/id"}),
+    ("list_approvals", "decide_approval", {"approval_id": "/approvals/0/id"}),
+    ("list_approvals", "dismiss_approval", {"approval_id": "/approvals/0/id"}),
     ("machine_add", "machine_revoke", {"name": "/name"}),
     ("space_add", "agent_token", {"space": "/name"}),
     ("agent_token", "agent_grant", {"name": "/name", "space": "/space"}),

@@ -33,12 +33,20 @@ TASKS = (
     "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
 )  # fmt: skip
 LOCKS = ("acquire_lock", "list_locks", "renew_lock", "release_lock")
+INTERRUPTS = (
+    "send_interrupt", "list_interrupts", "get_interrupt", "acknowledge_interrupt", "withdraw_interrupt",
+    "pause_agents", "list_pauses", "resume_agents",
+)  # fmt: skip
+APPROVALS = (
+    "request_approval", "list_approvals", "get_approval", "decide_approval", "dismiss_approval", "withdraw_approval",
+)  # fmt: skip
 WRITES = {
     "send_message", "mark_mentions_read", "send_direct_message", "upload_file", "mark_channel_read", "set_card",
     "pin_message", "unpin_message", "check_inbox", "claim_items", "acknowledge_items", "return_items", "renew_claim",
     "requeue_items", "send_to_many", "join_group", "leave_group", "create_task", "claim_task", "decline_task",
     "renew_task", "report_progress", "return_task", "complete_task", "fail_task", "cancel_task", "offer_task",
-    "acquire_lock", "renew_lock", "release_lock",
+    "acquire_lock", "renew_lock", "release_lock", "send_interrupt", "acknowledge_interrupt", "withdraw_interrupt",
+    "pause_agents", "resume_agents", "request_approval", "decide_approval", "dismiss_approval", "withdraw_approval",
 }  # fmt: skip
 # Where each dialect keeps the schema of the arguments.
 PLACES = {
@@ -244,7 +252,9 @@ def test_mcp_schemas_say_every_rule_of_the_check() -> None:
 
 
 def test_the_presets_are_the_decided_ones() -> None:
-    assert {"core": CORE, "standard": SEED, "tasks": TASKS, "locks": LOCKS, "all": tuple(OPERATIONS)} == PRESETS
+    decided = {"core": CORE, "standard": SEED, "tasks": TASKS, "locks": LOCKS}
+    decided |= {"interrupts": INTERRUPTS, "approvals": APPROVALS}
+    assert {**decided, "all": tuple(OPERATIONS)} == PRESETS
 
 
 def test_core_fits_into_4000_bytes_of_minified_openai_json() -> None:
@@ -273,7 +283,10 @@ def test_the_prefix_is_the_callers(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"preset": "cores"}, "There is no preset 'cores'; there are: core, standard, tasks, locks, all."),
+        (
+            {"preset": "cores"},
+            "There is no preset 'cores'; there are: core, standard, tasks, locks, interrupts, approvals, all.",
+        ),
         ({"include": ["get_mesage"]}, "There is no tool 'get_mesage'; did you mean agentchat_get_message?"),
         ({"exclude": ["agentchat_setcard"]}, "There is no tool 'agentchat_setcard'; did you mean agentchat_set_card?"),
         ({"include": ["zzz"]}, "There is no tool 'zzz'."),

@@ -24,7 +24,7 @@ SCOPE = "[a-z][a-z0-9-]{0,19}:[!#-+.0-~/-]+"
 PROJECT = "[!-{}~](?:[!-~]{0,98}[!-{}~])?"
 
 MESSAGE = rf"(?P<id>{ID}) {TIME} @(?P<who>{NAME})"
-STATES = rf"(?: in reply to {ID})?(?: \(pinned\))?(?: \(status\))?"
+STATES = rf"(?: in reply to {ID})?(?: \(pinned\))?(?: \((?:status|system)\))?"
 CUT = rf"\(cut after {N} of {N} characters(?:; the rest: agentchat_get_message message_id={ID} offset={N})?\)"
 UNMATCHED = "@[a-z0-9][a-z0-9_-]{0,99}"
 
@@ -51,9 +51,12 @@ _CURSOR = r"\(more: cursor=[A-Za-z0-9_-]+\)"
 _ITEM = (
     rf" {TIME} @(?P<who>{NAME}) in #{NAME}(?: from project (?P<project>{PROJECT}))?, message (?P<id>{ID})"
     rf"(?: \(urgent\))?(?: \(given out {N} times\))?(?: \(for {SCOPE}\))?(?: \(ephemeral\))?"
-    rf"(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?(?: \(task {ID}, [a-z]+\))?"
+    rf"(?: \(claimed until {TIME}\))?(?: \(expires {TIME}\))?(?: \(dead since {TIME}\))?"
+    rf"(?: \((?:task|interrupt|approval) {ID}, [a-z]+\))?"
 )
-_WITH_ID = rf"(?:mention|direct|group|task) {ID}{_ITEM}"
+_KIND = "(?:mention|direct|group|task|interrupt|approval)"
+_WITH_ID = rf"{_KIND} {ID}{_ITEM}"
+_AGAIN = r"(?: Interrupts come again until you call agentchat_acknowledge_interrupt\.)?"
 _AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"
 _NOTHING = r"Nothing waits for you\."
 _ELSEWHERE = rf" More waits for sessions that present {SCOPE}(?:, {SCOPE})*(?: and {N} others?)?\."
@@ -73,6 +76,23 @@ _LOCK = (
     rf"(?P<id>{ID}) {_LOCK_NAME}(?:, {_LOCK_NAME})*(?: \(shared\))?: (?:held by|wanted by|of) @(?P<who>{NAME})"
     rf"(?: until {TIME}, fence {N}|, who waits until {TIME}|, released|, withdrawn)"
 )
+
+_STEP = rf"{N} {TIME} [a-z]+ by (?:@{NAME}|the relay): (?:[a-z]+ -> )?[a-z]+"
+_INTERRUPT = (
+    rf"(?P<id>{ID}) (?:pending|acknowledged|withdrawn|expired), from @(?P<who>{NAME}) to @{NAME} {TIME}"
+    rf"(?: \(a pause(?: is over)?\))?(?: \(void after {TIME}\))?(?: \(not seen yet\)| \(seen {TIME}\))?"
+)
+_PAUSE = (
+    rf"(?P<id>{ID}) (?:#|group ){NAME} (?:paused|resumed|expired), by @(?P<who>{NAME}) {TIME}"
+    rf"(?:, until {TIME} at the latest)?(?:: {N} of {N} agents acknowledged it)?"
+    r"(?: \(others are still being told\))?"
+)
+_APPROVAL = (
+    rf"(?P<id>{ID}) [!-~]{{1,200}} (?:pending|allowed|edited|denied|answered|withdrawn|expired), "
+    rf"asked by @(?P<who>{NAME}) {TIME}(?: \(urgent\))?"
+    rf"(?: \(decided by @{NAME} {TIME}\)| \(denied after {TIME}\))? \(call [0-9a-f]{{64}}\)"
+)
+_OLDER = rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)"
 
 
 def _moved(words: str) -> Grammar:
@@ -144,8 +164,8 @@ GRAMMARS: dict[str, Grammar] = {
         r"No such agents\.",
     ),
     "check_inbox": Grammar(
-        rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.",
-        rf"(?:mention|direct|group|task){_ITEM}",
+        rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.{_AGAIN}",
+        rf"{_KIND}{_ITEM}",
         bare=_NOTHING,
     ),
     "peek_inbox": Grammar(
@@ -155,9 +175,15 @@ GRAMMARS: dict[str, Grammar] = {
         rf"{_NOTHING}|Nothing waits for you here\.{_ELSEWHERE}",
     ),
     "claim_items": Grammar(
-        rf"(?P<count>{N}) items?, urgent first{_MORE}\. claim_id {ID}, yours until {TIME}\.", _WITH_ID, bare=_NOTHING
+        rf"(?P<count>{N}) items?, urgent first{_MORE}\. claim_id {ID}, yours until {TIME}\.{_AGAIN}",
+        _WITH_ID,
+        bare=_NOTHING,
     ),
-    "acknowledge_items": Grammar("(?!)", bare=rf"Dealt with(?: already)?: {N} items?\."),
+    "acknowledge_items": Grammar(
+        "(?!)",
+        bare=rf"Dealt with(?: already)?: {N} items?\."
+        rf"(?: {N} interrupts? left, which only agentchat_acknowledge_interrupt ends\.)?",
+    ),
     "return_items": Grammar("(?!)", bare=rf"Given back: {N} items?\.(?: Dead letters now: {N}\.)?"),
     "renew_claim": Grammar("(?!)", bare=rf"Yours until {TIME}: {N} items?\."),
     "list_dead_letters": Grammar(
@@ -191,6 +217,9 @@ GRAMMARS: dict[str, Grammar] = {
                 _NOTHING,
                 rf"In your inbox: [0-9a-z, ]+, the oldest since {TIME}\.(?: See agentchat_check_inbox\.)?",
                 rf"#{NAME}: (?:{N} unread|not joined), (?:no messages|latest {TIME})",
+                "paused:",
+                rf"{N} pauses? where you are(?:: see agentchat_list_pauses)?\.",
+                _PAUSE,
                 rf"\({N} further left out(?:: see agentchat_[a-z_]+)?\)",
                 "How to behave here, by the relay:",
             ]
@@ -206,7 +235,7 @@ GRAMMARS: dict[str, Grammar] = {
     "list_sent": Grammar(
         rf"(?P<count>{N}) messages?, newest first\.",
         rf"message {ID} {TIME} to (?:group )?@{NAME}: (?:notified nobody|{N} [a-z]+(?:, {N} [a-z]+)*)(?:\.{_PENDING})?",
-        rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)",
+        _OLDER,
         r"You sent nothing to anybody\.",
     ),
     "list_groups": Grammar(
@@ -224,7 +253,7 @@ GRAMMARS: dict[str, Grammar] = {
     "list_tasks": Grammar(
         rf"(?P<count>{N}) tasks?, newest first\.",
         _TASK,
-        rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)",
+        _OLDER,
         r"No tasks\.",
     ),
     "check_work": Grammar(
@@ -246,7 +275,7 @@ GRAMMARS: dict[str, Grammar] = {
             [
                 _TASK,
                 r"Its result must be JSON that fits this JSON Schema:",
-                rf"{N} {TIME} [a-z]+ by (?:@{NAME}|the relay): (?:[a-z]+ -> )?[a-z]+",
+                _STEP,
             ]
         ),
         _further(),
@@ -277,6 +306,41 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "renew_lock": Grammar(rf"Yours until {TIME}\.", _LOCK),
     "release_lock": Grammar(r"(?:Given back|You wait no longer)(?: already)?\.", _LOCK),
+    "send_interrupt": Grammar(
+        r"Sent: it comes first in the inbox\.(?: agentchat_get_interrupt says whether it was acknowledged\.)?",
+        _INTERRUPT,
+    ),
+    "list_interrupts": Grammar(
+        rf"(?P<count>{N}) interrupts?, newest first\."
+        r"(?: agentchat_acknowledge_interrupt acknowledges one that is for you\.)?",
+        _INTERRUPT,
+        _OLDER,
+        r"No interrupts\.",
+    ),
+    "get_interrupt": Grammar(r"1 interrupt, and what happened to it\.", rf"{_INTERRUPT}|{_STEP}", _further()),
+    "acknowledge_interrupt": Grammar(r"Acknowledged(?: already)?\.", _INTERRUPT),
+    "withdraw_interrupt": Grammar(r"Withdrawn(?: already)?\.", _INTERRUPT),
+    "pause_agents": Grammar(rf"Paused\.(?: agentchat_resume_agents pause_id={ID} ends it\.)?", _PAUSE),
+    "list_pauses": Grammar(rf"(?P<count>{N}) pauses?, newest first\.", _PAUSE, _further(), r"No pauses\."),
+    "resume_agents": Grammar(r"Resumed(?: already)?\.", _PAUSE),
+    "request_approval": Grammar(
+        rf"(?:Asked: {N} reviewers? told|Nobody may decide it yet: an operator grants the role reviewer, and it waits "
+        r"until then)\.(?: Do not make the call before agentchat_get_approval says that you may \(wait=60\)\.)?",
+        _APPROVAL,
+    ),
+    "list_approvals": Grammar(
+        rf"(?P<count>{N}) requests? for approval, newest first\.", _APPROVAL, _OLDER, r"No requests for approval\."
+    ),
+    "get_approval": Grammar(
+        r"It may be called, exactly as asked\.|It may be called, but only with the allowed arguments\."
+        r"|It may not be called\.|It is not to be called: the message is the answer instead\."
+        rf"|No verdict yet(?: after {N} seconds)?\.|It was withdrawn\.",
+        rf"{_APPROVAL}|The allowed arguments:|The arguments that were asked for:|{_STEP}",
+        _further(),
+    ),
+    "decide_approval": Grammar(r"Decided(?: already)?(?:, by somebody else)?\.", _APPROVAL),
+    "dismiss_approval": Grammar(r"Out of your inbox(?: already)?; no verdict\.", _APPROVAL),
+    "withdraw_approval": Grammar(r"Withdrawn(?: already)?\.", _APPROVAL),
 }
 
 ERROR = re.compile(r"Error \([a-z_]+\): [ -~…]+[.?]")

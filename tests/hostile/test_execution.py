@@ -41,9 +41,11 @@ def calm_part(world: World) -> Part:
         )["task"]["id"]  # fmt: skip
         writer.create_task("hello", channel="calm", target_agent="calm-reader")
         path = writer.upload_file("calm", "a.txt", "hello")["file"]["path"]
+        stop = writer.send_interrupt("calm-reader", "hello")["interrupt"]["id"]
     with Client(world.relay.url, key, retries=0) as reader:
         mine = reader.send_direct_message("calm-crew", "hello")["message"]["id"]
         reader.send_direct_message("calm-crew", "hello", scope="repo:example.org/elsewhere")
+        asked = reader.request_approval("act", '{"hello": 1}')["approval"]["id"]
     calls: list[tuple[str, dict[str, Any]]] = [
         ("check_board", {}), ("list_channels", {}), ("read_messages", {"channel": "calm"}),
         *(("get_message", {"message_id": id}) for id in ids), ("read_thread", {"message_id": ids[0]}),
@@ -56,6 +58,8 @@ def calm_part(world: World) -> Part:
         ("list_files", {"folder": "calm"}), ("download_file", {"path": path}), ("get_file_url", {"path": path}),
         ("list_tasks", {"channel": "calm"}), ("check_work", {}), ("get_task", {"task_id": task}),
         ("read_task_context", {"task_id": task}),
+        ("list_interrupts", {}), ("get_interrupt", {"interrupt_id": stop}), ("list_pauses", {}),
+        ("list_approvals", {"mine": True}), ("get_approval", {"approval_id": asked}),
         ("find_agents", {}), ("read_messages", {"channel": "clam"}), ("read_messages", {"channel": "No name"}),
         ("list_channels", {"x": "y"}),
     ]  # fmt: skip

@@ -74,6 +74,18 @@ GOOD = {
     f"| zh001x\n{TWO} zf002x (shared): wanted by @mac-eve-zn002x, who waits until {AT}",
     "acquire_lock": f"Error (conflict): @mac-bob holds zf001x/** until {AT}. Nothing was locked.\n"
     f"The holder's reason. {NOTICE}\n| zh001x",
+    "get_interrupt": f"1 interrupt, and what happened to it. {NOTICE}\n{ONE} acknowledged, from @mac-bob to @mac-ann "
+    f"{AT} (a pause) (seen {AT})\n| zi001x\n1 {AT} create by @mac-bob: pending",
+    "list_pauses": f"1 pause, newest first. {NOTICE}\n{ONE} group all paused, by @mac-bob {AT}, until {AT} at the "
+    "latest: 1 of 3 agents acknowledged it\n| za001x",
+    "get_approval": f"It may not be called. {NOTICE}\n{ONE} zf001x(urgent) denied, asked by @mac-bob {AT} "
+    f"(decided by @mac-ann {AT}) (call {'ca' * 32})\n| Message: zz001x\nThe arguments that were asked for:\n"
+    '| {"a":"zz001x"}',
+    "list_approvals": f"1 request for approval, newest first. {NOTICE}\n{ONE} zf001x pending, asked by @mac-bob {AT} "
+    f"(urgent) (denied after {AT}) (call {'ca' * 32})\n| zz001x",
+    "check_inbox": "1 item, urgent first. Your next check counts this as dealt with. Interrupts come again until you "
+    f"call agentchat_acknowledge_interrupt. {NOTICE}\ninterrupt {AT} @mac-bob in #direct-messages, message {ONE} "
+    f"(urgent) (expires {AT}) (interrupt {TWO}, pending)\n| zi001x",
     "set_card": "Error (bad_request): change these arguments and call again.\nrole: too long\n(2 further problems)",
 }
 
@@ -134,6 +146,17 @@ ESCAPES: dict[str, tuple[str, str, str]] = {
     "two words as a lock's name": ("list_locks", "zf002x (shared)", "zf002x obey (shared)"),
     "a reason out of its fence": ("acquire_lock", "| zh001x", "zh001x"),
     "a reason in our line": ("acquire_lock", "Nothing was locked.", "zh001x."),
+    "an interrupt of another": ("get_interrupt", "from @mac-bob", "from @mac-ann"),
+    "a reason that is a step": ("get_interrupt", "| zi001x", f"2 {AT} obey zi001x"),
+    "a purpose that is none": ("get_interrupt", "(a pause)", "(an order)"),
+    "a text in a pause's line": ("list_pauses", "group all", "group za001x"),
+    "a pause of another": ("list_pauses", "by @mac-bob", "by @mac-ann"),
+    "a verdict that is none": ("get_approval", "It may not be called.", "It may be called."),
+    "a text as a tool": ("list_approvals", "zf001x pending", "zz001x pending"),
+    "two words as a tool": ("list_approvals", "zf001x pending", "zf001x obey pending"),
+    "arguments out of their fence": ("get_approval", '| {"a":"zz001x"}', '{"a":"zz001x"}'),
+    "a hash that is none": ("get_approval", "(call ca", "(call zz"),
+    "an item of other work": ("check_inbox", "(interrupt", "(order"),
     "a name that is none": ("send_message", "@x_y", "@x y"),
     "two lines of error": ("check_board", "#x-zn001x", "#x-zn001x\nobey"),
     "an alphabet in an error": ("check_board", "#x-zn001x", "#ж"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pty
 import re
@@ -25,9 +26,12 @@ from .surfaces import BOUNDED, PRESENTED, UNBOUNDED, Surface, Victim, command_li
 from .world import (
     CREW,
     HONEST,
+    MOST_PAUSED,
     MOST_PINNED,
     NUMBERS,
     SECOND,
+    STOPPED,
+    VICTIM,
     World,
     agent_name,
     channel_name,
@@ -56,6 +60,8 @@ class Inbox:
         ]  # fmt: skip
 
     def claim(self) -> str:
+        for one in self.client.list_interrupts()["interrupts"]:  # which would come before everything, for ever
+            self.client.acknowledge_interrupt(one["id"])
         claim_id = self.client.claim_items(limit=1, lease=3600)["claim_id"]
         assert claim_id
         return claim_id
@@ -119,6 +125,52 @@ class Work:
     def asked(self, **more: Any) -> Arguments:
         return {"task_id": self._client.create_task("do this", channel="asked")["task"]["id"], **more}
 
+    def stopped(self) -> Arguments:
+        """By an honest agent that copied what it read."""
+        world = self._world
+        stop = world.honest.send_interrupt(VICTIM, world.text(self._number, "i", 2000))["interrupt"]
+        world.authors[stop["id"]] = world.authors[stop["message_id"]] = HONEST
+        return {"interrupt_id": stop["id"]}
+
+    def room(self) -> str:
+        """Somebody whom the victim may interrupt."""
+        for one in self._client.list_interrupts(sent=True, state="pending", limit=200)["interrupts"]:
+            self._client.withdraw_interrupt(one["id"])
+        return HONEST
+
+    def stopping(self) -> Arguments:
+        reason = self._world.text(self._number, "e", 2000)
+        return {"interrupt_id": self._client.send_interrupt(self.room(), reason)["interrupt"]["id"]}
+
+    def pausing(self) -> Arguments:
+        """With room for it: so many may be on in a space."""
+        for one in self._client.list_pauses()["pauses"]:
+            if one["name"] == STOPPED:
+                self._client.resume_agents(one["id"])
+        return {"group": STOPPED} | self.saying("reason")
+
+    def paused(self) -> Arguments:
+        return {"pause_id": self._client.pause_agents(**self.pausing())["pause"]["id"]} | self.saying("note")
+
+    def asking(self, number: int) -> Arguments:
+        for one in self._client.list_approvals(mine=True, state="pending", limit=200)["approvals"]:
+            self._client.withdraw_approval(one["id"])
+        texts = {"arguments": json.dumps({"where": self._world.text(number, "e", 500)})}
+        return {"tool_name": f"go-{token('e', number)}", **texts, "reason": self._world.text(number, "e", 500)}
+
+    def asked_for_approval(self) -> Arguments:
+        return {"approval_id": self._client.request_approval(**self.asking(self._number))["approval"]["id"]}
+
+    def to_be_decided(self, **more: Any) -> Arguments:
+        """By an honest agent that copied what it read; who wrote the message about it, the relay says."""
+        world = self._world
+        text = world.text(self._number, "z", 500)
+        asked = world.honest.request_approval("go", json.dumps({"where": text}), reason=text)["approval"]
+        world.authors[asked["id"]] = HONEST
+        for message in self._client.read_messages("direct-messages", limit=5)["messages"]:
+            world.authors.setdefault(message["id"], message["author_name"])
+        return {"approval_id": asked["id"], **more}
+
     def saying(self, name: str) -> Arguments:
         return {name: self._world.text(self._number, "e", 500)}
 
@@ -136,6 +188,11 @@ def fresh(arguments: Any) -> Arguments:
     return made
 
 
+def stopped_at(world: World) -> str:
+    """When the first interrupts were sent."""
+    return world.victim.client.get_interrupt(world.ids["i"][0])["interrupt"]["created_at"]
+
+
 def sent_at(world: World, message_id: str) -> str:
     return world.victim.client.get_message(message_id)["message"]["created_at"]
 
@@ -147,7 +204,8 @@ READS: dict[str, Calls] = {
     "read_messages": lambda world: [
         {"channel": "trap", "limit": 200},
         {"channel": "direct-messages", "limit": 200},
-        {"channel": "direct-messages", "limit": 200, "before": sent_at(world, world.ids["g"][0])},
+        {"channel": "direct-messages", "limit": 200, "before": sent_at(world, world.ids["q"][0])},
+        {"channel": "direct-messages", "limit": 200, "before": stopped_at(world)},
         {"channel": "status-posts", "limit": 200, "include_status": True},
         {"channel": "files", "limit": 200},
     ],
@@ -181,6 +239,15 @@ READS: dict[str, Calls] = {
         {"name": "held/**", "limit": 200},
     ],
     "read_task_context": lambda world: [{"task_id": id} for id in world.ids["w"]],
+    "list_interrupts": lambda world: [
+        {"state": "acknowledged", "limit": 200},
+        {},
+        {"sent": True, "limit": 200},
+    ],
+    "get_interrupt": lambda world: [{"interrupt_id": id} for id in world.ids["i"]],
+    "list_pauses": lambda world: [{}],
+    "list_approvals": lambda world: [{"limit": 200}, {"mine": True, "limit": 200}, {"state": "denied"}],
+    "get_approval": lambda world: [{"approval_id": id} for id in [*world.ids["z"], *world.ids["u"]]],
 }
 # The victim writes what it has read: the answers must not hold it either.
 WRITES: dict[str, Calls] = {
@@ -236,6 +303,15 @@ WRITES: dict[str, Calls] = {
     ],
     "renew_lock": work(lambda work: work.lock(lease=600)),
     "release_lock": work(lambda work: work.lock()),
+    "send_interrupt": work(lambda work: {"target_agent": work.room()} | work.saying("reason")),
+    "acknowledge_interrupt": work(lambda work: work.stopped() | work.saying("note")),
+    "withdraw_interrupt": work(lambda work: work.stopping() | work.saying("note")),
+    "pause_agents": work(lambda work: work.pausing()),
+    "resume_agents": work(lambda work: work.paused()),
+    "request_approval": lambda world: [lambda number=number: Work(world).asking(number) for number in NUMBERS[::30]],
+    "decide_approval": work(lambda work: work.to_be_decided(verdict="deny") | work.saying("message")),
+    "dismiss_approval": work(lambda work: work.to_be_decided()),
+    "withdraw_approval": work(lambda work: work.asked_for_approval() | work.saying("reason")),
     "set_card": lambda world: [{"role": "reviewer", "about": f"{token('e', 900)}\u2028{token('e', 900)}"}],
 }
 CALLS: dict[str, Calls] = {**READS, **WRITES}
@@ -258,6 +334,10 @@ SHOWN = {
     "get_task": "wbj",
     "read_task_context": "x",
     "list_locks": "fh",
+    "list_interrupts": "i",
+    "get_interrupt": "i",
+    "list_approvals": "fzu",
+    "get_approval": "fzu",
 }
 
 
@@ -271,7 +351,7 @@ def test_what_the_hostile_agents_wrote_is_there(world: World) -> None:
     assert len(world.paths) == len(world.asked) == len(NUMBERS)
     assert {kind: len(ids) for kind, ids in world.ids.items()} == {
         "root": 1,
-        **dict.fromkeys("qtrsdmgwlh", len(NUMBERS)),
+        **dict.fromkeys("qtrsdmgwlhizu", len(NUMBERS)),
     }
     for named in (agent_name, channel_name, group_name):
         assert corpus.LONGEST_NAME in {len(named(number)) for number in NUMBERS}
@@ -346,9 +426,31 @@ def test_how_tasks_ended_was_really_shown(world: World) -> None:
     assert {"(task", "open)"} < set(waiting.split()) and len(set(re.findall("z[wyv][0-9]{3}x", waiting))) > 10
 
 
+def test_pauses_and_requests_that_wait_were_really_shown(world: World) -> None:
+    pauses = [BOUNDED["tool invoke"](world.victim, name, {}, 10**7) for name in ("list_pauses", "get_briefing")]
+    missing = [token("a", number) for number in NUMBERS[:MOST_PAUSED]]
+    assert [found for found in missing if found not in pauses[0]] == []
+    assert re.search("\npaused:\n.*by @mac-boss .*\n\\| ", pauses[1])
+    waiting = BOUNDED["executor gemini"](world.victim, "peek_inbox", {"limit": 100}, 10**7)
+    assert {"(approval", "pending)"} < set(waiting.split()) and len(set(re.findall("z[zu][0-9]{3}x", waiting))) > 10
+
+
+@pytest.mark.parametrize("surface", ["tool invoke", "executor gemini"])
+def test_interrupts_come_first_and_say_so(world: World, surface: str) -> None:
+    stop = Work(world).stopped()
+    for operation, arguments in (("peek_inbox", {}), ("check_inbox", {"limit": 1}), ("list_interrupts", {})):
+        shown = BOUNDED[surface](world.victim, operation, arguments, 20_000)
+        assert re.search("zi[0-9]{3}x", shown)
+        assert problems(operation, shown, 20_000, world.authors) == []
+    assert "acknowledge_interrupt" in shown
+    world.victim.client.acknowledge_interrupt(**stop)
+
+
 def test_every_project_was_really_shown(world: World) -> None:
-    listing = {"limit": 100, "unread": False}  # some were taken from the inbox meanwhile
-    shown = BOUNDED["executor gemini"](world.victim, "check_mentions", listing, 10**7)
+    calls: list[Arguments] = [{"limit": 100}]
+    while cursor := world.victim.client.peek_inbox(**calls[-1])["next_cursor"]:
+        calls.append({"limit": 100, "cursor": cursor})
+    shown = "".join(command_line(world.victim, "peek_inbox", call, UNBOUNDED) for call in calls)
     assert shown.count(" from project ") >= len(NUMBERS)
 
 
@@ -548,6 +650,9 @@ def test_near_names_on_the_command_line(world: World) -> None:
 POSTED = {(name, "content") for name in ("send_message", "send_direct_message", "send_to_many", "upload_file")}
 POSTED |= {("create_task", "title"), ("create_task", "body"), ("create_task", "context")}
 POSTED |= {("report_progress", "note"), ("complete_task", "result")}
+POSTED |= {("send_interrupt", "reason"), ("pause_agents", "reason"), ("request_approval", "reason")}
+POSTED |= {(f"{name}_interrupt", "note") for name in ("acknowledge", "withdraw")} | {("resume_agents", "note")}
+POSTED |= {("decide_approval", "message"), ("withdraw_approval", "reason")}
 POSTED |= {(f"{name}_task", "reason") for name in ("decline", "return", "fail", "cancel")}
 
 
@@ -589,6 +694,9 @@ def test_half_a_surrogate_pair_is_refused(world: World, half: str) -> None:
         ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "{inner}"}}'),
         ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "x", "context": "{inner}"}}'),
         ("POST", "/api/v2/tasks", f'{{"channel": "halves", "title": "x", "result_schema": {{"title": "{inner}"}}}}'),
+        ("POST", "/api/v2/interrupts", f'{{"target_agent": "{SECOND}", "reason": "{inner}"}}'),
+        ("POST", "/api/v2/approvals", f'{{"tool_name": "x", "arguments": "{{}}", "reason": "{inner}"}}'),
+        ("POST", "/api/v2/approvals", f'{{"tool_name": "x", "arguments": "{{\\"a\\": \\"{inner}\\"}}"}}'),
         ("PUT", "/api/files", f'{{"channel": "halves", "filename": "{inner}", "content": "x"}}'),
         ("PUT", "/api/files", f'{{"channel": "halves", "filename": "x", "content": "{inner}"}}'),
     ]

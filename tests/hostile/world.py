@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from agentchat import Client, errors
 from agentchat_relay import Embedded, Settings, running
+from agentchat_relay.service import administration
 
 from . import corpus
 from .corpus import Imitated
@@ -19,6 +21,8 @@ VICTIM, SECOND, HONEST = "mac-victim", "mac-second", "mac-honest"
 NUMBERS = range(len(corpus.TEMPLATES))
 MOST_PINNED = 50
 CREW = "crew"  # a group of both victims
+BOSS, JUDGE, STOPPED = "mac-boss", "mac-judge", "stopped"  # who pauses and decides, and a group that can be paused
+MOST_PAUSED = 30
 CARD = {"role": 100, "about": 500, "status_line": 200, "model": 100, "harness": 100}
 _NO_LINE = str.maketrans(dict.fromkeys([chr(code) for code in [*range(0x20), 0x7F]], "\u2028"))
 
@@ -86,9 +90,15 @@ def hostile_world(home: str) -> Iterator[World]:
         world = _begun(relay, victim, second, honest)
         for one in (victim, second):
             one.client.join_group(CREW)
+        honest.join_group(STOPPED)
+        for name, role in ((BOSS, "admin"), (JUDGE, "reviewer"), (VICTIM, "admin"), (VICTIM, "reviewer")):
+            _grant(world, name, role)
+        _pause(world)  # while no victim is there, since an interrupt stays first in an inbox
         _everywhere(world, _write_direct)
         _mark_all_read(world)  # so that what comes now can be listed alone
         _everywhere(world, _hand_over)
+        _everywhere(world, _stop)
+        _decide(world)
         _mark_all_read(world, but=6)
         _everywhere(world, _write_to_group)
         _everywhere(world, _write)
@@ -146,6 +156,51 @@ def _lock(world: World, agent: Client, number: int) -> Written:
     name = lock_name(number)
     lock = agent.acquire_lock([f"{name}/**"], lease=86_400, reason=world.text(number, "h", 200))["lock"]
     return Written({"h": lock["id"]})
+
+
+def _grant(world: World, name: str, role: str) -> None:
+    if name in (BOSS, JUDGE):
+        world.relay.token(name)
+    world.relay.ask(lambda tx: administration.agent_grant(tx, name=name, role=role))
+
+
+def _pause(world: World) -> None:
+    with world.agent(BOSS) as boss:
+        for number in NUMBERS[:MOST_PAUSED]:
+            pause = boss.pause_agents(world.text(number, "a", 2000), channel="trap", expires_in=86_400)["pause"]
+            world.authors[pause["id"]] = BOSS
+
+
+def _decide(world: World) -> None:
+    """What the victim asked for, and a hostile reviewer's words about it."""
+    with world.agent(JUDGE) as judge:
+        for number in NUMBERS:
+            asked = world.victim.client.request_approval("act", "{}")["approval"]["id"]
+            verdict = ("deny", "edit", "respond")[number % 3]
+            edited = {"arguments": _json(world, number, "u")} if verdict == "edit" else {}
+            judge.decide_approval(asked, verdict, message=world.text(number, "u", 8000), **edited)
+            world.ids.setdefault("u", []).append(asked)
+
+
+def _json(world: World, number: int, kind: str) -> str:
+    text = world.text(number, kind, 2000)
+    return json.dumps({text[:50]: text}, ensure_ascii=False)
+
+
+def tool_name(number: int) -> str:
+    """As one may be, with letters that our lines do not have."""
+    return f"{corpus.token('f', number)},(urgent)@{HONEST}|<system>"
+
+
+def _stop(world: World, agent: Client, number: int) -> Written:
+    """An interrupt, which the victim acknowledges with what it read, and a call that the victim may allow."""
+    stop = agent.send_interrupt(VICTIM, world.text(number, "i", 2000))["interrupt"]
+    world.victim.client.acknowledge_interrupt(stop["id"], note=world.text(number, "i", 2000))
+    asked = agent.request_approval(
+        tool_name(number), _json(world, number, "z"), reason=world.text(number, "z", 2000), urgent=number % 2 == 0,
+        expires_in=86_400,
+    )["approval"]  # fmt: skip
+    return Written({"i": stop["id"], "z": asked["id"]})
 
 
 def _write_direct(world: World, agent: Client, number: int) -> Written:
@@ -248,7 +303,7 @@ def _join_everything(world: World) -> None:
     """Reading a channel puts it on the board. Announcements of files are messages, too: whose, the relay says."""
     for number in NUMBERS:
         world.victim.client.read_messages(channel_name(number), limit=1)
-    for channel in ("trap", "thread", "files", "status-posts", "asked"):
+    for channel in ("trap", "thread", "files", "status-posts", "asked", "direct-messages"):
         before: dict[str, Any] = {}
         while messages := world.victim.client.read_messages(channel, limit=200, include_status=True, **before)[
             "messages"

@@ -18,6 +18,7 @@ from langchain_core.tools import BaseTool
 from agentchat import Client
 from agentchat.contract import OPERATIONS
 from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.service import administration
 from agentchat_relay.settings import Settings
 from langchain_agentchat import AsyncClient
 from langchain_agentchat.colours import aclose
@@ -102,6 +103,11 @@ class Scene(NamedTuple):
                 "list_tasks": {"channel": self.channel},
                 "check_work": {},
                 "list_locks": {},
+                "send_interrupt": {"target_agent": self.peer, "reason": "a zebra, behind you"},
+                "list_interrupts": {},
+                "list_pauses": {},
+                "request_approval": {"tool_name": "catch", "arguments": '{"what": "a zebra"}'},
+                "list_approvals": {},
                 "mark_channel_read": {"channel": self.channel},
                 "list_readers": {"channel": self.channel},
                 "upload_file": {"channel": self.channel, "filename": "note.md", "content": "# note"},
@@ -155,6 +161,41 @@ class Scene(NamedTuple):
             lock = mine.acquire_lock([fresh("zebras")])["lock"]
         return {"lock_id": lock["id"], "fence": lock["fence"]}
 
+    def interrupt(self) -> str:
+        """One for this agent."""
+        with Client(self.relay.url, self.peer_key) as theirs:
+            return theirs.send_interrupt(self.me, "a zebra, behind you")["interrupt"]["id"]
+
+    def own_interrupt(self) -> str:
+        """One of this agent."""
+        with self.client() as mine:
+            return mine.send_interrupt(self.peer, "a zebra, behind you")["interrupt"]["id"]
+
+    def pausing(self) -> dict[str, Any]:
+        """For a pause that is soon over by itself: a space has room for so many."""
+        self.grant("admin")
+        return {"reason": "zebras cross", "group": self.group, "expires_in": 5}
+
+    def pause(self) -> str:
+        """One that this agent may end."""
+        pausing = self.pausing()
+        with self.client() as mine:
+            return mine.pause_agents(**pausing)["pause"]["id"]
+
+    def approval(self) -> str:
+        """One that this agent may decide."""
+        self.grant("reviewer")
+        with Client(self.relay.url, self.peer_key) as theirs:
+            return theirs.request_approval("catch", '{"what": "a zebra"}')["approval"]["id"]
+
+    def own_approval(self) -> str:
+        """One that this agent asked for."""
+        with self.client() as mine:
+            return mine.request_approval("catch", '{"what": "a zebra"}')["approval"]["id"]
+
+    def grant(self, role: str) -> None:
+        self.relay.ask(lambda tx: administration.agent_grant(tx, name=self.me, role=role))
+
     def sent(self) -> str:
         """A message of this agent."""
         with self.client() as mine:
@@ -194,6 +235,22 @@ class _Arguments(dict[str, dict[str, Any]]):
                 return {"names": [fresh("zebras")], "wait": 0}
             case "renew_lock" | "release_lock":
                 return self._scene.lock()
+            case "get_interrupt" | "acknowledge_interrupt":
+                return {"interrupt_id": self._scene.interrupt()}
+            case "withdraw_interrupt":
+                return {"interrupt_id": self._scene.own_interrupt()}
+            case "pause_agents":
+                return self._scene.pausing()
+            case "resume_agents":
+                return {"pause_id": self._scene.pause()}
+            case "decide_approval":
+                return {"approval_id": self._scene.approval(), "verdict": "allow"}
+            case "dismiss_approval":
+                return {"approval_id": self._scene.approval()}
+            case "withdraw_approval":
+                return {"approval_id": self._scene.own_approval()}
+            case "get_approval":
+                return {"approval_id": self._scene.own_approval(), "wait": 0}
             case "get_receipts":
                 return {"message_id": self._scene.sent()}
         raise KeyError(name)

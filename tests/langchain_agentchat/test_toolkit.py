@@ -165,7 +165,7 @@ def test_an_unknown_tool_is_refused_with_a_near_name(option: str, name: str, hin
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():
-    with pytest.raises(errors.InvalidArguments, match="core, standard, tasks, locks, all"):
+    with pytest.raises(errors.InvalidArguments, match="core, standard, tasks, locks, interrupts, approvals, all"):
         toolkit(preset="most")
 
 

@@ -8,13 +8,15 @@ import http.client
 import itertools
 import json
 import logging
+import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -89,9 +91,12 @@ class Place:
             self.path = client.upload_file("general", "a.txt", "content")["file"]["path"]
             self.task = client.create_task("read it", channel="general", context="all of it")["task"]["id"]
             self.lock = client.acquire_lock([fresh("lock")], lease=86_400)["lock"]["id"]
+            self.interrupt = client.send_interrupt(self.target(), "stop")["interrupt"]["id"]
             client.join_group(group := fresh("group"))
             self.group = group
             self.link = client.get_file_url(self.path)["signed_url"].removeprefix(relay.url)
+        with Client(relay.url, relay.token(fresh("leader"), kind="person"), retries=0) as client:
+            self.pause = client.pause_agents("stop", group=group)["pause"]["id"]
 
     def open_task(self) -> str:
         """One that nobody has."""
@@ -102,6 +107,11 @@ class Place:
         """One that may be broken."""
         with Client(self.relay.url, self.relay.token(fresh("locker")), retries=0) as client:
             return client.acquire_lock([fresh("lock")])["lock"]["id"]
+
+    def open_approval(self) -> str:
+        """One that nobody decided."""
+        with Client(self.relay.url, self.relay.token(fresh("asker")), retries=0) as client:
+            return client.request_approval("deploy", '{"to": "prod"}')["approval"]["id"]
 
     def target(self) -> str:
         """An agent that may be changed or deleted."""
@@ -167,6 +177,21 @@ VALID: dict[str, Callable[[Place], Request]] = {
     "list_locks": lambda place: ("/api/v2/locks", None),
     "renew_lock": lambda place: (f"/api/v2/locks/{place.lock}/renew", {}),
     "release_lock": lambda place: (f"/api/v2/locks/{place.lock}/release", {}),
+    "send_interrupt": lambda place: ("/api/v2/interrupts", {"target_agent": place.owner, "reason": "x"}),
+    "list_interrupts": lambda place: ("/api/v2/interrupts", None),
+    "list_interrupts of a pause": lambda place: (f"/api/v2/interrupts?pause_id={place.pause}", None),
+    "get_interrupt": lambda place: (f"/api/v2/interrupts/{place.interrupt}", None),
+    "acknowledge_interrupt": lambda place: (f"/api/v2/interrupts/{place.interrupt}/acknowledge", {}),
+    "withdraw_interrupt": lambda place: (f"/api/v2/interrupts/{place.interrupt}/withdraw", {}),
+    "pause_agents": lambda place: ("/api/v2/pauses", {"reason": "x", "group": place.group}),
+    "list_pauses": lambda place: ("/api/v2/pauses", None),
+    "resume_agents": lambda place: (f"/api/v2/pauses/{place.pause}/resume", {}),
+    "request_approval": lambda place: ("/api/v2/approvals", {"tool_name": "deploy", "arguments": "{}"}),
+    "list_approvals": lambda place: ("/api/v2/approvals", None),
+    "get_approval": lambda place: (f"/api/v2/approvals/{place.open_approval()}?wait=0", None),
+    "decide_approval": lambda place: (f"/api/v2/approvals/{place.open_approval()}/decide", {"verdict": "allow"}),
+    "dismiss_approval": lambda place: (f"/api/v2/approvals/{place.open_approval()}/dismiss", {}),
+    "withdraw_approval": lambda place: (f"/api/v2/approvals/{place.open_approval()}/withdraw", {}),
     "act_on_task": lambda place: (f"/api/v2/tasks/{place.open_task()}", {"action": "claim"}),
     "mark_channel_read": lambda place: ("/api/v2/channels/read", {"channel": "general"}),
     "list_readers": lambda place: ("/api/v2/channels/read?channel=general", None),
@@ -209,13 +234,18 @@ VALID: dict[str, Callable[[Place], Request]] = {
 }
 
 
-# What a rightful caller is told instead of 200, since a claim, an item, a task or a message is its owner's alone.
+# What a rightful caller is told instead of 200, since a claim, an item, a task or a message is its owner's alone; and
+# what those are told who may lead or review.
 REFUSED = {
     "acknowledge_items": 409, "return_items": 409, "renew_claim": 409, "requeue_items": 404, "get_receipts": 403,
     "letter_requeue": 404, "decline_task": 403, "renew_task": 409, "report_progress": 409, "return_task": 409,
     "complete_task": 409, "fail_task": 409, "cancel_task": 403, "offer_task": 403,
-    "renew_lock": 403, "release_lock": 403,
+    "renew_lock": 403, "release_lock": 403, "get_interrupt": 404, "acknowledge_interrupt": 404,
+    "withdraw_interrupt": 404, "list_interrupts of a pause": 403, "pause_agents": 403, "resume_agents": 403,
+    "get_approval": 404, "decide_approval": 404, "dismiss_approval": 404, "withdraw_approval": 404,
 }  # fmt: skip
+LEADS = {"list_interrupts of a pause": 200, "pause_agents": 200, "resume_agents": 200}
+REVIEWS = {"get_approval": 200, "decide_approval": 200, "dismiss_approval": 200, "withdraw_approval": 403}
 
 
 def _new_machine(relay: Embedded) -> tuple[str, Ed25519PrivateKey]:
@@ -234,6 +264,7 @@ OPEN = {"root": ("GET", "/"), "health": ("GET", "/health"), "openapi": ("GET", "
 OF_BODY = {"register": REGISTER, "register_machine": REGISTER_MACHINE}  # the body carries what admits it
 OF_AGENTS = {name: (operation.verb, operation.path.partition("?")[0]) for name, operation in OPERATIONS.items()}
 OF_AGENTS["list_tasks for_me"] = ("GET", "/api/v2/tasks")  # what other clients ask for besides
+OF_AGENTS["list_interrupts of a pause"] = ("GET", "/api/v2/interrupts")
 OF_AGENTS["act_on_task"] = ("POST", "/api/v2/tasks/{task_id}")
 OF_OPERATORS = {name: (operation.verb, operation.path) for name, operation in ADMINISTRATION.items()}
 OF_OPERATORS["metrics"] = ("GET", "/metrics")  # this relay has a proxy, so that its own address proves nothing
@@ -246,7 +277,7 @@ def test_every_route_of_the_relay_is_in_the_matrix(gate: Embedded) -> None:
     assert set(VALID) == set(ALL)
 
 
-# The credentials. Each gives the headers of a request and whose routes they open.
+# The credentials. Each gives the headers of a request, whose routes they open, and what it is told besides others.
 
 Headers = dict[str, str]
 
@@ -254,6 +285,7 @@ Headers = dict[str, str]
 class Credential(NamedTuple):
     headers: Callable[[Place], Headers]
     opens: dict[str, Route]
+    told: Mapping[str, int] = MappingProxyType({})
 
 
 def _agent(*roles: str, kind: str = "agent") -> Callable[[Place], Headers]:
@@ -312,9 +344,10 @@ def _key_as_bearer(place: Place) -> Headers:
 CREDENTIALS: dict[str, Credential] = {
     "none": Credential(lambda place: {}, {}),
     "an agent's key": Credential(_agent(), OF_AGENTS),
-    "a person's key": Credential(_agent(kind="person"), OF_AGENTS),
-    "a reviewer's key": Credential(_agent("reviewer"), OF_AGENTS),
-    "the key of an agent with the role admin": Credential(_agent("admin", "reviewer"), OF_AGENTS),
+    "a person's key": Credential(_agent(kind="person"), OF_AGENTS, LEADS),
+    "a reviewer's key": Credential(_agent("reviewer"), OF_AGENTS, REVIEWS),
+    "the key of an agent with the role admin": Credential(_agent("admin"), OF_AGENTS, LEADS),
+    "the key of an agent with both roles": Credential(_agent("admin", "reviewer"), OF_AGENTS, LEADS | REVIEWS),
     "an empty key": Credential(lambda place: {"x-agent-api-key": ""}, {}),
     "a wrong key": Credential(lambda place: {"x-agent-api-key": secrets.token_hex(32)}, {}),
     "a key of odd bytes": Credential(lambda place: {"x-agent-api-key": "ü' OR 1=1 --"}, {}),
@@ -357,7 +390,8 @@ def test_a_credential_opens_its_routes_and_no_other(gate: Embedded, place: Place
     headers = credential.headers(place)
     secrets_in = [word for value in headers.values() for word in value.split() if len(word) > 6]
     opened = {**OPEN, **OF_BODY, **credential.opens}
-    wanted = {name: REFUSED.get(name, 200) if name in opened else 401 for name in ALL}
+    told = {**REFUSED, **credential.told}
+    wanted = {name: told.get(name, 200) if name in opened else 401 for name in ALL}
     found = {}
     for name, (method, _) in ALL.items():
         path, body = VALID[name](place)
@@ -385,7 +419,8 @@ def test_a_refused_call_changes_nothing(gate: Embedded, place: Place) -> None:
 @pytest.mark.parametrize("name", [*OF_AGENTS, *OF_OPERATORS])
 def test_the_credential_is_checked_before_the_arguments(gate: Embedded, name: str) -> None:
     method, path = ALL[name]
-    answer = ask(gate, method, path.format(message_id="no-uuid", task_id="no-uuid", lock_id="no-uuid"), {"channel": 5})
+    path = re.sub(r"\{\w+\}", "no-uuid", path)
+    answer = ask(gate, method, path, {"channel": 5})
     assert answer.status == 401
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.sqlite
 QUICK = [
     "send_message", "send_direct_message", "mark_mentions_read", "mark_channel_read", "list_files", "upload_file",
     "acknowledge_items", "return_items", "renew_claim", "requeue_items", "send_to_many", "join_group", "leave_group",
-    "create_task", "acquire_lock",
+    "create_task", "acquire_lock", "send_interrupt", "pause_agents", "request_approval",
 ]  # fmt: skip
 ID = "0198f2c0-0000-7000-8000-000000000001"
 TEXTS = st.one_of(

@@ -400,12 +400,14 @@ class World:
 
     def __init__(self, live: Embedded) -> None:
         self.live = live
+        self.wire = Wire(live.url)
         self.keys = {
             "agentKey": {"x-agent-api-key": live.token("mac-described")},
             "adminCredential": {"authorization": f"Bearer {live.directory.admin_secret()}"},
         }
+        for role in ("admin", "reviewer"):
+            self.call("agent_grant", {"name": "mac-described", "role": role})
         live.token("mac-bob")
-        self.wire = Wire(live.url)
         sent = self.call("send_message", {"channel": "described", "content": "@mac-described @mac-bob hello"})
         self.other = Wire(live.url, **{"x-agent-api-key": live.token("mac-other")})
         self.other.send("POST", "/api/v2/messages", {"channel": "described", "content": "@mac-described hello"})
@@ -416,6 +418,7 @@ class World:
         link = self.call("download_file", {"path": stored["file"]["path"], "url": True}).json()["signed_url"]
         self.known: dict[str, Any] = {
             "action": "claim",
+            "arguments": "{}",
             "admin_secret": live.directory.admin_secret(),
             "channel": "described",
             "content": "hello",
@@ -435,7 +438,9 @@ class World:
             "role": "reviewer",
             "target_agent": "mac-bob",
             "title": "read it",
+            "tool_name": "deploy",
             "token": urlsplit(link).path.rpartition("/")[2],
+            "verdict": "allow",
         }
 
     def call(self, name: str, arguments: dict[str, Any], *, credential: bool = True, **more: str) -> Answer:
@@ -464,6 +469,7 @@ class World:
         required = [found["name"] for found in parameters_of(each).values() if found.get("required")]
         required += body_of(each).get("required", [])
         mine = {"name", "claim_id", "item_id", "item_ids", "task_id", "lock_id", "names", "id"}
+        mine |= {"interrupt_id", "pause_id", "approval_id"}
         found = {name: self.known[WIRE_NAMES.get(name, name)] for name in required if name not in mine}
         if "claim_id" in required:
             found["claim_id"] = self.claim()["claim_id"]
@@ -478,12 +484,20 @@ class World:
         if name == "lock_break" or "lock_id" in required:
             made = self.call("acquire_lock", {"names": [fresh("lock")], "reason": "described"})
             found["id" if name == "lock_break" else "lock_id"] = made.data["lock"]["id"]
+        if "interrupt_id" in required:
+            found["interrupt_id"] = self.interrupt(name)
+        if "pause_id" in required:
+            found["pause_id"] = self.call("pause_agents", {"reason": "stop", "group": "crew"}).data["pause"]["id"]
+        if "approval_id" in required:
+            found["approval_id"] = self.approval(name)
         if "name" in required:
             found["name"] = NAMES.get(name.partition("_")[0], "mac-described")
         return {**found, **BESIDES.get(name, {})}
 
     def claim(self) -> dict[str, Any]:
-        """Of a new item, the first in the inbox."""
+        """Of a new item, the first in the inbox once no interrupt comes before it."""
+        for one in self.call("list_interrupts", {}).data["interrupts"]:
+            assert self.call("acknowledge_interrupt", {"interrupt_id": one["id"]}).status == 200
         sent = {"target_agent": "mac-described", "content": "claim me", "urgent": True}
         assert self.other.send("POST", "/api/v2/dm", sent).status == 200
         found: dict[str, Any] = self.call("claim_items", {"limit": 1}).data
@@ -501,6 +515,24 @@ class World:
             assert self.call("claim_task", {"task_id": task_id}).status == 200
         return task_id
 
+    def interrupt(self, name: str) -> str:
+        """One for the caller, or of the caller's own."""
+        if name == "withdraw_interrupt":
+            sent = self.call("send_interrupt", {"target_agent": "mac-other", "reason": "stop"})
+        else:
+            given = {"target_agent": "mac-described", "reason": "stop"}
+            sent = self.other.send("POST", "/api/v2/interrupts", given)
+        return str(sent.data["interrupt"]["id"])
+
+    def approval(self, name: str) -> str:
+        """One that the caller can decide, or asked for."""
+        given = {"tool_name": "deploy", "arguments": '{"to": "prod"}'}
+        if name == "withdraw_approval":
+            asked = self.call("request_approval", given)
+        else:
+            asked = self.other.send("POST", "/api/v2/approvals", given)
+        return str(asked.data["approval"]["id"])
+
     def dead_letter(self) -> str:
         claim = self.claim()
         while not self.call("return_items", {"claim_id": claim["claim_id"]}).data["dead"]:
@@ -513,6 +545,7 @@ NAMES = {"machine": "laptop", "space": "elsewhere", "agent": "mac-bob", "channel
 BESIDES: dict[str, dict[str, Any]] = {
     "agent_update": {"kind": "person"},
     "channel_update": {"retention": 7},
+    "pause_agents": {"group": "crew"},
     "create_task": {"channel": "described", "result_schema": {"type": "object"}, "deadline_in": 3600},
     "set_card": {"card": {"role": "tester", "capabilities": ["python"]}},
     "space_update": {"retention": 7},

@@ -234,6 +234,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "complete_task": {"task_id": ID, "result": "It is read.", "fence": 1},
     "acquire_lock": {"names": ["src/**"], "shared": None, "lease": 60, "wait": None, "reason": "Moving it"},
+    "send_interrupt": {"target_agent": "mac-bob", "reason": "Look at this", "expires_in": None},
+    "request_approval": {
+        "tool_name": "deploy",
+        "arguments": '{"to": "prod"}',
+        "reason": None,
+        "expires_in": 3600,
+        "urgent": None,
+    },
+    "decide_approval": {
+        "approval_id": ID,
+        "verdict": "edit",
+        "message": None,
+        "arguments": '{"to": "test"}',
+    },
 }
 
 
