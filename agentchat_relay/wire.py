@@ -1,15 +1,17 @@
-"""Ids, times and cursors as they travel."""
+"""Ids, times, cursors and JSON as they travel."""
 
 from __future__ import annotations
 
 import os
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentchat.errors import BadRequest
 
+DEEPEST = 32  # objects and lists in each other
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,3 +81,16 @@ def read_cursor(text: str, place: str, *, any_place: bool = False) -> Cursor:
     if (found != place and not any_place) or not 0 <= cursor.at < 2**62:
         raise BadRequest("This cursor belongs to another list; send one that came with this one.", code="bad_cursor")
     return cursor
+
+
+def depth(value: object) -> int:
+    """How deep objects and lists are nested."""
+    found, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        found += 1
+        level = [inner for outer in level for inner in _members(outer)]
+    return found
+
+
+def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,12 +14,11 @@ from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import BadRequest, Conflict, NotFound
 
 from ..store.seam import Place, Reading, Row, Writing
-from ..wire import iso, new_id
+from ..wire import DEEPEST, depth, iso, new_id
 from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
 
 MOST_METADATA = 4096  # characters of JSON
-DEEPEST = 32  # objects and lists in each other
 _MOST_NAMES = 100  # looked up in one message
 _MOST_NOTIFIED = 50
 # A name after an @ that does not stand inside a word (an e-mail address). Trailing punctuation is no part of it.
@@ -92,19 +91,6 @@ def encoded(metadata: dict[str, Any] | None) -> str | None:
     if len(text) > MOST_METADATA:
         raise BadRequest(f"metadata must have at most {MOST_METADATA} characters as JSON, got {len(text)}; shorten it.")
     return text
-
-
-def depth(value: object) -> int:
-    """How deep objects and lists are nested."""
-    found, level = 0, [value]
-    while level := [one for one in level if isinstance(one, dict | list)]:
-        found += 1
-        level = [inner for outer in level for inner in _members(outer)]
-    return found
-
-
-def _members(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _check_short(channel: str, content: str, metadata: str | None) -> None:

@@ -12,8 +12,7 @@ from agentchat import types
 from agentchat.approval import call_hash
 from agentchat.errors import BadRequest
 
-from ...wire import iso
-from ..messages import DEEPEST, depth
+from ...wire import DEEPEST, depth, iso
 from . import machine
 from .machine import Machine, Move, Thing, Who
 
