@@ -233,9 +233,8 @@ def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.Approval
     }
 
 
-def look(tx: Reading, call: Call, approval_id: str) -> Looked:
-    position = tx.the("space_position", id=call.agent.space_id)["position"]
-    return Looked(get_approval(tx, call, approval_id=approval_id), position)
+def looked(tx: Reading, call: Call, details: types.ApprovalDetails) -> Looked:
+    return Looked(details, tx.the("space_position", id=call.agent.space_id)["position"])
 
 
 def list_approvals(
