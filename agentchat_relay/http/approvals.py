@@ -8,7 +8,7 @@ from ..service.operations import Entry
 from ..service.work import approvals
 from ..service.work.approval import APPROVAL
 from ..service.work.approvals import Looked
-from ..store.seam import Lane, Reading
+from ..store.seam import Reading
 from .arguments import Arguments
 from .asked import Asked
 from .operations import call_of
@@ -24,7 +24,8 @@ class VerdictRoute:
     """`get_approval`."""
 
     def __init__(self, parts: Parts, entry: Entry) -> None:
-        self._parts, self._operation = parts, entry.operation
+        self._parts = parts
+        self._operation, self._lane, self._service = entry
         self._arguments = Arguments(entry.operation)
 
     async def __call__(self, request: Request) -> Reply:
@@ -36,15 +37,16 @@ class VerdictRoute:
         call = call_of(self._operation, caller.agent, request, arguments)
 
         def look(tx: Reading, position: int = 0) -> Looked:
-            return approvals.look(tx, Call(call.agent), **arguments)
+            plain = Call(call.agent)
+            return approvals.looked(tx, plain, self._service(tx, plain, **arguments))
 
-        looked, epoch = await parts.ask(Lane.READ, Asked(caller, call, lambda tx: (look(tx), tx.epoch)))
+        looked, epoch = await parts.ask(self._lane, Asked(caller, call, lambda tx: (look(tx), tx.epoch)))
         if seconds and not looked.is_over:
             left = looked.left
             wait = Wait(request, caller, _could_be, min(seconds, left))
             looked = await until_found(parts, wait, look, lambda piece: piece.is_over, looked, epoch)
             if left <= seconds and not looked.is_over:  # a deadline that is over wakes nobody by itself
-                looked = await parts.ask(Lane.READ, Asked(caller, call, look))
+                looked = await parts.ask(self._lane, Asked(caller, call, look))
         return enveloped(looked.details)
 
 

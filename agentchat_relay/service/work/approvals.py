@@ -15,7 +15,7 @@ from agentchat.approval import call_hash, canonical
 from agentchat.errors import BadRequest, LimitReached
 
 from ...store.seam import Reading, Row, Writing
-from ...wire import Cursor, new_id, read_cursor
+from ...wire import Cursor, micros, new_id, read_cursor
 from ..call import Call
 from . import history, machine, telling
 from .approval import (
@@ -224,10 +224,7 @@ class Looked(NamedTuple):
 
 
 def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.ApprovalDetails:
-    return _details(tx, machine.find(tx, call, APPROVAL, approval_id))
-
-
-def _details(tx: Reading, thing: Thing) -> types.ApprovalDetails:
+    thing = machine.find(tx, call, APPROVAL, approval_id)
     shown = machine.by_clock(APPROVAL, thing, tx.now)
     return {
         "approval": snapshot(thing, tx.now),
@@ -237,10 +234,10 @@ def _details(tx: Reading, thing: Thing) -> types.ApprovalDetails:
     }
 
 
-def look(tx: Reading, call: Call, approval_id: str) -> Looked:
+def looked(tx: Reading, call: Call, details: types.ApprovalDetails) -> Looked:
     position = tx.the("space_position", id=call.agent.space_id)["position"]
-    thing = machine.find(tx, call, APPROVAL, approval_id)
-    return Looked(_details(tx, thing), position, (thing["deadline_at"] - tx.now) / _SECOND)
+    left = micros(details["approval"]["deadline_at"], "deadline_at") - tx.now
+    return Looked(details, position, left / _SECOND)
 
 
 def list_approvals(
