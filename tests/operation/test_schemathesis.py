@@ -77,12 +77,16 @@ class Tried:
                 ann.claim_task(task, lease=86_400)
             tasks += [ann.create_task("Read it", channel="general")["task"]["id"] for _ in range(10)]
             locks = [ann.acquire_lock([f"lock-{n}"], lease=86_400)["lock"]["id"] for n in range(20)]
+            interrupts, approvals, pauses = self._stopped(relay, ann)
             claims = [str(ann.claim_items(limit=1, lease=3600)["claim_id"]) for _ in range(30)]
         self.known = {
             "claims": claims,
             "agents": ["mac-ann", "mac-bob"],
             "channels": ["general", "project-demo", "tech-python"],
+            "approvals": approvals,
             "groups": ["crew", "watch"],
+            "interrupts": interrupts,
+            "pauses": pauses,
             "locks": locks,
             "messages": messages,
             "names": NAMES,
@@ -94,6 +98,21 @@ class Tried:
         }
         self._as_operator = {"authorization": f"Bearer {secret}"}
         self.as_operator = f"[auth.openapi]\nadminCredential = {{ bearer = {json.dumps(secret)} }}\n"
+
+    def _stopped(self, relay: Embedded, ann: Client) -> tuple[list[str], list[str], list[str]]:
+        """What the two sent each other to stop for, and asked each other to allow. Ann's claims come after it: what was
+        for her is acknowledged, since it would stay first in her inbox."""
+        for role in ("admin", "reviewer"):
+            relay.ask(lambda tx, role=role: administration.agent_grant(tx, name="mac-ann", role=role))
+        interrupts = [ann.send_interrupt("mac-bob", f"number {n}")["interrupt"]["id"] for n in range(10)]
+        approvals = [ann.request_approval("deploy", "{}")["approval"]["id"] for _ in range(20)]
+        pauses = [ann.pause_agents("for a while", group="watch")["pause"]["id"] for _ in range(20)]
+        with Client(relay.url, relay.token("mac-cid")) as cid:
+            given = [cid.send_interrupt("mac-ann", f"number {n}")["interrupt"]["id"] for n in range(10)]
+            approvals += [cid.request_approval("deploy", "{}")["approval"]["id"] for _ in range(20)]
+        for id in given:
+            ann.acknowledge_interrupt(id)
+        return interrupts + given, approvals, pauses
 
     def as_agents(self) -> str:
         """Two agents, one in each space, neither of which may see what is the other's."""
@@ -154,6 +173,10 @@ def test_what_agents_call_does_what_the_description_says(tried: Tried) -> None:
     by_chance |= {"decline_task", "return_task", "complete_task", "fail_task", "cancel_task"}  # of a task, the same
     by_chance |= {"renew_task", "report_progress", "offer_task"}  # of a task that one has, or created
     by_chance |= {"renew_lock", "release_lock"}  # of a lock that one has
+    by_chance |= {"acknowledge_interrupt", "withdraw_interrupt"}  # of one for oneself, or of one's own
+    by_chance |= {"pause_agents"}  # of one of two, and not both
+    by_chance |= {"request_approval", "decide_approval"}  # with JSON in a text
+    by_chance |= {"dismiss_approval", "withdraw_approval"}  # of somebody else's that nobody decided; of one's own
     assert tried.succeeded() >= {*OPERATIONS} - by_chance | {"act_on_task", "root", "health", "openapi", "linked_file"}
 
 

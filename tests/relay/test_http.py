@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import secrets
 import socket
 from base64 import b64encode
@@ -53,6 +54,10 @@ def world(live: Embedded) -> Iterator[SimpleNamespace]:
     made.operator = Wire(live.url, authorization=f"Bearer {live.directory.admin_secret()}")
     made.stranger = Wire(live.url)
     made.secret = live.directory.admin_secret()
+    for role in ("admin", "reviewer"):
+        granted = {"name": "mac-http", "role": role}
+        assert made.operator.send("POST", "/api/v2/admin/agents/grant", granted).status == 200
+    made.other.send("POST", "/api/v2/groups/join", {"group": "crew"})
     sent = made.other.send("POST", "/api/v2/messages", {"channel": "general", "content": "hello @mac-http"})
     made.message = sent.data["message"]["id"]
     upload = made.agent.send("PUT", "/api/files", {"channel": "general", "filename": "a.txt", "content": "abc"})
@@ -100,7 +105,51 @@ def path_of(world: SimpleNamespace, operation: Operation[..., Any]) -> str:
     message = world.own if operation.name == "get_receipts" else world.message
     task = task_for(world, operation.name) if "{task_id}" in operation.path else ""
     lock = lock_of(world.agent) if "{lock_id}" in operation.path else ""
-    return operation.path.partition("?")[0].format(message_id=message, task_id=task, lock_id=lock)
+    return operation.path.partition("?")[0].format(
+        message_id=message,
+        task_id=task,
+        lock_id=lock,
+        interrupt_id=interrupt_for(world, operation.name) if "{interrupt_id}" in operation.path else "",
+        pause_id=pause_of(world) if "{pause_id}" in operation.path else "",
+        approval_id=approval_for(world, operation.name) if "{approval_id}" in operation.path else "",
+    )
+
+
+def filled(path: str, id: str) -> str:
+    """The path with one id for whatever it is about."""
+    return re.sub(r"\{\w+_id\}", lambda _: id, path)
+
+
+def no_interrupts(world: SimpleNamespace) -> None:
+    """Acknowledge what would stay first in the agent's inbox."""
+    for one in world.agent.send("GET", "/api/v2/interrupts").data["interrupts"]:
+        assert world.agent.send("POST", f"/api/v2/interrupts/{one['id']}/acknowledge", {}).status == 200
+
+
+def interrupt_for(world: SimpleNamespace, name: str) -> str:
+    """One for the agent, or of its own."""
+    no_interrupts(world)
+    for one in world.agent.send("GET", "/api/v2/interrupts?sent=true&state=pending").data["interrupts"]:
+        world.agent.send("POST", f"/api/v2/interrupts/{one['id']}/withdraw", {})
+    sender, target = (
+        (world.agent, "mac-other") if name == "withdraw_interrupt" else (world.other, "mac-http")
+    )  # fmt: skip
+    sent = sender.send("POST", "/api/v2/interrupts", {"target_agent": target, "reason": "stop"})
+    return str(sent.data["interrupt"]["id"])
+
+
+def pause_of(world: SimpleNamespace) -> str:
+    made = world.agent.send("POST", "/api/v2/pauses", {"reason": "stop", "group": "crew", "expires_in": 5})
+    return str(made.data["pause"]["id"])
+
+
+def approval_for(world: SimpleNamespace, name: str) -> str:
+    """One that the agent may decide, or asked for; those before make room for it."""
+    asker = world.agent if name == "withdraw_approval" else world.other
+    for one in asker.send("GET", "/api/v2/approvals?mine=true&state=pending&limit=200").data["approvals"]:
+        assert asker.send("POST", f"/api/v2/approvals/{one['id']}/withdraw", {}).status == 200
+    asked = asker.send("POST", "/api/v2/approvals", {"tool_name": "deploy", "arguments": "{}"})
+    return str(asked.data["approval"]["id"])
 
 
 def lock_of(agent: Wire) -> str:
@@ -120,6 +169,7 @@ def task_for(world: SimpleNamespace, name: str) -> str:
 
 def claimed(world: SimpleNamespace) -> dict[str, Any]:
     """A claim of one new item, which is the first in the inbox."""
+    no_interrupts(world)
     sent = {"target_agent": "mac-http", "content": "claim me", "urgent": True}
     assert world.other.send("POST", "/api/v2/dm", sent).status == 200
     claim: dict[str, Any] = world.agent.send("POST", "/api/v2/inbox/claim", {"limit": 1, "lease": 3600}).data
@@ -141,6 +191,7 @@ def value_of(world: SimpleNamespace, parameter: Parameter) -> Any:
         "path": world.path,
         "folder": "general",
         "public_key": "0" * 64,
+        "arguments": '{"to": "prod"}',
     }
     if parameter.name == "names":
         return [fresh("lock")]
@@ -197,7 +248,8 @@ def required(world: SimpleNamespace, operation: Operation[..., Any]) -> dict[str
         for name, one in operation.parameters.items()
         if one.required and f"{{{name}}}" not in operation.path
     }
-    return {**found, "channel": "general"} if operation.name == "create_task" else found
+    besides = {"create_task": {"channel": "general"}, "pause_agents": {"group": "crew", "expires_in": 5}}
+    return {**found, **besides.get(operation.name, {})}
 
 
 # JSON of every wrong shape
@@ -263,7 +315,7 @@ def test_malformed_json(world: SimpleNamespace, name: str):
         if kind in OBJECTS and not any(parameter.required for parameter in operation.parameters.values()):
             assert wire.send(operation.verb, operation.path, body).status in (200, 400)  # it is right, or set_card's
             continue
-        found = wire.refused(operation.verb, operation.path.format(message_id=ID, task_id=ID, lock_id=ID), body)
+        found = wire.refused(operation.verb, filled(operation.path, ID), body)
         # A pin needs nothing of its body but that it is an object; a registration that came too often may say so.
         allowed = {(400, "bad_request")} | ({(404, "not_found")} if kind in OBJECTS else set())
         assert found in allowed | ({(429, "rate_limited")} if name == "register" else set()), kind
@@ -300,7 +352,9 @@ WRONG: dict[str, list[Any]] = {
 RIGHT: list[tuple[str, str, Any]] = [
     ("set_card", "capabilities", []), ("upload_file", "content", "a\0b"), ("create_task", "capability_tags", []),
     ("create_task", "body", ""), ("create_task", "context", ""), ("return_task", "reason", ""),
-    ("cancel_task", "reason", ""), ("lock_break", "reason", ""),
+    ("cancel_task", "reason", ""), ("lock_break", "reason", ""), ("acknowledge_interrupt", "note", ""),
+    ("withdraw_interrupt", "note", ""), ("resume_agents", "note", ""), ("request_approval", "reason", ""),
+    ("decide_approval", "message", ""), ("withdraw_approval", "reason", ""),
 ]  # fmt: skip
 # Shown in test_files.py: the contract takes anything for these.
 LENIENT = {"post_message", "encoding", "content_type"}
@@ -354,7 +408,7 @@ def test_a_wrong_query_for_every_parameter(world: SimpleNamespace, name: str):
 def test_a_segment_that_is_no_id(world: SimpleNamespace, segment: str):
     for operation in OPERATIONS.values():
         if "_id}" in operation.path:
-            target = operation.path.format(message_id=segment, task_id=segment, lock_id=segment)
+            target = filled(operation.path, segment)
             status, _ = world.agent.refused(operation.verb, target, None if operation.verb == "GET" else b"{}")
             assert status in (400, 404, 405)
 
@@ -501,9 +555,7 @@ def test_a_wrong_method(world: SimpleNamespace, path: str):
     for method in (
         {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - taken - ({"HEAD"} if "GET" in taken else set())
     ):
-        answer = world.agent.send(
-            method, path.format(message_id=ID, task_id=ID, lock_id=ID), b"{}" if method == "POST" else None
-        )
+        answer = world.agent.send(method, filled(path, ID), b"{}" if method == "POST" else None)
         assert answer.status == 405, (method, path)
         assert taken <= {name.strip() for name in answer.headers["allow"].split(",")}
         assert method not in answer.headers["allow"].split(", ")

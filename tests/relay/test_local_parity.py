@@ -136,6 +136,8 @@ def converse(make: Make) -> set[str]:
     ask(ann, "send_message", "war-room", "also gone", vanish_after=3600)
     hand_over(ask, ann, bob, cleo)
     lock_out(ask, ann, bob, cleo)
+    stop(ask, ann, bob, cleo)
+    ask_for_approval(ask, ann, bob)
     ask(cleo, "find_agents", presence="online")
     ask(cleo, "get_briefing")
     position = ask(cleo, "list_events", since=0, limit=500)["position"]
@@ -247,6 +249,60 @@ def lock_out(ask: Callable[..., Any], ann: Client, bob: Client, cleo: Client) ->
         ask(client, "release_lock", id)
     ask(ann, "renew_lock", first)
     lock(bob, "src/a")
+
+
+def stop(ask: Callable[..., Any], ann: Client, bob: Client, cleo: Client) -> None:
+    """Interrupts are sent, seen, acknowledged and taken back, also by whom they do not concern."""
+
+    def send(**given: Any) -> str:
+        return str(ask(ann, "send_interrupt", "mac-bob", "look", **given).get("interrupt", {}).get("id", NOBODY))
+
+    first, second = send(), send(expires_in=60)
+    for target in ("mac-ann", "mac-nobdy", "crew"):
+        ask(ann, "send_interrupt", target, "look")
+    keyed = ann.with_options(idempotency_key="one-interrupt")
+    for reason in ("once", "once", "another"):
+        ask(keyed, "send_interrupt", "mac-cleo", reason)
+    ask(cleo, "get_interrupt", first)
+    ask(bob, "peek_inbox", limit=2)
+    claim = ask(bob, "claim_items", limit=1)
+    ask(bob, "acknowledge_items", claim["claim_id"])
+    ask(ann, "get_interrupt", first)
+    for client in (cleo, ann, bob, bob):
+        ask(client, "acknowledge_interrupt", first, note="on it")
+    for client, id in ((bob, second), (ann, first), (ann, second), (ann, second), (ann, NOBODY)):
+        ask(client, "withdraw_interrupt", id)
+    page = ask(ann, "list_interrupts", sent=True, limit=1)
+    ask(ann, "list_interrupts", sent=True, limit=1, cursor=page["next_cursor"])
+    for given in ({}, {"state": "acknowledged"}, {"cursor": "junk"}, {"pause_id": NOBODY}):
+        ask(bob, "list_interrupts", **given)
+    for given in ({"group": "crew"}, {}, {"group": "crew", "channel": "general"}):
+        ask(ann, "pause_agents", "it moves", **given)
+    ask(ann, "list_pauses")
+    ask(ann, "resume_agents", NOBODY)
+
+
+def ask_for_approval(ask: Callable[..., Any], ann: Client, bob: Client) -> None:
+    """Requests that nobody can decide: a role is an operator's to give."""
+    asked = ask(ann, "request_approval", "deploy", '{"to": "prod", "n": 1.50}', reason="it is tested", urgent=True)
+    keyed = ann.with_options(idempotency_key="one-approval")
+    for tool in ("once", "once", "another"):
+        ask(keyed, "request_approval", tool, "{}")
+    for arguments in ("[]", "{", '{"a": NaN}', "7 "):
+        ask(ann, "request_approval", "deploy", arguments)
+    id = asked["approval"]["id"]
+    for client in (ann, bob):
+        ask(client, "get_approval", id)
+        ask(client, "decide_approval", id, "allow")
+        ask(client, "dismiss_approval", id)
+        ask(client, "list_approvals")
+    ask(ann, "get_approval", id, wait=1)
+    ask(ann, "decide_approval", id, "respond")
+    page = ask(ann, "list_approvals", mine=True, limit=1)
+    ask(ann, "list_approvals", mine=True, limit=1, cursor=page["next_cursor"])
+    for client, one in ((bob, id), (ann, id), (ann, id), (ann, NOBODY)):
+        ask(client, "withdraw_approval", one, reason="never mind")
+    ask(ann, "list_approvals", mine=True, state="withdrawn")
 
 
 def played(make: Callable[[str, list[tuple[Request, Response]]], Client]) -> tuple[set[str], list[Told]]:

@@ -23,6 +23,7 @@ import pytest
 
 from agentchat import Client, cli
 from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.service import administration
 from tests.relay.conftest import UNLIMITED
 
 PATIENCE = 60.0
@@ -118,6 +119,33 @@ def lock_up(ann: Client, bob: Client) -> None:
     bob.acquire_lock(["docs/a"], shared=True, lease=86_400)
 
 
+def stop(relay: Embedded, ann: Client, bob: Client) -> None:
+    """Interrupts that wait and that do not, a pause that is on and one that is over."""
+    _grant(relay, "ann", "admin")
+    ann.send_interrupt("bob", "look at this", expires_in=86_400)
+    seen = bob.send_interrupt("ann", "look at that")["interrupt"]["id"]
+    ann.acknowledge_interrupt(seen, note="I see it")
+    ann.resume_agents(ann.pause_agents("a moment", group="crew")["pause"]["id"], note="it is over")
+    ann.pause_agents("it moves", channel="tech-web")
+
+
+def ask_for_approval(relay: Embedded, ann: Client, bob: Client) -> None:
+    """Requests that wait, are allowed with other arguments, and are withdrawn."""
+    _grant(relay, "bob", "reviewer")
+    ids = [
+        ann.request_approval("deploy", f'{{"to": "prod", "n": {number}}}', reason="it is tested", expires_in=86_400)[
+            "approval"
+        ]["id"]
+        for number in range(3)
+    ]
+    bob.decide_approval(ids[1], "edit", message="not that far", arguments='{"to": "été"}')
+    ann.withdraw_approval(ids[2], reason="never mind")
+
+
+def _grant(relay: Embedded, name: str, role: str) -> None:
+    relay.ask(lambda tx: administration.agent_grant(tx, name=name, role=role))
+
+
 @pytest.fixture(scope="session")
 def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
     path = tmp_path_factory.mktemp("lived") / "relay"
@@ -147,6 +175,8 @@ def _lived_in(tmp_path_factory: pytest.TempPathFactory) -> Board:
         ann.set_card(role="builder", capabilities=["ci"])
         hand_over(ann, bob)
         lock_up(ann, bob)
+        stop(relay, ann, bob)
+        ask_for_approval(relay, ann, bob)
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return Board(path, keys, files)
 

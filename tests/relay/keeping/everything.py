@@ -16,7 +16,7 @@ from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.keeping.carrying.tables import tables
 from agentchat_relay.service import administration
 from tests.relay.conftest import UNLIMITED, Clock, purge_all
-from tests.relay.keeping.conftest import Board, clients, hand_over, lock_up, rows, upload
+from tests.relay.keeping.conftest import Board, ask_for_approval, clients, hand_over, lock_up, rows, stop, upload
 from tests.relay.test_registration import Machine, ask
 
 DAY = 86_400.0
@@ -73,6 +73,8 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         relay.ask(lambda tx: administration.space_update(tx, name="team", retention=90))
         clock.ahead = 0
         lock_up(ann, bob)
+        stop(relay, ann, bob)
+        ask_for_approval(relay, ann, bob)
         assert purge_all(relay.relay.store) == 4  # type: ignore[union-attr]
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return keys, files
