@@ -39,7 +39,7 @@ def test_whoever_holds_the_role_is_asked(house: House) -> None:
         (item,) = items(reviewer)
         assert (item["kind"], item["urgent"], item["from"]) == ("approval", True, ann.agent)
         assert item["work"] == {"id": approval["id"], "kind": "approval", "state": "pending"}
-        assert item["content"] == f"Approval wanted: bash\n\nthe build is stale\n\n{canonical(CALL)}"
+        assert item["content"] == f"Approval wanted: bash\n\n{canonical(CALL)}\n\nthe build is stale"
         assert item["expires_at"] == approval["deadline_at"]
         assert pending(reviewer) == [approval["id"]]
     assert items(ann) == items(eve) == [], "who asks is not asked, nor who may not answer"
