@@ -382,8 +382,12 @@ def test_one_route_for_all_actions(agent: MakeAgent) -> None:
     assert [row["channels"] for row in listed] == [{"name": channel}]
     work = raw(ann, "GET", "/api/v2/work")[1]["data"]
     assert [row["id"] for row in work["completed_for_me"]] == [task["id"]]
-    stranger = Client(ann.url, "0" * 64, agent="stranger", retries=0)
-    assert raw(stranger, "POST", path, {"action": "dance"})[0] == 401
+
+
+def test_a_key_is_asked_for_before_the_action(live: Embedded) -> None:
+    assert live.relay is not None
+    stranger = Client(live.url, "0" * 64, agent="stranger", retries=0)
+    assert raw(stranger, "POST", "/api/v2/tasks/junk", {"action": "dance"})[0] == 401
 
 
 # What an operator sees
