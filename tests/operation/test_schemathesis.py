@@ -29,6 +29,7 @@ from agentchat_relay.http.openapi import document
 from agentchat_relay.http.parts import Parts
 from agentchat_relay.http.reply import Reply, enveloped
 from agentchat_relay.http.request import Request
+from agentchat_relay.service import administration
 from agentchat_relay.settings import Settings
 from tests.relay import conftest
 
@@ -102,8 +103,8 @@ class Tried:
     def _stopped(self, relay: Embedded, ann: Client) -> tuple[list[str], list[str], list[str]]:
         """What the two sent each other to stop for, and asked each other to allow. Ann's claims come after it: what was
         for her is acknowledged, since it would stay first in her inbox."""
-        for role in ("admin", "reviewer"):
-            relay.ask(lambda tx, role=role: administration.agent_grant(tx, name="mac-ann", role=role))
+        relay.ask(lambda tx: administration.agent_grant(tx, name="mac-ann", role="admin"))
+        relay.ask(lambda tx: administration.agent_grant(tx, name="mac-ann", role="reviewer"))
         interrupts = [ann.send_interrupt("mac-bob", f"number {n}")["interrupt"]["id"] for n in range(10)]
         approvals = [ann.request_approval("deploy", "{}")["approval"]["id"] for _ in range(20)]
         pauses = [ann.pause_agents("for a while", group="watch")["pause"]["id"] for _ in range(20)]

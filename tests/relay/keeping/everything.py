@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.keeping.carrying.tables import tables
 from agentchat_relay.service import administration
+from agentchat_relay.service.work import pauses
 from tests.relay.conftest import UNLIMITED, Clock, purge_all
 from tests.relay.keeping.conftest import Board, ask_for_approval, clients, hand_over, lock_up, rows, stop, upload
 from tests.relay.test_registration import Machine, ask
@@ -31,6 +32,7 @@ ODD = [
 
 def fill(path: Path) -> Board:
     with pytest.MonkeyPatch.context() as patch, running(str(path), settings=UNLIMITED) as relay:
+        patch.setattr(pauses, "spread", lambda tx: 0)  # else the relay goes about what is not told yet
         return Board(path, *_live(relay, Clock(patch)))
 
 
@@ -61,6 +63,9 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         ann.set_card(role="builder", capabilities=["ci"])
         eve.send_message("general", "elsewhere")
         hand_over(ann, bob)
+        stop(relay, ann, bob)
+        ask_for_approval(relay, ann, bob)
+        relay.ask(_half_paused)
         for text in ODD:
             bob.claim_task(ann.create_task(text[:200], channel="general", context=text)["task"]["id"], lease=86_400)
         eve.create_task("elsewhere", channel="general", deadline_in=30_000_000)
@@ -73,8 +78,6 @@ def _live(relay: Embedded, clock: Clock) -> tuple[dict[str, str], dict[str, byte
         relay.ask(lambda tx: administration.space_update(tx, name="team", retention=90))
         clock.ahead = 0
         lock_up(ann, bob)
-        stop(relay, ann, bob)
-        ask_for_approval(relay, ann, bob)
         assert purge_all(relay.relay.store) == 4  # type: ignore[union-attr]
         keys = {client.agent or "": client.credential.held or "" for client in (ann, bob, eve)}
     return keys, files
@@ -84,6 +87,11 @@ def _half_told(tx: Any, id: str) -> None:
     """A large group that is not told yet; of a channel's message, so that no relay goes about it."""
     message_id = tx.the("find_message", public_id=id, space_id=1, agent_id=0)["id"]
     tx.run("insert_fan_out", message_id=message_id, after_id=7, urgent=1, expires_at=None, scope="thread:7")
+
+
+def _half_paused(tx: Any) -> None:
+    """A pause of which not all are told."""
+    tx.run("set_spread", work_id=tx.all("pauses", space_id=1, now=tx.now, limit=1)[0]["id"], after_id=7)
 
 
 def _register(relay: Embedded) -> None:

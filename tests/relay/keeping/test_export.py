@@ -180,6 +180,7 @@ def test_its_form(board: Board, admin: Admin):
         ("ann", "bob"),
         ("ann", "crew"),
         ("bob", "ann"),  # that he declined a task
+        ("ann", "ann"),  # that she asked for approval
     }
 
 
