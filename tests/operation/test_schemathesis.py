@@ -105,11 +105,11 @@ class Tried:
         for her is acknowledged, since it would stay first in her inbox."""
         relay.ask(lambda tx: administration.agent_grant(tx, name="mac-ann", role="admin"))
         relay.ask(lambda tx: administration.agent_grant(tx, name="mac-ann", role="reviewer"))
-        interrupts = [ann.send_interrupt("mac-bob", f"number {n}")["interrupt"]["id"] for n in range(10)]
+        interrupts = [ann.send_interrupt("mac-bob", f"number {n}")["interrupt"]["id"] for n in range(5)]
         approvals = [ann.request_approval("deploy", "{}")["approval"]["id"] for _ in range(20)]
         pauses = [ann.pause_agents("for a while", group="watch")["pause"]["id"] for _ in range(20)]
         with Client(relay.url, relay.token("mac-cid")) as cid:
-            given = [cid.send_interrupt("mac-ann", f"number {n}")["interrupt"]["id"] for n in range(10)]
+            given = [cid.send_interrupt("mac-ann", f"number {n}")["interrupt"]["id"] for n in range(5)]
             approvals += [cid.request_approval("deploy", "{}")["approval"]["id"] for _ in range(20)]
         for id in given:
             ann.acknowledge_interrupt(id)
