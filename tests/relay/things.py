@@ -1,4 +1,4 @@
-"""What an operation can be called with, made for the call: things of mac-http, `world.agent`, or for it by mac-other."""
+"""What an operation can be called with, made for the call: of mac-http (`world.agent`), or for it by mac-other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from agentchat._operation import Operation
 from tests.relay.conftest import fresh
+from tests.relay.wires import Wire
 
 
 def path_of(world: SimpleNamespace, operation: Operation[..., Any]) -> str:
