@@ -129,8 +129,7 @@ def _string(parameter: Parameter, value: Any, lenient: bool) -> str:
             raise _Refused("must not be empty" if not value else f"must have at least {low} characters")
     if parameter.form is not None:
         _fits(parameter.form, value)
-    if not value.isascii() and not _encodable(value):
-        raise _Refused("must be valid Unicode text; it holds half of a surrogate pair")
+    _check_whole(value)
     return value
 
 
@@ -166,11 +165,12 @@ def _array(parameter: Parameter, value: Any, lenient: bool) -> list[str]:
     for position, item in enumerate(value):
         if not isinstance(item, str):
             raise _Refused(f"must be a list of texts; item {position + 1} is {_named(item)}")
-        if parameter.item_form is not None:
-            try:
+        try:
+            if parameter.item_form is not None:
                 _fits(parameter.item_form, item)
-            except _Refused as refused:
-                raise _Refused(f"item {position + 1} {refused}") from None
+            _check_whole(item)
+        except _Refused as refused:
+            raise _Refused(f"item {position + 1} {refused}") from None
     return list(value)
 
 
@@ -213,12 +213,13 @@ def _fits(form: Form, value: str) -> None:
         raise _Refused(f"must be {form.words}, got {shown(value)}{hint}")
 
 
-def _encodable(value: str) -> bool:
+def _check_whole(value: str) -> None:
+    if value.isascii():
+        return
     try:
         value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise _Refused("must be valid Unicode text; it holds half of a surrogate pair") from None
 
 
 def _wrong_type(parameter: Parameter, value: object) -> _Refused:

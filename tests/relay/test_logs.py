@@ -242,6 +242,11 @@ def test_nothing_that_callers_send_is_written_down(format: str, tmp_path: Path):
             client.claim_task(task)
             client.report_progress(task, MARK)
             client.complete_task(task, json.dumps({MARK: HIDDEN}))
+            relay.token(f"other-{MARK}")
+            stop = client.send_interrupt(f"other-{MARK}", MARK)["interrupt"]["id"]
+            client.withdraw_interrupt(stop, note=MARK)
+            wanted = client.request_approval(MARK, json.dumps({MARK: HIDDEN}), reason=MARK)["approval"]["id"]
+            client.withdraw_approval(wanted, reason=MARK)
         asked = asked_for_everything(relay, key)
         hung_up(relay.url, key)
         admin = relay.directory.admin_secret()

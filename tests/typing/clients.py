@@ -30,6 +30,9 @@ def sync(client: Client) -> None:
     assert_type(client.create_task("Read it", channel="general")["task"]["fence"], int)
     assert_type(client.check_work()["offered_to_me"][0]["lease_until"], str | None)
     assert_type(client.acquire_lock(["src/**"], wait=60)["lock"]["fence"], int | None)
+    assert_type(client.send_interrupt("mac-bob", "look")["interrupt"]["note"], str | None)
+    assert_type(client.list_pauses()["pauses"][0]["told"], int)
+    assert_type(client.get_approval("id", wait=60)["approval"]["verdict"], str | None)
     bound: Callable[[], types.Board] = client.check_board
     bound()
 
