@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,20 @@ class Reader(NamedTuple):
     url: str
     key: str
     reviewer: Client
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """mac-reviewer answers what is asked in #general."""
+        position = self.reviewer.get_briefing()["position"]
+        with ThreadPoolExecutor(1) as pool:
+            answered = pool.submit(self._answer, position)
+            yield
+            answered.result()
+
+    def _answer(self, position: int) -> None:
+        found = self.reviewer.list_events(since=position, channel="general", kind="message.created", wait=30)
+        asked = found["events"][0]["subject"]
+        self.reviewer.send_message("general", "It looks good.", parent_message_id=asked)
 
     def texts(self, channel: str) -> list[str]:
         page = self.reviewer.read_messages(channel, limit=200, include_status=True)

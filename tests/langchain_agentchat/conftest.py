@@ -103,7 +103,6 @@ class Scene(NamedTuple):
                 "list_tasks": {"channel": self.channel},
                 "check_work": {},
                 "list_locks": {},
-                "send_interrupt": {"target_agent": self.peer, "reason": "a zebra, behind you"},
                 "list_interrupts": {},
                 "list_pauses": {},
                 "request_approval": {"tool_name": "catch", "arguments": '{"what": "a zebra"}'},
@@ -164,12 +163,18 @@ class Scene(NamedTuple):
     def interrupt(self) -> str:
         """One for this agent."""
         with Client(self.relay.url, self.peer_key) as theirs:
+            make_room(theirs)
             return theirs.send_interrupt(self.me, "a zebra, behind you")["interrupt"]["id"]
+
+    def interrupting(self) -> dict[str, Any]:
+        with self.client() as mine:
+            make_room(mine)
+        return {"target_agent": self.peer, "reason": "a zebra, behind you"}
 
     def own_interrupt(self) -> str:
         """One of this agent."""
         with self.client() as mine:
-            return mine.send_interrupt(self.peer, "a zebra, behind you")["interrupt"]["id"]
+            return mine.send_interrupt(**self.interrupting())["interrupt"]["id"]
 
     def pausing(self) -> dict[str, Any]:
         """For a pause that is soon over by itself: a space has room for so many."""
@@ -200,6 +205,12 @@ class Scene(NamedTuple):
         """A message of this agent."""
         with self.client() as mine:
             return mine.send_direct_message(self.peer, "did you get it?")["message"]["id"]
+
+
+def make_room(sender: Client) -> None:
+    """For another interrupt: only few of one agent may be pending."""
+    for pending in sender.list_interrupts(sent=True, state="pending")["interrupts"]:
+        sender.withdraw_interrupt(pending["id"])
 
 
 class _Arguments(dict[str, dict[str, Any]]):
@@ -237,6 +248,8 @@ class _Arguments(dict[str, dict[str, Any]]):
                 return self._scene.lock()
             case "get_interrupt" | "acknowledge_interrupt":
                 return {"interrupt_id": self._scene.interrupt()}
+            case "send_interrupt":
+                return self._scene.interrupting()
             case "withdraw_interrupt":
                 return {"interrupt_id": self._scene.own_interrupt()}
             case "pause_agents":

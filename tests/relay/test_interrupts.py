@@ -421,7 +421,7 @@ def test_it_is_between_two(live: Embedded, agent: MakeAgent) -> None:
                 ask(id)
         assert listed(stranger) == listed(stranger, sent=True) == []
         assert "a secret" not in json.dumps([stranger.search_messages("secret"), stranger.list_events(limit=500)])
-    with pytest.raises(Forbidden, match="You may not acknowledge this interrupt: only whom"):
+    with pytest.raises(Forbidden, match="You may not acknowledge this interrupt: only the agent"):
         ann.acknowledge_interrupt(id)
     with pytest.raises(Forbidden, match="You may not withdraw this interrupt: only who made it"):
         bob.withdraw_interrupt(id)
