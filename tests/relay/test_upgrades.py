@@ -345,8 +345,9 @@ def test_an_upgrade_that_ends_after_any_statement_is_completed(
 ) -> None:
     assert course.stages[-1] == fresh_schema
     assert course.statements > 10
-    step = 1 if course.before else 4  # where nothing is, less can get lost
-    for statements in range(0, course.statements, step):
+    # Where nothing is, less can get lost; and what a later version goes through as well, is struck there.
+    step = 4 if not course.before else 1 if len(course.stages) <= 2 else 3
+    for statements in range(random.randrange(step), course.statements, step):
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(course.laid, path)
         assert striker.opens(path, statements=statements) == -1, statements
