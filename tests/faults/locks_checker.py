@@ -118,7 +118,7 @@ def nobody_overtakes(told: Locks, end: End) -> Iterator[str]:
 
 
 def whose_turn_it_is_gets_it(told: Locks, end: End) -> Iterator[str]:
-    """As soon as nobody is in the way: in the very transaction."""
+    """As soon as nobody is in the way: in the very transaction. When its wait is over it gets nothing any more."""
     free: dict[str, int] = {}
     now = 0
     for line, _, waiting, held in told.walk():
@@ -126,7 +126,7 @@ def whose_turn_it_is_gets_it(told: Locks, end: End) -> Iterator[str]:
             earlier = [one for one in waiting if one.number < other.number]
             if any(one.is_in_the_way_of(other) for one in (*held, *earlier)):
                 free.pop(other.id, None)
-            elif line.at - free.setdefault(other.id, now) > NEAR:
+            elif min(line.at, other.wait_until or line.at) - free.setdefault(other.id, now) > NEAR:
                 yield f"{other}: it was free, and not granted"
                 free[other.id] = end.at  # told once
         now = line.at

@@ -54,7 +54,7 @@ CONTROLS = {
     "hasty": (" s too soon", SHORT._replace(habits={"forget": 10})),
     "brief": (" s too soon", SHORT._replace(habits={"renew_first": 30})),
     "eternal": (": its lease was never over", SHORT._replace(habits={"forget": 10})),
-    "guard": (": nobody asked for it", SHORT._replace(habits={"meddle": 12})),
+    "guard": (": it is mac-", SHORT._replace(habits={"meddle": 12})),
     "late": (": there is no way from lapsed to released", SHORT._replace(habits={"be_late": 20})),
     "dedupe": (": a repeated acquire_lock made another lock", SHORT._replace(habits={"repeat": 8})),
     "silent": ("missing [('lock.granted', ", SHORT),
@@ -341,7 +341,7 @@ def made_twice(story: Story) -> None:
 
 def other_names(story: Story) -> None:
     story.acquire("x", "ann", "x")
-    story.attempts[-1].arguments["names"].append("y")  # type: ignore[attr-defined]
+    story.attempts[-1].arguments["names"].append("y")
 
 
 def waits_unasked(story: Story) -> None:
@@ -658,8 +658,24 @@ def ended_in_the_same_moment(story: Story) -> None:
     story.release("x", "ann")
 
 
+def free_when_its_wait_was_over(story: Story) -> None:
+    """Before the relay had made that explicit."""
+    story.acquire("x", "ann", "x")
+    story.acquire("y", "bob", "x", wait=2, waits=True)
+    story.now += 2 * SECOND
+    story.release("x", "ann")
+    story.moved("y", "expire")
+
+
 @pytest.mark.parametrize(
-    "right", [lost_but_done, lost_renewal, released_before_it_was_answered, ended_in_the_same_moment]
+    "right",
+    [
+        lost_but_done,
+        lost_renewal,
+        released_before_it_was_answered,
+        ended_in_the_same_moment,
+        free_when_its_wait_was_over,
+    ],
 )
 def test_the_checker_does_not_complain_of(right: Callable[[Story], None]) -> None:
     story = good()
