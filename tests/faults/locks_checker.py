@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tests.faults.calls import SECOND, SLACK, Call, brief, micros
 from tests.faults.journal import FOREVER, Attempt
-from tests.faults.leased import FINAL, GIVES_BACK, End, Lock, Locks, Shown, snapshots
+from tests.faults.leased import FINAL, GIVES_BACK, End, Lock, Locks, Shown, overlap, snapshots
 from tests.faults.transitions import LATEST, NEAR, Line, Way, events_tell, goes_on
 
 WAYS = {
@@ -287,7 +287,8 @@ def nothing_stays(told: Locks, end: End) -> Iterator[str]:
 
 
 def shown_as_it_was(told: Locks, end: End) -> Iterator[str]:
-    """Whoever was shown a lock was shown what it was then, by the log and the clock."""
+    """Whoever was shown a lock was shown what it was then, by the log and the clock. What is over by the clock may have
+    moved on in time, and not have been stored yet."""
     for shown in told.shown():
         lock = told.locks.get(shown.lock["id"])
         complaint = "there is none" if lock is None else _misshown(told, lock, shown)
@@ -310,7 +311,7 @@ def _misshown(told: Locks, lock: Lock, shown: Shown) -> str | None:
         return f"with fence {row['fence']}, not {line.fence}"
     if state != line.after and (
         WAYS[BY_CLOCK.get(state, "create")].before != (line.after,)
-        or [other.action for other in following[:1]] not in ([], [BY_CLOCK[state]])
+        or [other.action for other in following if other.at > shown.until][:1] not in ([], [BY_CLOCK[state]])
     ):
         return f"it was {line.after}, and then {[other.after for other in following]}"
     return _mistimed(told, lock, shown)
@@ -321,7 +322,7 @@ def _mistimed(told: Locks, lock: Lock, shown: Shown) -> str | None:
     until = row["lease_until"] if state == "held" else row["waits_until"] if state == "waiting" else None
     if state in ("held", "waiting") and (until is None or micros(until) <= shown.since):
         return f"its time was over at {until}"
-    if state == "lapsed" and shown.until < told.lease(lock, shown.until)[0] - NEAR:
+    if state == "lapsed" and shown.until < _least(told, lock, shown) - NEAR:
         return "before its lease was over"
     if state == "expired" and lock.wait_until is not None and shown.until < lock.wait_until - NEAR:
         return "before its wait was over"
@@ -333,6 +334,41 @@ def _mistimed(told: Locks, lock: Lock, shown: Shown) -> str | None:
         if micros(until) not in known and all(had for _, had in renewals):
             return f"with a lease until {until}, which nobody gave it"
     return None
+
+
+def _least(told: Locks, lock: Lock, shown: Shown) -> int:
+    """A reader does not see what was renewed in time, and is not stored yet."""
+    return min(told.lease(lock, at)[0] for at in (shown.since, shown.until))
+
+
+def lists_are_whole(told: Locks, end: End) -> Iterator[str]:
+    """Whatever was live all the while is listed, first come first, and nothing else than was asked for."""
+    for call in told.calls:
+        for attempt in call.answered if call.name == "list_locks" else ():
+            assert attempt.answer
+            found = [told.locks[row["id"]] for row in attempt.answer["locks"] if row["id"] in told.locks]
+            if [lock.number for lock in found] != sorted(lock.number for lock in found):
+                yield f"{call.who}: a list is not in the order in which they came"
+            for lock in told.locks.values():
+                is_wanted = _is_wanted(call, lock)
+                if lock in found and not is_wanted:
+                    yield f"{call.who}: {lock} is listed, and was not asked for"
+                elif is_wanted and lock not in found and _is_live_all_the_while(told, lock, attempt):
+                    yield f"{call.who}: {lock} is not listed"
+
+
+def _is_wanted(call: Call, lock: Lock) -> bool:
+    name, mine = call.arguments.get("name"), call.arguments.get("mine")
+    return (name is None or any(overlap(name, one) for one in lock.names)) and (not mine or lock.holder == call.who)
+
+
+def _is_live_all_the_while(told: Locks, lock: Lock, attempt: Attempt) -> bool:
+    shown = Shown(lock.told, attempt.began_at - SLACK, (attempt.ended_at or 0) + NEAR, attempt.who)
+    if lock.lines[0].at > shown.since or (lock.last.after in FINAL and lock.last.at <= shown.until):
+        return False
+    if lock.grant is None or lock.grant.at > shown.since:
+        return lock.wait_until is not None and lock.wait_until > shown.until
+    return _least(told, lock, shown) > shown.until
 
 
 # What was refused
@@ -361,7 +397,8 @@ def _not_in_the_way(told: Locks, call: Call, attempt: Attempt) -> str | None:
         if not other.conflicts(call.arguments["names"], call.arguments.get("shared", False)):
             return f"{other} is not in the way"
     if current["reason"] == call.key:
-        return None if current["state"] == "expired" else f"its own lock is {current['state']}"
+        own = told.locks.get(current["id"])
+        return None if own and own.grant is None else f"it had waited for it, and it is {current['state']}"
     if not holders:
         return "nobody was in the way"
     owner = told.locks[holders[0]["id"]].call
@@ -421,5 +458,5 @@ def events_tell_the_same(told: Locks, end: End) -> Iterator[str]:
 RULES = (
     from_step_to_step, fences_grow, moved_by_who_may, never_at_once, nobody_believes_it_at_once, nobody_overtakes,
     whose_turn_it_is_gets_it, as_acknowledged, asked_for, told_again, leases_hold, waits_hold, nothing_stays,
-    shown_as_it_was, refused_for_a_reason, events_tell_the_same,
+    shown_as_it_was, lists_are_whole, refused_for_a_reason, events_tell_the_same,
 )  # fmt: skip
