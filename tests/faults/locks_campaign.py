@@ -32,7 +32,7 @@ from agentchat import AgentChatError, Client
 from tests.faults import engines
 from tests.faults.actor import client_of
 from tests.faults.closing import audit_of, events_since
-from tests.faults.crew import Blow, Crew, Seat, Striker, TestedFleet, TestedRelay, blows, mid_flight
+from tests.faults.crew import TIMES, Blow, Crew, Seat, Striker, TestedFleet, TestedRelay, blows, mid_flight
 from tests.faults.database import Database
 from tests.faults.engines import Round
 from tests.faults.journal import Attempt, Journal, read
@@ -72,7 +72,12 @@ def crew_of(fleet: TestedFleet, keys: Mapping[str, str], home: Path, luck: rando
 
 
 def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow]:
-    return blows(luck, engine, shape.requests, shape.least, shape.most)
+    return blows(luck, engine, total(engine, shape), shape.least, shape.most)
+
+
+def total(engine: str, shape: Shape) -> int:
+    """Requests for locks: where there are more who ask, and more strikes, there are more."""
+    return shape.requests * TIMES[engine]
 
 
 class Operator:
@@ -146,7 +151,7 @@ def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: rand
         try:
             plan = planned(luck, striker.engine, shape)
             with Operator(fleet, home, random.Random(luck.random())):
-                mid_flight(crew, striker, plan, "acquire_lock", shape.requests)
+                mid_flight(crew, striker, plan, "acquire_lock", total(striker.engine, shape))
             events = at_rest(client, position, shape.longest_end)
             locks = {event["subject"]: event["data"]["lock"] for event in events if event["data"]}
             end = End(locks, events, audit_of(fleet), now())

@@ -202,9 +202,9 @@ class Story:
         name = self.locks[id]["names"][0]
         live = [one for one in self.locks.values() if one["state"] in ("held", "waiting") or one["id"] == id]
         found = [one for one in live if any(overlap(name, other) for other in one["names"])]
-        self.list(*(one | (otherwise if one["id"] == id else {}) for one in found), who=who, name=name)
+        self.listed(*(one | (otherwise if one["id"] == id else {}) for one in found), who=who, name=name)
 
-    def list(self, *locks: dict[str, Any], who: str = "eve", **arguments: Any) -> None:
+    def listed(self, *locks: dict[str, Any], who: str = "eve", **arguments: Any) -> None:
         self.call("list_locks", who, {"locks": [*locks]}, **arguments)
 
     def told(self) -> list[str]:
@@ -473,7 +473,7 @@ def shown_too_old(story: Story) -> None:
     before = deepcopy(story.locks["x"])
     story.release("x", "ann")
     story.now += 5 * SECOND
-    story.list(before)
+    story.listed(before)
 
 
 def shown_as_anothers(story: Story) -> None:
@@ -501,23 +501,23 @@ def shown_with_another_lease(story: Story) -> None:
 def listed_too_little(story: Story) -> None:
     story.acquire("x", "ann", "x")
     story.now += 2 * SECOND
-    story.list(name="x")
+    story.listed(name="x")
 
 
 def listed_too_much(story: Story) -> None:
     story.acquire("x", "ann", "x")
-    story.list(story.locks["x"], name="xs/**")
+    story.listed(story.locks["x"], name="xs/**")
 
 
 def listed_of_others(story: Story) -> None:
     story.acquire("x", "ann", "x")
-    story.list(story.locks["x"], who="bob", mine=True)
+    story.listed(story.locks["x"], who="bob", mine=True)
 
 
 def listed_in_disorder(story: Story) -> None:
     story.acquire("x", "ann", "x")
     story.acquire("y", "ann", "y")
-    story.list(story.locks["y"], story.locks["x"])
+    story.listed(story.locks["y"], story.locks["x"])
 
 
 def refused_by_nobody(story: Story) -> None:
