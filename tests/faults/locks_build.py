@@ -14,6 +14,7 @@ Several names have commas between them.
     eternal   leases are never over
     guard     anybody may do with a lock what its holder may
     late      who lost a lock may give it back
+    vain      who waits is told by a reader that it was in vain; and grants take a while
     dedupe    no idempotency keys are looked at
     silent    no event tells of grants
 
@@ -25,10 +26,12 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentchat import cli
+from agentchat_relay.http import locks as routes
 from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.service.work import lock, locks, machine, names
 from agentchat_relay.service.work.lock import HELD, LAPSED
@@ -37,6 +40,7 @@ from agentchat_relay.service.work.names import Sought
 from tests.faults import tasks_build
 from tests.faults.editing import edit
 
+SLOW = 0.4  # seconds
 SHARED_WITH_TASKS = ("hasty", "eternal", "hurried", "wire")
 # Statement, what stands in it, and what stands there instead.
 EDITS = {
@@ -89,6 +93,17 @@ def believe_every_lease() -> None:
     locks._is_live = lambda tx, row: bool(row["lease_until"] or row["deadline_at"] > tx.now)
 
 
+def believe_readers() -> None:
+    grant = locks._grant
+
+    def slowly(tx: Any, space_id: int, public_id: str, wanted: Any) -> None:
+        grant(tx, space_id, public_id, wanted)
+        time.sleep(SLOW)
+
+    locks._grant = slowly
+    vars(routes)["Refused"] = NotImplementedError  # what nobody raises, so that it catches nothing
+
+
 def overlook_keys() -> None:
     for name in ("acquire_lock", "renew_lock", "release_lock"):
         entry = SERVICES[name]
@@ -119,6 +134,8 @@ def make(broken: str) -> None:
                 take_back_what_is_lost()
             case "eternal":
                 believe_every_lease()
+            case "vain":
+                believe_readers()
             case "dedupe":
                 overlook_keys()
             case "silent":

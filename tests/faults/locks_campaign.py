@@ -42,7 +42,8 @@ from tests.faults.locks_checker import violations
 from tests.faults.relay_process import administer
 
 CONTROLS = (
-    "overlap", "shared", "fence", "queue", "stuck", "hasty", "brief", "eternal", "guard", "late", "dedupe", "silent",
+    "overlap", "shared", "fence", "queue", "stuck", "hasty", "brief", "eternal", "guard", "late", "vain", "dedupe",
+    "silent",
 )  # fmt: skip
 TEAM = ("mac-ann", "mac-bob", "mac-cleo")
 AGAIN = 0.2

@@ -56,6 +56,7 @@ CONTROLS = {
     "eternal": (": its lease was never over", SHORT._replace(habits={"forget": 10})),
     "guard": (": it is mac-", SHORT._replace(habits={"meddle": 12})),
     "late": (": there is no way from lapsed to released", SHORT._replace(habits={"be_late": 20})),
+    "vain": (": it had waited for it, and it is expired", SHORT._replace(habits={"wait": 10, "share": 0})),
     "dedupe": (": a repeated acquire_lock made another lock", SHORT._replace(habits={"repeat": 8})),
     "silent": ("missing [('lock.granted', ", SHORT),
 }
