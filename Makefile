@@ -79,6 +79,7 @@ faults: .venv/ready
 	$(BIN)/python -m tests.faults.postgres_campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.delivery_campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.tasks_campaign --rounds $(ROUNDS) --seed $(SEED)
+	$(BIN)/python -m tests.faults.locks_campaign --rounds $(ROUNDS) --seed $(SEED)
 
 bench: .venv/ready
 	$(BIN)/python bench/imports.py $(BENCH)

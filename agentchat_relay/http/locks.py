@@ -17,6 +17,7 @@ from ..service.operations import Entry
 from ..service.work import locks
 from ..service.work.lock import LOCK, WAITING
 from ..service.work.locks import Looked
+from ..service.work.refused import Refused
 from ..store.seam import Lane, Reading
 from .arguments import Arguments
 from .asked import Asked
@@ -62,7 +63,12 @@ class AcquireRoute:
         seconds = min(looked.left, self._longest) + _MORE
         wait = Wait(request, caller, partial(_could_be, agent_id=caller.agent.id), seconds)
         await until_found(parts, wait, look, _is_over, looked, epoch)
-        return await parts.ask(Lane.READ, Asked(caller, plain, lambda tx: locks.acquired(tx, call, look(tx).lock)))
+        asked = Asked(caller, plain, lambda tx: locks.acquired(tx, call, look(tx).lock))
+        try:
+            return await parts.ask(Lane.READ, asked)
+        except Refused:
+            # What grants it may have begun in time, and not be stored yet: only who has its turn to write knows.
+            return await parts.ask(self._lane, asked)
 
 
 def _could_be(event: Happened, *, agent_id: int) -> bool:

@@ -6,9 +6,9 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agentchat import AgentChatError, Client, errors
 from tests.faults.journal import Attempt, Journal, micros
@@ -91,3 +91,33 @@ class Actor:
             return False, None
         self._journal.ended(key, self.noted(call, answer), None)
         return False, answer
+
+
+class Habitual(Actor):
+    """Acts again and again until it is over, by habits: how often what happens, or of ten times whether."""
+
+    pause = 0.1  # seconds at most
+    habits: Mapping[str, int] = {}  # the usual ones
+
+    def run(self, habits: Mapping[str, int], interrupted: Mapping[str, Any] | None) -> None:
+        """`habits` are other than the usual ones; `interrupted` is a call in which the session's last process was
+        killed: it is made again."""
+        self._habits = {**self.habits, **habits}
+        if interrupted is not None:
+            self.deal(self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"]))
+        while not self._over.is_set():
+            self.act()
+            self._over.wait(self.pause * self._luck.random())
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+    def deal(self, change: Answer | None) -> None:
+        """With what came of a call."""
+
+    def one_of(self, *acts: str) -> Callable[..., None]:
+        act = self._luck.choices(acts, [self._habits[act] for act in acts])[0]
+        return cast("Callable[..., None]", getattr(self, f"_{act}"))
+
+    def often(self, habit: str) -> bool:
+        return 10 * self._luck.random() < self._habits[habit]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from tests.faults.fleet import Fleet, SharingRelay
 from tests.faults.journal import Attempt, read
 from tests.faults.relay_process import LONGEST_START, ROOT, token
 
+LONGEST = 30.0  # seconds in mid-flight, on a machine that has much else to do
 STARTS = 3  # of a relay, before it counts as one that cannot
 
 
@@ -274,3 +276,33 @@ class Striker:
         (relay,) = self._fleet.relays
         {"kill": relay.kill, "stop": relay.stop}[kind]()
         relay.start()
+
+
+# The pace
+
+
+class Pace:
+    """How many calls of a name were begun, by the journals."""
+
+    def __init__(self, crew: Crew, call: str) -> None:
+        self._crew, self._until = crew, time.monotonic() + LONGEST
+        self._begun = re.compile(f'"call": "{call}", "key": "([^"]+)"')
+
+    def wait(self, calls: int) -> None:
+        while self._made() < calls and time.monotonic() < self._until:
+            time.sleep(0.05)
+
+    def _made(self) -> int:
+        return len({key for journal in self._crew.journals() for key in self._begun.findall(journal.read_text())})
+
+
+def mid_flight(crew: Crew, striker: Striker, plan: Sequence[Blow], call: str, total: int) -> None:
+    """Blow after blow while that call is made so many times, and then everything at once."""
+    crew.start()
+    pace = Pace(crew, call)
+    for blow in plan:
+        pace.wait(blow.after)
+        striker.strike(blow)
+    pace.wait(total)
+    striker.everything()
+    crew.stop()

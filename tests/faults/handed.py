@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.faults.calls import SECOND, SLACK, Call, brief, by_key, micros
 from tests.faults.journal import Attempt
+from tests.faults.transitions import Begun, Had, Line, Row, lease_at, line_of
 
-Row = Mapping[str, Any]
 ACTIONS = {
     "create_task": "create",
     "claim_task": "claim",
@@ -37,28 +37,6 @@ class End(NamedTuple):
     at: int
 
 
-class Line(NamedTuple):
-    """A transition, as the relay tells it."""
-
-    task: str
-    version: int
-    action: str
-    actor: str | None
-    before: str | None
-    after: str
-    fence: int
-    note: str | None
-    at: int
-
-    def __str__(self) -> str:
-        return f"task {brief(self.task)}, version {self.version}, {self.action} by {self.actor or 'the relay'}"
-
-
-def line_of(task: str, row: Row) -> Line:
-    named = (row[name] for name in ("version", "action", "actor", "before", "after", "fence", "note"))
-    return Line(task, *named, micros(row["at"]))
-
-
 class Shown(NamedTuple):
     """A task as somebody was shown it, which was so at some time between two."""
 
@@ -70,13 +48,6 @@ class Shown(NamedTuple):
     def __str__(self) -> str:
         told = self.task
         return f"{self.who} was shown task {brief(told['id'])}, version {told['version']}, {told['state']}"
-
-
-class Had(NamedTuple):
-    """What is known of a lease from one moment on."""
-
-    at: int
-    until: int
 
 
 class Histories:
@@ -118,7 +89,7 @@ class Histories:
 
     def unknown(self, line: Line) -> Iterator[Call]:
         """Calls that nobody answered, and that may have made this transition."""
-        for call in self.about[line.task]:
+        for call in self.about[line.id]:
             if ACTIONS.get(call.name) == line.action and call.who == line.actor and call.is_unknown:
                 note = call.arguments.get(NOTES.get(line.action, ""))
                 if note == line.note and call.began_at - SLACK <= line.at:
@@ -128,12 +99,12 @@ class Histories:
 
     def claim(self, line: Line) -> Line | None:
         """By which somebody had it before this transition."""
-        lines = self.lines[line.task][: line.version - 1]
+        lines = self.lines[line.id][: line.version - 1]
         return next((other for other in reversed(lines) if other.action == "claim"), None)
 
     def renewals(self, claim: Line) -> Iterator[tuple[Call, Had | None]]:
         """Calls that may have changed this claim's lease, and how if that is known."""
-        for call in self.about[claim.task]:
+        for call in self.about[claim.id]:
             if call.name != "renew_task" or call.who != claim.actor:
                 continue
             if call.answer:
@@ -145,32 +116,16 @@ class Histories:
 
     def lease(self, claim: Line, at: int, without: Call | None = None) -> tuple[int, int | None]:
         """Until when it lasts, seen from that time: at least, and at most, or None if nobody can say."""
-        known, lowest, is_open = self._first(claim)
-        for call, had in self.renewals(claim):
-            if call is without:
-                continue
-            if had is not None:
-                known.append(had)
-            elif call.began_at - SLACK <= at:
-                lowest.append(call.began_at - SLACK + call.arguments["lease"] * SECOND)
-                is_open = True
-        earlier = [had for had in known if had.at <= at]
-        if not earlier:  # of a claim that nobody was told of, or one that is told to be later
-            return min(lowest, default=0), None
-        last = max(earlier)
-        # What one transaction did at the same time may have come before it or after it.
-        before = max((had for had in known if had.at < at), default=last)
-        highest = max(last.until, before.until)
-        return min([last.until, before.until, *lowest]), None if is_open else highest
+        return lease_at(self._begun(claim), self.renewals(claim), at, without)
 
-    def _first(self, claim: Line) -> tuple[list[Had], list[int], bool]:
+    def _begun(self, claim: Line) -> Begun:
         call = self.made.get(claim[:2])
         if call is not None and call.answer and call.answer["task"]["lease_until"]:
-            return [Had(claim.at, micros(call.answer["task"]["lease_until"]))], [], False
+            return Begun([Had(claim.at, micros(call.answer["task"]["lease_until"]))])
         leases = {call.arguments["lease"] * SECOND for call in self.unknown(claim)}
         if len(leases) == 1:
-            return [Had(claim.at, claim.at + lease) for lease in leases], [], False
-        return [], [claim.at + lease for lease in leases], True
+            return Begun([Had(claim.at, claim.at + lease) for lease in leases])
+        return Begun([], [claim.at + lease for lease in leases], True)
 
     def targets(self, task: str) -> list[str | None]:
         """To whom it was offered from each version on; '?' if nobody can say."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from tests.faults.actor import PATIENCE, Actor, Answer, until_input_ends
+from tests.faults.actor import PATIENCE, Answer, Habitual, until_input_ends
 
 CHANNEL = "work"
 READS = ("check_work", "list_tasks")
@@ -31,48 +31,26 @@ HABITS = {
 REMEMBERED = ("id", "version", "state", "fence", "claimant", "result")  # of tasks that were read
 
 
-class Hand(Actor):
+class Hand(Habitual):
     """Whoever has to do with tasks."""
 
-    pause = 0.1  # seconds at most
-    _habits: Mapping[str, int] = HABITS
+    habits = HABITS
 
-    def set_out(self, team: Sequence[str], habits: Mapping[str, int], deadlines: Sequence[int | None]) -> None:
-        self._team, self._habits, self._deadlines = team, {**HABITS, **habits}, deadlines
-
-    def run(self, interrupted: Mapping[str, Any] | None) -> None:
-        """`interrupted` is a call that the session's last process was killed in: it is made again."""
-        if interrupted is not None:
-            self.deal(self.ask(interrupted["call"], key=interrupted["key"], **interrupted["arguments"]))
-        while not self._over.is_set():
-            self.act()
-            self._over.wait(self.pause * self._luck.random())
-
-    def act(self) -> None:
-        raise NotImplementedError
-
-    def deal(self, change: Answer | None) -> None:
-        """With what came of a call."""
+    def join(self, team: Sequence[str], deadlines: Sequence[int | None]) -> None:
+        self._team, self._deadlines = team, deadlines
 
     def noted(self, call: str, answer: Answer) -> Answer:
         if call not in READS:
             return answer
         return {"tasks": [{name: task[name] for name in REMEMBERED} for task in listed(answer)]}
 
-    def one_of(self, *acts: str) -> Callable[..., None]:
-        act = self._luck.choices(acts, [self._habits[act] for act in acts])[0]
-        return cast("Callable[..., None]", getattr(self, f"_{act}"))
-
-    def _often(self, habit: str) -> bool:
-        return 10 * self._luck.random() < self._habits[habit]
-
     def tell(self, call: str, task: str, **more: Any) -> Answer | None:
         """A change, made twice by some, and once too few by others."""
         key = self.new_key()
-        words = {name: f"{name} {key}" for name in WORDS.get(call, ())}
+        words: dict[str, Any] = {name: f"{name} {key}" for name in WORDS.get(call, ())}
         patience = 0.0 if self._luck.random() < 0.2 else PATIENCE
         answer = self.ask(call, key=key, patience=patience, task_id=task, **words, **more)
-        if self._often("repeat"):
+        if self.often("repeat"):
             return self.ask(call, key=key, task_id=task, **words, **more)
         return answer
 
@@ -112,7 +90,7 @@ class Creator(Hand):
         more["body"] = "so " * self._luck.choice([0, 0, 20, 1500])
         arguments = {"title": f"task {key}", **more}
         self.ask("create_task", key=key, patience=self._luck.choice([0, 12, 12]), **arguments)
-        if self._often("repeat"):
+        if self.often("repeat"):
             self.ask("create_task", key=key, **arguments)
 
     def _offer(self) -> None:
@@ -146,14 +124,14 @@ class Worker(Hand):
         else:
             found = self.ask("list_tasks", status="open", limit=20)
             tasks, mine = [] if found is None else found["tasks"], []
-        if mine and self._often("join"):
+        if mine and self.often("join"):
             self._join_in(self._luck.choice(mine))
         elif tasks:
             lost = max(tasks, key=lambda task: task["fence"])
             self._take(self._luck.choice([tasks[0], tasks[0], lost, lost, self._luck.choice(tasks)]))
 
     def _take(self, task: Mapping[str, Any]) -> None:
-        if task["target"] == self.who and self._often("refuse"):
+        if task["target"] == self.who and self.often("refuse"):
             self.tell("decline_task", task["id"])
         else:
             self.deal(self.tell("claim_task", task["id"], lease=self._luck.choice([1, 1, 2])))
@@ -191,7 +169,7 @@ class Worker(Hand):
 
     def _finish(self, task: Mapping[str, Any]) -> None:
         self._use(task, "complete_task")
-        if self._often("again"):
+        if self.often("again"):
             self._use(task, "complete_task", "complete_task", "fail_task", "report_progress")
 
     def _fail(self, task: Mapping[str, Any]) -> None:
@@ -233,8 +211,8 @@ def main(told: str) -> None:
         options["urls"], options["key"], options["who"], options["session"], Path(options["journal"]),
         random.Random(options["seed"]), until_input_ends(),
     )  # fmt: skip
-    hand.set_out(options["team"], options["habits"], options["deadlines"])
-    hand.run(options["interrupted"])
+    hand.join(options["team"], options["deadlines"])
+    hand.run(options["habits"], options["interrupted"])
     hand.close()
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import sys
 import threading
 import time
@@ -34,7 +33,8 @@ from agentchat import AgentChatError, Client
 from tests.faults import engines
 from tests.faults.actor import client_of
 from tests.faults.calls import SECOND, micros
-from tests.faults.crew import Blow, Crew, NoFleet, Seat, Striker, TestedFleet, TestedRelay, blows
+from tests.faults.closing import audit_of, events_since
+from tests.faults.crew import Blow, Crew, NoFleet, Seat, Striker, TestedFleet, TestedRelay, blows, mid_flight
 from tests.faults.database import Database
 from tests.faults.engines import Round
 from tests.faults.handed import End, figures_of
@@ -50,7 +50,6 @@ CONTROLS = (
 )  # fmt: skip
 CREATORS = ("mac-ann", "mac-bob")
 TEAM = ("mac-cleo", "mac-dan", "mac-eve")
-LONGEST = 30.0  # seconds in mid-flight, on a machine that has much else to do
 AGAIN = 0.2
 
 
@@ -87,23 +86,6 @@ def planned(luck: random.Random, engine: str, shape: Shape = USUAL) -> list[Blow
     return blows(luck, engine, shape.tasks, shape.least, shape.most)
 
 
-_CREATED = re.compile('"call": "create_task", "key": "([^"]+)"')
-
-
-class Pace:
-    """How many tasks were made, by the journals."""
-
-    def __init__(self, crew: Crew) -> None:
-        self._crew, self._until = crew, time.monotonic() + LONGEST
-
-    def wait(self, tasks: int) -> None:
-        while self._made() < tasks and time.monotonic() < self._until:
-            time.sleep(0.05)
-
-    def _made(self) -> int:
-        return len({key for journal in self._crew.journals() for key in _CREATED.findall(journal.read_text())})
-
-
 # How it ends
 
 
@@ -137,18 +119,6 @@ def is_at_rest(told: Any) -> bool:
     return task["state"] == last["after"] != "claimed" and not (is_open and soon)
 
 
-def events_since(clients: Sequence[Client], position: int) -> list[Any]:
-    """Of tasks, as the creators are told of them together."""
-    found: dict[int, Any] = {}
-    for client in clients:
-        since, more = position, True
-        while more:
-            page = client.list_events(since=since, kind="task", limit=500)
-            found |= {event["position"]: event for event in page["events"] if event["position"] is not None}
-            since, more = page["position"], page["has_more"]
-    return [found[number] for number in sorted(found)]
-
-
 def messages_of(clients: Sequence[Client]) -> list[dict[str, Any]]:
     """What the relay wrote about tasks, oldest first in each list."""
     found: dict[str, dict[str, Any]] = {}
@@ -174,21 +144,6 @@ def whole(client: Client, channel: str) -> list[Any]:
     return rows
 
 
-def audit_of(fleet: TestedFleet) -> list[Any] | None:
-    """What an operator is told, from the beginning."""
-    if not fleet.relays:
-        return None
-    rows: list[Any] = []
-    bearer = f"Bearer {(fleet.relays[0].data / 'admin.key').read_text().strip()}"
-    with httpx.Client(base_url=fleet.url, headers={"authorization": bearer}, trust_env=False, timeout=10) as admin:
-        while True:
-            after = rows[-1]["number"] if rows else 0
-            answer = admin.get("/api/v2/admin/audit", params={"after": after, "limit": 1000}).raise_for_status()
-            if not (page := answer.json()["data"]["transitions"]):
-                return rows
-            rows += page
-
-
 # A round
 
 
@@ -206,9 +161,9 @@ def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: rand
         creators = [clients[name] for name in CREATORS]
         position = creators[0].list_events()["position"]
         try:
-            _mid_flight(crew, striker, luck, shape)
+            mid_flight(crew, striker, planned(luck, striker.engine, shape), "create_task", shape.tasks)
             tasks = at_rest(creators, shape.longest_end)
-            events, messages = events_since(creators, position), messages_of(creators)
+            events, messages = events_since(creators, position, "task"), messages_of(creators)
             end = End(tasks, events, messages, audit_of(fleet), now())
         except (AgentChatError, RuntimeError, httpx.HTTPError) as error:
             found.append(f"the round ended early: {type(error).__name__} {error}")
@@ -222,17 +177,6 @@ def _round(fleet: TestedFleet, database: Database | None, home: Path, luck: rand
     if not (figures["acknowledged"] and figures["transitions, claim"] and striker.done["kill a worker"]):
         found.append("nothing was claimed, or nothing was struck: the round proves nothing")
     return Round(figures, striker.done, found)
-
-
-def _mid_flight(crew: Crew, striker: Striker, luck: random.Random, shape: Shape) -> None:
-    crew.start()
-    pace = Pace(crew)
-    for blow in planned(luck, striker.engine, shape):
-        pace.wait(blow.after)
-        striker.strike(blow)
-    pace.wait(shape.tasks)
-    striker.everything()
-    crew.stop()
 
 
 GAME = engines.Game("tests.faults.tasks_campaign", __doc__ or "", CONTROLS, TasksRelay, _round, USUAL)

@@ -10,23 +10,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from tests.faults.calls import SECOND, SLACK, Call, brief, micros
-from tests.faults.handed import ACTIONS, NOTES, End, Histories, Row, Shown, has_moved
+from tests.faults.handed import ACTIONS, NOTES, End, Histories, Shown, has_moved
 from tests.faults.journal import Attempt
-
-NEAR = SECOND // 10  # by which two readings of one clock may differ
-LATEST = 5 * SECOND  # until the relay has made explicit what is over
-
-
-class Way(NamedTuple):
-    """What a transition may come after, and leads to; and how its event is called."""
-
-    before: tuple[str | None, ...]
-    after: str
-    event: str
-
+from tests.faults.transitions import LATEST, NEAR, Row, Way, events_tell, goes_on
 
 WAYS = {
     "create": Way((None,), "open", "created"),
@@ -55,25 +43,15 @@ def violations(attempts: Iterable[Attempt], end: End) -> list[str]:
 # What a history is
 
 
-def goes_on(told: Histories, end: End) -> Iterator[str]:
-    """Versions grow by one, each transition begins where the last one ended, and is one that there is; each claim has
-    the next number."""
+def from_step_to_step(told: Histories, end: End) -> Iterator[str]:
+    """From its creation on, and each claim has the next number."""
     for id, lines in told.lines.items():
-        if [line.version for line in lines] != [*range(1, len(lines) + 1)]:
-            yield f"task {brief(id)}: its versions are {[line.version for line in lines]}"
+        yield from goes_on(WAYS, lines)
         if not lines or lines[0].action != "create" or lines[0].fence:
             yield f"task {brief(id)}: its history does not begin with its creation"
-        for line in lines:
-            way = WAYS.get(line.action)
-            if way is None or line.before not in way.before or line.after != way.after:
-                yield f"{line}: there is no way from {line.before} to {line.after}"
         for one, other in pairwise(lines):
-            if one.after != other.before:
-                yield f"{other}: begins in {other.before}, and the one before ended in {one.after}"
             if other.fence != one.fence + (other.action == "claim"):
                 yield f"{other}: its fence is {other.fence} after {one.fence}"
-            if other.at < one.at - NEAR:
-                yield f"{other}: is older than the one before it"
         if sum(line.after in ENDS for line in lines) > 1:
             yield f"task {brief(id)}: it ended {sum(line.after in ENDS for line in lines)} times"
 
@@ -386,24 +364,7 @@ def ends_once(told: Histories, end: End) -> Iterator[str]:
 
 
 def events_tell_the_same(told: Histories, end: End) -> Iterator[str]:
-    by_task: dict[str, list[Row]] = defaultdict(list)
-    for event in end.events:
-        by_task[event["subject"]].append(event)
-    for id, lines in told.lines.items():
-        expected = [(f"task.{WAYS[line.action].event}", line.actor) for line in lines if line.action in WAYS]
-        found = [(event["kind"], event["actor"]) for event in by_task[id]]
-        if found != expected:
-            missing = [*(Counter(expected) - Counter(found))]
-            yield f"task {brief(id)}: its events tell otherwise; missing {missing}, too many " + str(
-                [*(Counter(found) - Counter(expected))]
-            )
-            continue
-        for event, line in zip(by_task[id], lines, strict=False):
-            data = event["data"] or {}
-            if [data.get(name) for name in ("version", "action", "before", "after", "note")] != [
-                line.version, line.action, line.before, line.after, line.note,
-            ]:  # fmt: skip
-                yield f"{line}: its event tells otherwise"
+    yield from events_tell("task", WAYS, told.lines, end.events)
 
 
 def messages_tell_of_it(told: Histories, end: End) -> Iterator[str]:
@@ -439,13 +400,13 @@ def audit_tells_the_same(told: Histories, end: End) -> Iterator[str]:
     for id, lines in told.lines.items():
         names = ("version", "action", "actor", "before", "after", "fence", "note")
         audited = [(*(row[name] for name in names), micros(row["at"])) for row in rows.pop(id, [])]
-        if audited != [line[1:] for line in lines]:
+        if audited != [line[1:-1] for line in lines]:
             yield f"task {brief(id)}: the audit tells otherwise"
     yield from (f"task {brief(id)}: only the audit knows it" for id in rows)
 
 
 RULES = (
-    goes_on, moved_by_who_may, as_acknowledged, asked_for, told_again, done_already, fences_hold, leases_hold,
+    from_step_to_step, moved_by_who_may, as_acknowledged, asked_for, told_again, done_already, fences_hold, leases_hold,
     renewed_in_time, in_time, shown_as_it_was, refused_for_a_reason, ends_once, events_tell_the_same,
     messages_tell_of_it, audit_tells_the_same,
 )  # fmt: skip

@@ -273,6 +273,23 @@ def test_a_wait_that_is_over(agent: MakeAgent, root: str, waiting: Waiting) -> N
     assert bob.list_locks(mine=True)["locks"] == []
 
 
+def test_who_gets_it_at_the_last_moment_is_told_so(
+    live: Embedded, agent: MakeAgent, root: str, waiting: Waiting
+) -> None:
+    """What grants it begins in time, and is stored when the wait is over."""
+    ann, bob = agent(), agent()
+    mine = lock(ann, root)
+    found = waiting(bob, root, wait=2)
+
+    def release(tx: Any) -> None:
+        locks.release_lock(tx, Call(_agent(tx, ann.agent or "")), lock_id=mine["id"])
+        time.sleep(2.3)
+
+    live.ask(release)
+    assert found.result(20)["state"] == "held"
+    assert [one["holder"] for one in bob.list_locks(name=root)["locks"]] == [bob.agent]
+
+
 def test_who_dies_waiting_leaves_nothing(asleep: None, live: Embedded, agent: MakeAgent, root: str) -> None:
     ann, bob, cy = agent(), agent(), agent()
     with pytest.MonkeyPatch.context() as patch:
