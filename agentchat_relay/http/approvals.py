@@ -8,7 +8,7 @@ from ..service.operations import Entry
 from ..service.work import approvals
 from ..service.work.approval import APPROVAL
 from ..service.work.approvals import Looked
-from ..store.seam import Reading
+from ..store.seam import Lane, Reading
 from .arguments import Arguments
 from .asked import Asked
 from .operations import call_of
@@ -45,8 +45,10 @@ class VerdictRoute:
             left = looked.left
             wait = Wait(request, caller, _could_be, min(seconds, left))
             looked = await until_found(parts, wait, look, lambda piece: piece.is_over, looked, epoch)
-            if left <= seconds and not looked.is_over:  # a deadline that is over wakes nobody by itself
-                looked = await parts.ask(self._lane, Asked(caller, call, look))
+            if left <= seconds and not looked.is_decided:
+                # A deadline that is over wakes nobody by itself. And a verdict may have begun in time, and not be
+                # stored yet: only who has its turn to write knows.
+                looked = await parts.ask(Lane.APPEND, Asked(caller, call, look))
         return enveloped(looked.details)
 
 

@@ -222,6 +222,11 @@ class Looked(NamedTuple):
     def is_over(self) -> bool:
         return self.details["approval"]["state"] != PENDING
 
+    @property
+    def is_decided(self) -> bool:
+        """By somebody, and not by the clock."""
+        return self.details["approval"]["state"] not in (PENDING, EXPIRED)
+
 
 def get_approval(tx: Reading, call: Call, *, approval_id: str) -> types.ApprovalDetails:
     thing = machine.find(tx, call, APPROVAL, approval_id)
