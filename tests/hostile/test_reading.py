@@ -246,7 +246,12 @@ READS: dict[str, Calls] = {
     ],
     "get_interrupt": lambda world: [{"interrupt_id": id} for id in world.ids["i"]],
     "list_pauses": lambda world: [{}],
-    "list_approvals": lambda world: [{"limit": 200}, {"mine": True, "limit": 200}, {"state": "denied"}],
+    "list_approvals": lambda world: [
+        {"limit": 200},
+        {"mine": True},
+        {"state": "denied"},
+        *({"mine": True, "state": state, "limit": 200} for state in ("allowed", "edited", "denied", "answered")),
+    ],
     "get_approval": lambda world: [{"approval_id": id} for id in [*world.ids["z"], *world.ids["u"]]],
 }
 # The victim writes what it has read: the answers must not hold it either.
