@@ -360,7 +360,7 @@ def arguments_for(operation: Operation[..., Any]) -> st.SearchStrategy[Arguments
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), lenient=st.booleans(), for_model=st.booleans())
 def test_any_arguments_pass_for_good_or_are_refused_by_name(
     name: str, data: st.DataObject, lenient: bool, for_model: bool

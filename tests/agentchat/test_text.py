@@ -389,7 +389,7 @@ def test_no_known_forgery_works_in_any_place(attack: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in TEXTS}))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), attack=hostile)
 def test_no_text_of_others_forges_a_line_of_ours(name: str, data: st.DataObject, attack: str) -> None:
     path = data.draw(st.sampled_from([path for place, path in TEXTS if place == name]))
@@ -441,7 +441,7 @@ def assert_shown(name: str, data: Any, max_chars: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "download_file"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), max_chars=st.integers(0, 1500))
 def test_whatever_passes_the_exchange_is_shown_within_bounds(name: str, data: st.DataObject, max_chars: int) -> None:
     assert_shown(name, data.draw(mutated(RESULTS[name])), max_chars)

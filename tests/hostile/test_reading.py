@@ -384,14 +384,14 @@ def escapes(
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_nothing_escapes_its_fence(world: World, operation: str, surface: str) -> None:
     calls = CALLS[operation](world)
-    assert escapes(world, BOUNDED[surface], operation, calls[:: len(calls) // 20 + 1], 1000, 20_000) == []
+    assert escapes(world, BOUNDED[surface], operation, calls[:: len(calls) // 12 + 1], 1000, 20_000) == []
 
 
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "download_file"])
 def test_nothing_escapes_its_fence_on_the_command_line(world: World, operation: str) -> None:
     """Downloads have their own tests below."""
     calls = CALLS[operation](world)
-    assert escapes(world, command_line, operation, calls[:: len(calls) // 9 + 1], UNBOUNDED) == []
+    assert escapes(world, command_line, operation, calls[:: len(calls) // 4 + 1], UNBOUNDED) == []
 
 
 @pytest.mark.parametrize("operation", READS)

@@ -397,6 +397,6 @@ def test_every_agent_sees_what_the_model_says(live: Embedded) -> None:
     run_state_machine_as_test(
         OnThisRelay,
         settings=settings(
-            max_examples=100, stateful_step_count=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=75, stateful_step_count=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )
