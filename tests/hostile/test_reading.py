@@ -246,12 +246,7 @@ READS: dict[str, Calls] = {
     ],
     "get_interrupt": lambda world: [{"interrupt_id": id} for id in world.ids["i"]],
     "list_pauses": lambda world: [{}],
-    "list_approvals": lambda world: [
-        {"limit": 200},
-        {"mine": True},
-        {"state": "denied"},
-        *({"mine": True, "state": state, "limit": 200} for state in ("allowed", "edited", "denied", "answered")),
-    ],
+    "list_approvals": lambda world: [{"limit": 200}, {"mine": True}, {"state": "denied"}, *LISTED_VERDICTS],
     "get_approval": lambda world: [{"approval_id": id} for id in [*world.ids["z"], *world.ids["u"]]],
 }
 # The victim writes what it has read: the answers must not hold it either.
@@ -319,6 +314,7 @@ WRITES: dict[str, Calls] = {
     "withdraw_approval": work(lambda work: work.asked_for_approval() | work.saying("reason")),
     "set_card": lambda world: [{"role": "reviewer", "about": f"{token('e', 900)}\u2028{token('e', 900)}"}],
 }
+LISTED_VERDICTS = [{"mine": True, "state": one, "limit": 200} for one in ("allowed", "edited", "denied", "answered")]
 CALLS: dict[str, Calls] = {**READS, **WRITES}
 
 # Which kinds of texts an operation has to show; pins and mentions are a case of their own.
