@@ -277,7 +277,7 @@ def audit(
     tx: Reading, *, id: str | None = None, actor: str | None = None, after: int | None = None, limit: int = 100,
     space: str = upkeep.MAIN,
 ) -> Audit:  # fmt: skip
-    actor_id = 0 if actor is None else _agent(tx, space, actor)["id"]
+    actor_id = 0 if actor is None else _named(tx, space, actor)["id"]
     which = {"space_id": _space_id(tx, space), "public_id": id or "", "actor_id": actor_id, "limit": limit + 1}
     if after is None:
         rows = tx.all("newest_transitions", **which)
@@ -353,12 +353,18 @@ def _space_id(tx: Reading, name: str) -> int:
 def _agent(tx: Reading, space: str, name: str, *, or_group: bool = False) -> Row:
     if name.startswith(agents.GRAVE):
         raise Conflict(f"{name} stands for an agent that was deleted; nothing about it can change.")
+    row = _named(tx, space, name)
+    if row["is_group"] and not or_group:
+        raise Conflict(f"{name} is a group of agents, not an agent.")
+    return row
+
+
+def _named(tx: Reading, space: str, name: str) -> Row:
+    """Whoever has this name, or had another one before it was deleted."""
     space_id = _space_id(tx, space)
     row = tx.one("agent_by_name", space_id=space_id, name=name)
     if row is None:
         raise _not_found("agent", name, [row["name"] for row in tx.all("agent_names", space_id=space_id)])
-    if row["is_group"] and not or_group:
-        raise Conflict(f"{name} is a group of agents, not an agent.")
     return row
 
 

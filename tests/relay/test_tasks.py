@@ -410,3 +410,5 @@ def test_an_operator_sees_who_did_what(live: Embedded, agent: MakeAgent) -> None
     later = audit(id=id, after=rows[0]["number"], limit=1)
     assert (later["transitions"], later["has_more"]) == (rows[1:], False)
     assert [row["id"] for row in audit(actor=bob.agent)["transitions"]] == [id]
+    former = live.ask(lambda tx: administration.agent_delete(tx, name=bob.agent or ""))["messages_now_by"]
+    assert [row["actor"] for row in audit(actor=former)["transitions"]] == [former], "what it did is still asked for"

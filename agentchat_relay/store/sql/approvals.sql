@@ -24,9 +24,9 @@ AND EXISTS (
     WHERE wanted.value = CASE WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'expired' ELSE w.state END
 ) ORDER BY w.id DESC LIMIT :limit
 
--- notices_about: items of one kind that still wait, of a message or of an answer to it; agent_id 0: anybody's. The plus
--- keeps SQLite from asking with each call anew whether one of the indexes of single kinds is meant
+-- notices_about: items of one kind that still wait, of a message or of an answer to it; agent_id 0: anybody's. What
+-- is appended keeps SQLite from asking with each call anew whether one of the indexes of single kinds is meant
 SELECT i.id, i.public_id, i.agent_id FROM (
     SELECT id FROM messages WHERE id = :message_id UNION ALL SELECT id FROM messages WHERE root_id = :message_id
 ) AS m JOIN inbox i ON i.message_id = m.id
-WHERE +i.kind = :kind AND i.done_at IS NULL AND :agent_id IN (0, i.agent_id)
+WHERE i.kind || '' = :kind AND i.done_at IS NULL AND :agent_id IN (0, i.agent_id)
