@@ -25,6 +25,7 @@ _SECOND = 1_000_000
 _MOST_PENDING = 5  # of one agent for another: they come before everything else
 _END = 2**62
 _OVERDUE = "overdue"  # what is expired, and not yet made so: for statements
+_STATES = (PENDING, ACKNOWLEDGED, WITHDRAWN, EXPIRED)
 _WORDS = {
     "attention": "Interrupt: stop, look at this, and acknowledge it.",
     "pause": "Pause: stop until you are told to go on, and acknowledge it.",
@@ -158,17 +159,15 @@ def list_interrupts(
     me = call.agent
     place = f"interrupts {me.id} {int(sent)}{pause_id or ''}"
     before = _END if cursor is None else read_cursor(cursor, place).at
-    states = [state] if state else [PENDING]
-    which: tuple[str, dict[str, int]] = ("interrupts_for", {"target_id": me.id})
-    if sent:
-        which = ("interrupts_by", {"creator_id": me.id})
+    statement, whose, states = "interrupts_for", {"target_id": me.id}, [PENDING]
     if pause_id is not None:
-        which = ("interrupts_of_pause", {"parent_id": _pause(tx, call, pause_id)})
-    if (sent or pause_id is not None) and not state:
-        states = [PENDING, ACKNOWLEDGED, WITHDRAWN, EXPIRED]
+        statement, whose, states = "interrupts_of_pause", {"parent_id": _pause(tx, call, pause_id)}, [*_STATES]
+    elif sent:
+        statement, whose, states = "interrupts_by", {"creator_id": me.id}, [*_STATES]
+    if state:
+        states = [state]
     if EXPIRED in states:
         states.append(_OVERDUE)
-    statement, whose = which
     rows: list[Row] = tx.all(
         statement, kind=INTERRUPT.kind, states=_encode(states).decode(), before=before, now=tx.now, limit=limit + 1,
         **whose,
