@@ -134,6 +134,8 @@ class Buffered:
         self.steps += 1
         self.forgot = True
         self.memo.clear()
+        self.flush()  # what tallies say is about to be written
+        self.tallies.clear()
 
     # What the engine uses
 

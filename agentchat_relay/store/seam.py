@@ -115,7 +115,7 @@ class Writing(Reading, Protocol):
 
     @property
     def tallies(self) -> MutableMapping[Any, Any]:
-        """Rows that this process has read or is about to write, until another one writes."""
+        """Rows that this process has read or is about to write, until `forget`, or until another process writes."""
         ...
 
     def run(self, statement: str, /, **values: Any) -> int:

@@ -183,12 +183,9 @@ def renew_lock(
 ) -> types.LockChange:  # fmt: skip
     thing = machine.find(tx, call, LOCK, lock_id)
     machine.check_actor(tx, call, LOCK, RENEW, machine.by_clock(LOCK, thing, tx.now), fence)
-    until = tx.now + lease * _SECOND
-    if thing["state"] != HELD or not tx.run(
-        "renew_work", id=thing["id"], version=thing["version"], lease_until=until, now=tx.now
-    ):
+    if thing["state"] != HELD:
         raise machine.Late(LOCK, RENEW, thing, tx.now)
-    return _change(tx, thing | {"lease_until": until}, False)
+    return _change(tx, machine.renew(tx, LOCK, RENEW, thing, tx.now + lease * _SECOND), False)
 
 
 def release_lock(tx: Writing, call: Call, *, lock_id: str, fence: int | None = None) -> types.LockChange:

@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 from agentchat.errors import Conflict, Forbidden, NotFound
 
-from ...store.seam import Reading, Row, Writing
+from ...store.seam import Reading, Writing
 from .. import repeats
 from ..call import Call
+from . import recent
+from .recent import Thing
 
 _MEMBERS = (
     "id", "public_id", "space_id", "kind", "state", "version", "fence", "creator_id", "target_id", "owner_id",
@@ -54,7 +58,8 @@ class Move(NamedTuple):
     event: str
 
 
-class Machine(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Machine:
     """A kind. In `held` somebody has it, under a lease; of some kinds nobody ever has one. What is in one of `final`
     stays there, and in one of `lost` who had it did not end it. `shown` is how one travels, as it stands at a time;
     `stale` is for who lost it."""
@@ -76,15 +81,16 @@ class Machine(NamedTuple):
         return ["created", *(move.event for move in self.moves)]
 
     def move(self, action: str) -> Move:
-        return next(move for move in self.moves if move.action == action)
+        return self._by_action[action]
 
-    @property
+    @cached_property
+    def _by_action(self) -> dict[str, Move]:
+        return {move.action: move for move in self.moves}
+
+    @cached_property
     def gives(self) -> str:
         """The action by which somebody gets it."""
         return next(move.action for move in self.moves if move.after == self.held not in move.before)
-
-
-Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
 
 
 # Finding
@@ -105,10 +111,10 @@ def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
 
 def find_in(tx: Reading, space_id: int, machine: Machine, public_id: str) -> Thing:
     """One of a space."""
-    row = tx.one("work_by_id", public_id=public_id, space_id=space_id, kind=machine.kind)
-    if row is None:
+    thing = _look_up(tx, space_id, machine.kind, public_id)
+    if thing is None:
         raise unknown(machine.kind, public_id)
-    return _thing(row)
+    return thing
 
 
 def unknown(kind: str, public_id: str) -> NotFound:
@@ -130,11 +136,19 @@ def _settle_log(tx: Writing, public_id: str) -> None:
 
 def found(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing:
     """One that is known to be there."""
-    return _thing(tx.the("work_by_id", public_id=public_id, space_id=space_id, kind=kind))
+    thing = _look_up(tx, space_id, kind, public_id)
+    if thing is None:
+        raise LookupError(f"there is no {kind} {public_id}")
+    return thing
 
 
-def _thing(row: Row) -> Thing:
-    return {name: row[name] for name in _MEMBERS}
+def _look_up(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing | None:
+    if tx.writes:
+        known = recent.recall(cast("Writing", tx), public_id)
+        if known is not None:
+            return known if (known["space_id"], known["kind"]) == (space_id, kind) else None
+    row = tx.one("work_by_id", public_id=public_id, space_id=space_id, kind=kind)
+    return None if row is None else {name: row[name] for name in _MEMBERS}
 
 
 def is_visible(thing: Thing, agent_id: int) -> bool:
@@ -252,6 +266,19 @@ def _is_done_by(call: Call, machine: Machine, move: Move, seen: Thing) -> bool:
     return move.after not in (machine.begins, *move.before)
 
 
+def renew(tx: Writing, machine: Machine, move: Move, thing: Thing, until: int) -> Thing:
+    """Have it for longer, who has it still: the move is one that only the owner may take."""
+    if not tx.run("renew_work", id=thing["id"], version=thing["version"], lease_until=until, now=tx.now):
+        raise Late(machine, move, thing, tx.now)
+    return recent.remember(tx, thing | {"lease_until": until})
+
+
+def offered(tx: Writing, thing: Thing, offer_id: int) -> Thing:
+    """By a message that came after the move."""
+    tx.run("work_offered", id=thing["id"], offer_id=offer_id)
+    return recent.remember(tx, thing | {"offer_id": offer_id})
+
+
 class Stale(Conflict):
     """The caller had it once, and has lost it; or it brings the number of an earlier time."""
 
@@ -282,6 +309,7 @@ def create(
     thing |= {"creator_id": me.id, "creator": me.public_id, "creator_name": me.name}
     _settle_log(tx, thing["public_id"])
     thing["id"] = tx.run("insert_work", **thing, key=call.key, digest=call.digest)
+    recent.remember(tx, thing)
     _log(tx, thing, action, me.id, None, None)
     _tell(tx, machine, event, thing, me.id)
     return thing
@@ -295,6 +323,7 @@ def _moved(
     tx: Writing, machine: Machine, move: Move, before: Thing, changes: Thing, actor_id: int | None, note: str | None
 ) -> Thing:
     thing = before | changes | {"state": move.after, "version": before["version"] + 1}
+    recent.remember(tx, thing)
     _log(tx, thing, move.action, actor_id, before["state"], note)
     _tell(tx, machine, move.event, thing, actor_id, before)
     return thing

@@ -69,11 +69,10 @@ def create_task(
     }  # fmt: skip
     told = _announce(tx, call, thing)
     thing |= {"message_id": told.id, "message": told.public_id, "offer_id": told.id}
-    thing = machine.create(tx, call, TASK, **thing)
+    thing = machine.create(tx, call, TASK, **thing, context_size=len(context or ""))
     _list(tx, thing)
     if context:
         tx.run("insert_work_context", work_id=thing["id"], content=context)
-        thing["context_size"] = len(context)
     return _change(tx, thing, False)
 
 
@@ -174,10 +173,7 @@ def renew_task(
 ) -> types.TaskChange:
     thing, move = machine.find(tx, call, TASK, task_id), TASK.move("progress")
     machine.check_actor(tx, call, TASK, move, machine.by_clock(TASK, thing, tx.now), fence)
-    until = tx.now + lease * _SECOND
-    if not tx.run("renew_work", id=thing["id"], version=thing["version"], lease_until=until, now=tx.now):
-        raise machine.Late(TASK, move, thing, tx.now)
-    return _change(tx, thing | {"lease_until": until}, False)
+    return _change(tx, machine.renew(tx, TASK, move, thing, tx.now + lease * _SECOND), False)
 
 
 def report_progress(tx: Writing, call: Call, *, task_id: str, note: str, fence: int | None = None) -> types.TaskChange:
@@ -205,8 +201,7 @@ def _back(tx: Writing, call: Call, thing: Thing, event: str) -> Thing:
     told = telling.able(tx, call, tags_of(thing)) if thing["target_id"] is None else [thing["target_id"]]
     words = f"Task open again: {thing['title']}"
     offer = telling.tell(tx, call, thing, event, words, thing["reason"], [*told, thing["creator_id"]])
-    tx.run("work_offered", id=thing["id"], offer_id=offer.id)
-    return thing | {"offer_id": offer.id}
+    return machine.offered(tx, thing, offer.id)
 
 
 # Ending it
