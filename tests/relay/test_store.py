@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentchat.errors import Conflict, Unavailable
+from agentchat_relay.service import repeats
+from agentchat_relay.service.call import Call
 from agentchat_relay.store.query import read_query
 from agentchat_relay.store.seam import Lane, NeedsWrite, place_of
 from agentchat_relay.wire import new_id
@@ -166,6 +168,32 @@ def test_any_group_ends_as_if_each_were_alone(shared: Peek, kinds: list[str]):
     assert shared.contents() == kept
     assert shared.spaces() == made
     shared.check_numbers()
+
+
+@pytest.mark.parametrize("lane", [Lane.WRITE, Lane.APPEND])
+def test_of_an_agents_answers_the_newest_are_kept(peek: Peek, monkeypatch: pytest.MonkeyPatch, lane: Lane):
+    monkeypatch.setattr(repeats, "_MOST_ANSWERS", 5)
+    monkeypatch.setattr(repeats, "_NOW_AND_THEN", 1)
+    told: list[int] = []
+
+    def mark(tx: Any, call: Call) -> int:
+        told.append(tx.steps)
+        return len(told)
+
+    def called(number: int) -> Function:
+        call = Call(peek.agent, f"k{number}", b"the same")
+        return lambda tx: repeats.once(mark)(tx, call)
+
+    for turn in range(3):
+        peek.together(*((lane, called(number)) for number in range(turn * 10, turn * 10 + 10)))
+    kept = [row[0] for row in peek.on_disk("SELECT key FROM answers ORDER BY id")]
+    assert kept[-5:] == [f"k{number}" for number in range(25, 30)]
+    assert len(kept) <= 5 + 10, "a few more, of the last group"
+    assert [result for result, _ in peek.together((lane, called(29)), (lane, called(0)), (lane, called(29)))] == [
+        30,
+        31,
+        30,
+    ]
 
 
 def test_a_key_has_one_effect_also_within_a_group(peek: Peek):

@@ -53,6 +53,25 @@ def test_a_hand_off_reaches_who_is_asked_and_its_result_who_asked(agent: MakeAge
     assert ann.list_sent()["messages"] == [], "what the relay wrote in her name is not her mail"
 
 
+def test_an_answer_to_a_move_is_what_one_sees(agent: MakeAgent, live: Embedded) -> None:
+    """Though the writer remembers what it moved last: how long a context is, whose turn it is, who is gone by now."""
+    ann, bob, eve = agent(), agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent, context="a, b, c")["task"]["id"]
+
+    def check(answer: types.TaskChange) -> types.Task:
+        assert answer["task"] == ann.get_task(id)["task"]
+        return answer["task"]
+
+    assert check(bob.claim_task(id))["context_size"] == 7
+    check(bob.renew_task(id, lease=60))
+    check(bob.report_progress(id, "on it"))
+    check(bob.return_task(id, reason="no time"))
+    check(ann.offer_task(id, eve.agent or ""))
+    check(eve.claim_task(id))
+    live.ask(lambda tx: administration.agent_delete(tx, name=eve.agent or ""))
+    assert check(ann.cancel_task(id))["target"] not in (eve.agent, None)
+
+
 def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) -> None:
     ann, bob = agent(), agent()
     task = ann.create_task("count", target_agent=bob.agent)["task"]

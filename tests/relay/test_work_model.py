@@ -60,6 +60,7 @@ class Thing:
 class Work(RuleBasedStateMachine):
     live: Embedded
     clock: StandingClock
+    remembered = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -380,6 +381,17 @@ class Work(RuleBasedStateMachine):
             assert sorted(waiting) == sorted(wanted)
 
     @invariant()
+    def what_the_writer_remembers_is_so(self) -> None:
+        def look(tx: Any) -> int:
+            known = tx.tallies.get("work", {})
+            for thing in known.values():
+                row = tx.the("work_by_id", public_id=thing["public_id"], space_id=thing["space_id"], kind=thing["kind"])
+                assert {name: thing[name] for name in row.keys()} == dict(row)
+            return len(known)
+
+        Work.remembered += self.store.ask(Lane.WRITE, look)
+
+    @invariant()
     def the_relay_wakes_in_time(self) -> None:
         """For the first of what has a time, whatever kind it is."""
         times = [time for one in self.things if (time := self._due(one)) is not None]
@@ -403,3 +415,4 @@ def test_all_kinds_at_once(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> N
             max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    assert Work.remembered > 100

@@ -6,7 +6,7 @@ UNION ALL SELECT 'answer', id, digest, answer FROM answers WHERE key = :key AND 
 
 -- insert_answer: to be given again
 INSERT INTO answers (agent_id, key, digest, answer, created_at)
-VALUES (:agent_id, :key, :digest, :answer, :created_at) RETURNING id
+VALUES (:agent_id, :key, :digest, :answer, :created_at)
 
 -- bound_answers: an agent's newest only
 DELETE FROM answers WHERE agent_id = :agent_id AND id <= (

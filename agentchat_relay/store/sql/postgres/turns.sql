@@ -61,6 +61,19 @@ WITH messages_ AS (
         space_id BIGINT, position BIGINT, kind TEXT, actor_id BIGINT, subject TEXT, channel_id BIGINT,
         audience_id BIGINT, created_at BIGINT, hash TEXT
     )
+), log_ AS (
+    INSERT INTO work_log (space_id, work_id, version, action, actor_id, before, after, fence, note, at)
+    SELECT space_id, work_id, version, action, actor_id, before, after, fence, note, at
+    FROM json_to_recordset(CAST(:insert_work_log AS JSON)) AS r(
+        space_id BIGINT, work_id BIGINT, version BIGINT, action TEXT, actor_id BIGINT, before TEXT, after TEXT,
+        fence BIGINT, note TEXT, at BIGINT
+    )
+), answers_ AS (
+    INSERT INTO answers (agent_id, key, digest, answer, created_at)
+    SELECT agent_id, key, decode(digest, 'base64'), answer, created_at
+    FROM json_to_recordset(CAST(:insert_answer AS JSON)) AS r(
+        agent_id BIGINT, key TEXT, digest TEXT, answer TEXT, created_at BIGINT
+    )
 ), own_ AS (
     UPDATE memberships SET own_above = own_above + own.posts
     FROM (
