@@ -91,6 +91,9 @@ async def _health(request: Request) -> Reply:
     return json_reply({"status": "ok", "version": __version__, "contract": CONTRACT})
 
 
+_NAME = re.compile(r"\{(\w+)\}")
+
+
 class App:
     """One relay."""
 
@@ -101,11 +104,14 @@ class App:
         found = {route: (handler, self.metrics.tally(names.get(route, "other"))) for route, handler in handlers.items()}
         self._unknown = self.metrics.tally("unknown")
         self._fixed = {route: entry for route, entry in found.items() if "{" not in route[1]}
-        self._patterns = [
-            (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), entry)
+        # Of a route with names in its path: where these stand, and what is left without them.
+        self._named = {
+            (method, places, _without(path.split("/"), places)): (_NAME.findall(path), entry)
             for (method, path), entry in found.items()
-            if "{" in path
-        ]
+            if (places := _places(path))
+        }
+        self._places = {places for _, places, _ in self._named}
+        self._methods = {method for method, _ in found}
         self._boot = os.urandom(4).hex()
         self._numbers = count(1)
 
@@ -184,16 +190,36 @@ class App:
             method = "GET"
             if found := self._fixed.get((method, request.path)):
                 return found
-        allowed = {verb for verb, path in self._fixed if path == request.path}
-        for verb, pattern, entry in self._patterns:
-            if match := pattern.fullmatch(request.path):
-                if verb == method:
-                    request.segments = match.groupdict()
-                    return entry
-                allowed.add(verb)
+        if found := self._with_names(method, request):
+            return found
+        routes = ((verb, (verb, request.path) in self._fixed) for verb in self._methods)
+        allowed = {verb for verb, is_fixed in routes if is_fixed or self._with_names(verb, request)}
         if not allowed:
             raise NotFound("There is no such route on this relay.", code="unknown_operation")
         raise _WrongMethod(allowed)
+
+    def _with_names(self, method: str, request: Request) -> tuple[Handler, Tally] | None:
+        segments = request.path.split("/")
+        for places in self._places:
+            found = self._named.get((method, places, _without(segments, places)))
+            if found and all(values := [segments[place] for place in places]):
+                names, entry = found
+                request.segments = dict(zip(names, values, strict=True))
+                return entry
+        return None
+
+
+def _places(path: str) -> tuple[int, ...]:
+    return tuple(place for place, segment in enumerate(path.split("/")) if segment.startswith("{"))
+
+
+def _without(segments: list[str], places: tuple[int, ...]) -> str:
+    """The path without what stands in these places, or as it is, if it has not got so many."""
+    if places[-1] < len(segments):
+        segments = segments.copy()
+        for place in places:
+            segments[place] = "{}"
+    return "/".join(segments)
 
 
 class _WrongMethod(NotFound):

@@ -54,8 +54,7 @@ def create_task(
     if result_schema is not None and not call.is_judged:
         raise Unjudged(partial(results.check_schema, result_schema))
     target = None if target_agent is None else _target(tx, call, target_agent)
-    if tx.the("count_open_work", creator_id=call.agent.id, kind=TASK.kind, limit=_MOST_OPEN)["things"] >= _MOST_OPEN:
-        raise Conflict(f"{_MOST_OPEN} tasks that you created have not ended, which is the limit; cancel some first.")
+    _check_room(tx, call)
     place = _place(tx, call, channel, target_agent)
     tags = list(dict.fromkeys(capability_tags or ()))
     thing: Thing = {
@@ -74,6 +73,17 @@ def create_task(
     if context:
         tx.run("insert_work_context", work_id=thing["id"], content=context)
     return _change(tx, thing, False)
+
+
+def _check_room(tx: Writing, call: Call) -> None:
+    """Those that were open when they were last counted, and all that were created since, are not too many."""
+    fact = ("open tasks", call.agent.id)
+    known: int = tx.tallies.get(fact, _MOST_OPEN)
+    if known >= _MOST_OPEN:
+        known = tx.the("count_open_work", creator_id=call.agent.id, kind=TASK.kind, limit=_MOST_OPEN)["things"]
+    if known >= _MOST_OPEN:
+        raise Conflict(f"{_MOST_OPEN} tasks that you created have not ended, which is the limit; cancel some first.")
+    tx.tallies[fact] = known + 1
 
 
 def _announce(tx: Writing, call: Call, thing: Thing) -> telling.Told:

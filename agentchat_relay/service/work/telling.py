@@ -120,7 +120,7 @@ def withdraw_all(tx: Writing, call: Call | None, thing: Thing, *, agent_id: int 
 def _end(tx: Writing, call: Call | None, thing: Thing, items: list[Row]) -> None:
     for item in items:
         if call is not None and item["agent_id"] == call.agent.id:
-            tx.run("close_item", id=item["id"], now=tx.now)
+            tx.later("close_item", id=item["id"], now=tx.now)
             tx.event(
                 thing["space_id"], "inbox.acknowledged", actor_id=item["agent_id"], subject=item["public_id"],
                 audience_id=item["agent_id"],
