@@ -160,12 +160,12 @@ def _send(
     """One message. Of several, the first one has the idempotency key, and nobody is told twice."""
     place = channels.find(tx, call, channels.DIRECT)
     by = call if first is None else call._replace(key=None, digest=None)
-    message, at = messages.append(
+    new = messages.append(
         tx, by, place, f"@{target.name} {letter.content}", metadata=letter.metadata, parent=letter.parent,
         recipient=target.known.id, sent_with=first, vanish_after=letter.vanish_after,
     )  # fmt: skip
-    sent: types.SentMessage = {"message": message, "unmatched_mentions": []}
-    posted = notices.posted_by(call, at.id, at.at, place.id)
+    sent: types.SentMessage = {"message": new.message, "unmatched_mentions": []}
+    posted = notices.posted_by(call, new.id, new.at, place.id)
     told = set() if told is None else told
     if target.members:
         if not groups.tell(tx, posted, target.members, letter.terms, told):
@@ -174,7 +174,7 @@ def _send(
         channels.join(tx, target.known.id, place)
         notices.put(tx, posted, target.known.id, "direct", letter.terms)
         told.add(target.known.id)
-    return sent, at.id
+    return sent, new.id
 
 
 # What was sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +13,7 @@ from agentchat import types
 from agentchat.contract import SHORT_CHANNELS
 from agentchat.errors import BadRequest, Conflict, NotFound
 
-from ..store.seam import Place, Reading, Row, Writing
+from ..store.seam import Reading, Row, Writing
 from ..wire import DEEPEST, depth, iso, new_id
 from . import agents, channels, loops, notices, presence, repeats
 from .call import Call
@@ -61,18 +61,18 @@ def send_message(
         place = channels.create(tx, call.agent.space_id, channel, by=call.agent.id, vanish_after=vanish_after)
     named, unmatched = ([], []) if kind == "status" or "@" not in content else _mentioned(tx, call, content)
     turns = loops.check(tx, call, kind, parent, named)
-    message, at = append(
+    new = append(
         tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
         vanish_after=vanish_after,
     )  # fmt: skip
     loops.count(tx, call, turns)
     posted, terms = (
-        notices.posted_by(call, at.id, at.at, place.id),
+        notices.posted_by(call, new.id, new.at, place.id),
         notices.terms(tx, urgent, expires_in, scope, place.vanish_after is not None),
     )
     for agent in named:
         notices.put(tx, posted, agent.id, "mention", terms)
-    return {"message": message, "unmatched_mentions": unmatched}
+    return {"message": new.message, "unmatched_mentions": unmatched}
 
 
 def trimmed(content: str) -> str:
@@ -122,6 +122,19 @@ def _parent(tx: Writing, call: Call, place: channels.Channel | None, public_id: 
     return row
 
 
+class New(NamedTuple):
+    """A message that has its place, though it may not be written down yet."""
+
+    id: int
+    at: int
+    row: dict[str, Any]
+
+    @property
+    def message(self) -> Any:
+        """As it travels, already encoded. Nobody can have pinned it."""
+        return msgspec.Raw(_encode(_travelling(self.row))[:-1] + _NOT_PINNED)
+
+
 def append(
     tx: Writing,
     call: Call,
@@ -135,7 +148,7 @@ def append(
     unmatched: Sequence[str] = (),
     sent_with: int | None = None,
     vanish_after: int | None = None,
-) -> tuple[Any, Place]:
+) -> New:
     """Take the next place in the channel. Every check was made before."""
     agent = call.agent
     channels.join(tx, agent.id, channel)
@@ -181,7 +194,7 @@ def append(
         "author_name": agent.name,
         "parent_id": None if parent is None else parent["public_id"],
     }
-    return msgspec.Raw(_encode(_travelling(row))[:-1] + _NOT_PINNED), place
+    return New(place.id, place.at, row)
 
 
 def sent_before(tx: Writing, row: Row) -> types.SentMessage:

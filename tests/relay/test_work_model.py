@@ -385,8 +385,9 @@ class Work(RuleBasedStateMachine):
         def look(tx: Any) -> int:
             known = tx.tallies.get("work", {})
             for thing in known.values():
-                row = tx.the("work_by_id", public_id=thing["public_id"], space_id=thing["space_id"], kind=thing["kind"])
-                assert {name: thing[name] for name in row.keys()} == dict(row)
+                names = {name: thing[name] for name in ("public_id", "space_id", "kind")}
+                row = dict(tx.the("work_by_id", **names))
+                assert {name: thing[name] for name in row} == row
             return len(known)
 
         Work.remembered += self.store.ask(Lane.WRITE, look)

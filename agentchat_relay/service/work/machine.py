@@ -24,7 +24,6 @@ from ...store.seam import Reading, Writing
 from .. import repeats
 from ..call import Call
 from . import recent
-from .recent import Thing
 
 _MEMBERS = (
     "id", "public_id", "space_id", "kind", "state", "version", "fence", "creator_id", "target_id", "owner_id",
@@ -32,6 +31,7 @@ _MEMBERS = (
     "scope", "result", "reason", "created_at", "deadline_at", "claimed_at", "lease_until", "ended_at", "channel_id",
     "channel", "channel_name", "creator", "creator_name", "owner", "owner_name", "target_name", "context_size",
 )  # fmt: skip
+Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
 NOBODYS: dict[str, Any] = {"owner_id": None, "owner": None, "owner_name": None, "session": None, "lease_until": None}
 VERSION = "#"  # stands between a thing's id and the version that an event is about
 

@@ -10,22 +10,22 @@ from typing import Any
 
 from ...store.seam import Writing
 
-Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
+Kept = dict[str, Any]
 
 _MOST = 2000
 _LARGEST = 4000  # characters of text
 
 
-def recall(tx: Writing, public_id: str) -> Thing | None:
-    found: Thing | None = _known(tx).get(public_id)
+def recall(tx: Writing, public_id: str) -> Kept | None:
+    found: Kept | None = _known(tx).get(public_id)
     return found
 
 
-def remember(tx: Writing, thing: Thing) -> Thing:
+def remember(tx: Writing, thing: Kept) -> Kept:
     """As it is from now on; the same. Nobody may change it in place."""
     known = _known(tx)
     known.pop(thing["public_id"], None)
-    size = sum(len(thing[name] or "") for name in ("body", "details", "tags"))
+    size = len(thing["body"] or "") + len(thing["details"] or "")
     if thing["ended_at"] is None and size <= _LARGEST:
         if len(known) >= _MOST:
             del known[next(iter(known))]
@@ -33,6 +33,6 @@ def remember(tx: Writing, thing: Thing) -> Thing:
     return thing
 
 
-def _known(tx: Writing) -> dict[str, Thing]:
-    known: dict[str, Thing] = tx.tallies.setdefault("work", {})
+def _known(tx: Writing) -> dict[str, Kept]:
+    known: dict[str, Kept] = tx.tallies.setdefault("work", {})
     return known

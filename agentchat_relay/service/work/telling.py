@@ -25,13 +25,6 @@ class Told(NamedTuple):
     public_id: str
 
 
-class _Message(msgspec.Struct):
-    id: str
-
-
-_id_of = msgspec.json.Decoder(_Message).decode
-
-
 def able(tx: Writing, call: Call, tags: list[str]) -> list[int]:
     """Who says that they can do something of what it takes."""
     if not tags:
@@ -94,16 +87,16 @@ def _post(
     parent = None
     if thing["message"] is not None:  # what announced it
         parent = {"id": thing["message_id"], "public_id": thing["message"], "root_id": None, "depth": 0}
-    message, at = messages.append(
+    new = messages.append(
         tx, call._replace(key=None, digest=None), place, content, kind="system", parent=parent, recipient=recipient,
         metadata=msgspec.json.encode(metadata).decode(),
     )  # fmt: skip
-    posted = notices.posted_by(call, at.id, at.at, place.id)
+    posted = notices.posted_by(call, new.id, new.at, place.id)
     terms = Terms(thing["urgent"], thing["deadline_at"] if thing["ended_at"] is None else None, thing["scope"])
     for agent_id in told:
         channels.join(tx, agent_id, place)
         notices.put(tx, posted, agent_id, kind or thing["kind"], terms)
-    return Told(at.id, _id_of(message).id)
+    return Told(new.id, new.row["public_id"])
 
 
 def withdraw(tx: Writing, call: Call | None, thing: Thing) -> None:
