@@ -21,7 +21,8 @@ MATRIX := vendors operation oldest oldest-agents newest
 ENGINELESS := tests/relay/postgres tests/relay/blobs $(addprefix tests/relay/test_,arguments.py bounds.py config.py connections.py \
 	daemon.py http.py links.py local.py local_parity.py logs.py media.py metrics.py openapi.py serve.py uploads.py)
 # What clients see of a relay, and see the same of where there is none.
-WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting groups scopes tasks locks interrupts
+WITHOUT_RELAY := messages inbox mentions read_state reading search agents waiting groups scopes tasks locks interrupts \
+	pauses approvals approvals_later
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
 

@@ -59,7 +59,7 @@ class Named(Caller):
     """An agent that said its name."""
 
     def confirm(self, tx: Reading) -> None:
-        if tx.epoch != self.epoch and administration.named(tx, self.agent.name)[0] != self.agent:
+        if tx.epoch != self.epoch and administration.named(tx, self.agent.name)[0].id != self.agent.id:
             raise Unauthorized(f"There is another {self.agent.name} by now.")
 
 

@@ -84,9 +84,9 @@ def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:
 
 
 def holds(tx: Reading, key_hash: str, agent: Agent) -> bool:
-    """Whether the key of this hash is still this agent's."""
+    """Whether the key of this hash is still this agent's, whatever else has changed about it."""
     found = with_key(tx, key_hash)
-    return found is not None and found[0] == agent
+    return found is not None and found[0].id == agent.id
 
 
 def is_reserved(name: str) -> bool:

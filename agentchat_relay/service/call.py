@@ -17,7 +17,7 @@ class Agent(NamedTuple):
     public_id: str
     name: str
     space_id: int
-    is_person: bool = False
+    is_person: bool = False  # as it was when the agent was last looked up: no grounds for a power
 
 
 class Call(NamedTuple):

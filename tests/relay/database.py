@@ -21,8 +21,9 @@ from agentchat_relay.store.postgres.engine import Postgres
 from agentchat_relay.store.seam import Store
 from agentchat_relay.store.sqlite.engine import Sqlite
 from tests import postgres
+from tests.relay.sharing import Shared
 
-Where = Embedded | Path | str
+Where = Embedded | Shared | Path | str
 BrokenRule = (sqlite3.IntegrityError, psycopg.IntegrityError)
 engine = "sqlite"  # what --engine says
 _schemas: dict[str, str] = {}
@@ -39,9 +40,13 @@ def open_store(url: str, directory: str, **options: Any) -> Store:
     return Postgres(url, **options) if url else Sqlite(directory, **options)
 
 
+def _path(where: Where) -> str:
+    return where.directory.path if isinstance(where, Embedded | Shared) else os.fspath(where)
+
+
 def url_of(where: Where) -> str:
     """The schema that a directory stands for, made when it is first asked for; empty where SQLite is meant."""
-    name = where.directory.path if isinstance(where, Embedded) else os.fspath(where)
+    name = _path(where)
     if "://" in name:
         return name
     if engine == "postgres" and name not in _schemas:
@@ -59,8 +64,7 @@ def ask(where: Where, sql: str, *values: Any) -> list[Any]:
                 connection.execute(TURN)
             found = connection.execute(numbered, values)
             return found.fetchall() if found.description else []
-    directory = where.directory.path if isinstance(where, Embedded) else where
-    with closing(sqlite3.connect(Path(directory, "agentchat.db"), isolation_level=None)) as database:
+    with closing(sqlite3.connect(Path(_path(where), "agentchat.db"), isolation_level=None)) as database:
         return database.execute(sql, values).fetchall()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
 from agentchat_relay.service.work import kinds
 
-from .conftest import MakeAgent, fresh
+from .conftest import fresh
+from .sharing import apart
 
 CALL = {"command": "rm -r build", "cwd": "/srv"}
 
@@ -22,13 +24,15 @@ CALL = {"command": "rm -r build", "cwd": "/srv"}
 class House:
     """A space of a test's own: whoever is a reviewer is one of every request there."""
 
-    def __init__(self, live: Embedded, agent: MakeAgent) -> None:
-        self.live, self._agent = live, agent
-        self.space = fresh("house")
-        live.space(self.space)
+    def __init__(self, live: Embedded, space: str) -> None:
+        self.live, self.space = live, space
+        self._made: list[Client] = []
 
     def agent(self, name: str | None = None) -> Client:
-        return self._agent(name, space=self.space)
+        name = name or fresh()
+        client = Client(self.live.url, self.live.token(name, space=self.space), agent=name, retries=0)
+        self._made.append(client)
+        return client
 
     def reviewer(self) -> Client:
         client = self.agent()
@@ -47,10 +51,15 @@ class House:
         while self.live.ask(kinds.settle):
             pass
 
+    def close(self) -> None:
+        for client in self._made:
+            client.close()
+
 
 @pytest.fixture
-def house(live: Embedded, agent: MakeAgent) -> House:
-    return House(live, agent)
+def house(live: Embedded) -> Iterator[House]:
+    with apart(live, fresh("house")) as where, closing(House(*where)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, cast
 
 import pytest
 
 from agentchat_relay.directory import Directory
-from agentchat_relay.service import upkeep
+from agentchat_relay.embedded import Embedded
+from agentchat_relay.service import administration, upkeep
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.sqlite.engine import Sqlite
 
@@ -26,11 +29,11 @@ class Shared:
 
     def token(self, name: str, *, space: str = "main", kind: str | None = None) -> str:
         """An agent is there from its first call on; tests expect it from here on."""
-        if space != "main" or kind is not None:
-            pytest.skip("other spaces and persons need a relay")
-        from agentchat_relay.service import administration
-
+        if space != "main":
+            pytest.skip("other spaces need a relay")
         self.ask(lambda tx: administration.named(tx, name))
+        if kind is not None:
+            self.ask(lambda tx: administration.agent_update(tx, name=name, kind=kind))
         return name
 
     def ask(self, call: Any) -> Any:
@@ -47,3 +50,14 @@ class Shared:
         self.store.close()
         self.directory.release()
         self._place.cleanup()
+
+
+@contextmanager
+def apart(live: Embedded, name: str) -> Iterator[tuple[Embedded, str]]:
+    """A space of a test's own, and where it is: without a relay that is another directory."""
+    if isinstance(live, Shared):
+        with closing(Shared()) as shared:
+            yield cast("Embedded", shared), "main"
+    else:
+        live.space(name)
+        yield live, name

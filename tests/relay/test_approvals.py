@@ -16,7 +16,7 @@ from agentchat_relay.service import administration
 from agentchat_relay.service.work import approvals
 
 from . import reviewing
-from .conftest import Clock, MakeAgent, raw
+from .conftest import Clock, fresh, raw
 from .reviewing import CALL, House, actions, asked, dies, items, late, pending
 
 asleep, house = reviewing.asleep, reviewing.house  # fixtures
@@ -59,8 +59,9 @@ def test_nobody_may_be_there_to_answer(house: House) -> None:
     assert items(ann) == [] == pending(ann)
 
 
-def test_reviewers_of_another_space_are_others(house: House, live: Embedded, agent: MakeAgent) -> None:
-    ann, other = house.agent(), House(live, agent)
+def test_reviewers_of_another_space_are_others(house: House, live: Embedded) -> None:
+    live.space(space := fresh("else"))
+    ann, other = house.agent(), House(live, space)
     far = other.reviewer()
     made = ann.request_approval("bash", "{}")
     assert made["reviewers"] == 0
@@ -69,6 +70,7 @@ def test_reviewers_of_another_space_are_others(house: House, live: Embedded, age
         far.get_approval(made["approval"]["id"])
     with pytest.raises(NotFound):
         far.decide_approval(made["approval"]["id"], "allow")
+    other.close()
 
 
 def test_a_long_call_is_shown_in_part_and_given_whole(house: House) -> None:

@@ -187,9 +187,8 @@ def days(clock: Clock) -> Iterator[Callable[..., int]]:
 @pytest.mark.parametrize("give_back", [False, True])
 def test_who_comes_back_finds_what_waits(asleep: None, clock: Clock, days: Callable[..., int], give_back: bool) -> None:
     with running(settings=UNLIMITED) as relay:
-        house = House(
-            relay, lambda name, space: Client(relay.url, relay.token(name or fresh(), space=space), retries=0)
-        )
+        relay.space("house")
+        house = House(relay, "house")
         names = [fresh(), fresh()]
         ann, rob = (house.agent(name).with_options() for name in names)
         for client in (ann, rob):
@@ -311,8 +310,9 @@ def test_a_reviewer_that_is_deleted_leaves_its_verdict(house: House) -> None:
     approval = ann.get_approval(first)["approval"]
     assert (approval["state"], (approval["decided_by"] or "")[:7]) == ("allowed", "deleted")
     assert rae.decide_approval(second, "allow")["reviewers"] == 1
-    with pytest.raises(CallerError):
-        rob.list_approvals()
+    if not isinstance(house.live, Shared):  # without a relay whoever says its name is a new one
+        with pytest.raises(CallerError):
+            rob.list_approvals()
 
 
 def test_what_a_deleted_agent_asked_for_disturbs_nobody(house: House, asleep: None, clock: Clock) -> None:

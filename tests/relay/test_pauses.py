@@ -21,7 +21,7 @@ from agentchat_relay.service.work import kinds, pauses
 from tests.relay import database
 
 from .conftest import UNLIMITED, Clock, fresh, settle_all, until
-from .sharing import Shared
+from .sharing import Shared, apart
 
 
 class Team:
@@ -76,11 +76,8 @@ class Team:
 
 @pytest.fixture
 def team(live: Embedded) -> Iterator[Team]:
-    space = fresh("space")
-    live.space(space)
-    made = Team(live, space)
-    yield made
-    made.close()
+    with apart(live, fresh("space")) as where, closing(Team(*where)) as made:
+        yield made
 
 
 def pause(leader: Client, reason: str = "stop", **where: Any) -> types.CountedPause:

@@ -186,7 +186,7 @@ def _pause(tx: Reading, call: Call, public_id: str) -> int:
     row = tx.one("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind="pause")
     if row is None:
         raise machine.unknown("pause", public_id)
-    if not machine.is_leader(tx, call):
+    if not machine.is_leader(tx, call.agent.id):
         raise Forbidden("Whom a pause reached is for persons and admins to know; list_pauses counts them.")
     return int(row["id"])
 

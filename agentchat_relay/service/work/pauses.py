@@ -41,7 +41,7 @@ def pause_agents(
         return _change(tx, before, False)
     if (channel is None) == (group is None):
         raise BadRequest("pause_agents: say either channel or group; the group all is everybody.")
-    if not machine.is_leader(tx, call):
+    if not machine.is_leader(tx, call.agent.id):
         raise Forbidden(
             "Only a person, or an agent with the role admin, may pause others. An operator grants it: agentchat admin "
             f"agent grant {call.agent.name} admin. One agent alone: send_interrupt."

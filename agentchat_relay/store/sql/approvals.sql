@@ -3,8 +3,8 @@ SELECT count(*) AS things FROM (
     SELECT 1 FROM work WHERE creator_id = :creator_id AND kind = :kind AND ended_at IS NULL LIMIT :limit
 ) AS these
 
--- roles_of: an agent's
-SELECT roles FROM agents WHERE id = :id
+-- roles_of: an agent's, and what it is
+SELECT roles, kind FROM agents WHERE id = :id
 
 -- reviewers: who may decide what somebody else asked for; who was seen last comes first
 SELECT id, name FROM agents WHERE space_id = :space_id AND active = 1 AND retired_at IS NULL AND is_group = 0
