@@ -14,7 +14,7 @@ import _measure as measure
 import _scale
 from _scale_lane import Ask, controlled, mean, median, timed, told_control
 from _scale_sizes import Directories, Extent, progress, short
-from agentchat_relay.service import channels, mentions, pages, search
+from agentchat_relay.service import board, mentions, pages, search
 from agentchat_relay.service.call import Agent
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.wire import Cursor
@@ -57,7 +57,7 @@ class Sized:
         return found
 
     def board(self, calls: int) -> list[Ask]:
-        return [Ask(channels.check_board, self._agent(n)) for n in range(calls)]
+        return [Ask(board.check_board, self._agent(n)) for n in range(calls)]
 
     def newest_page(self, calls: int) -> list[Ask]:
         return [Ask(pages.read_messages, self._agent(n), channel=self._busy(n), limit=PAGE) for n in range(calls)]

@@ -34,7 +34,7 @@ from agentchat._exchange import new_idempotency_key
 from agentchat.errors import Unavailable
 from agentchat_relay.directory import Directory
 from agentchat_relay.http.reply import enveloped
-from agentchat_relay.service import administration, agents, channels, messages, pages, upkeep
+from agentchat_relay.service import administration, agents, board, channels, messages, pages, upkeep
 from agentchat_relay.service.call import Agent, Call
 from agentchat_relay.store.seam import Lane, Store
 from agentchat_relay.store.sqlite.engine import Sqlite
@@ -243,7 +243,7 @@ class Lanes:
 
     def board(self) -> Callable[[Any], Any]:
         call = Call(self._agents[0])
-        return lambda tx: enveloped(channels.check_board(tx, call))
+        return lambda tx: enveloped(board.check_board(tx, call))
 
     def cpu(
         self, lane: Lane, make: Callable[[], Callable[[Any], Any]], *, groups: int, size: int = GROUP

@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+Module = tuple[str, ...]  # its dotted name, in parts
 
 # Lines of a file and of a function. Tests, benches and examples may be long files, but not long mazes.
 LIMITS = dict.fromkeys(("agentchat", "executor", "langchain_agentchat", "agentchat_relay", "agentchat_demo"), (400, 60))
@@ -105,6 +107,29 @@ def layers(path: Path, tree: ast.Module) -> Iterator[str]:
             yield f"{path.relative_to(ROOT)}:{node.lineno}: {parts[1]} knows the store by its seam only"
 
 
+def circles(trees: dict[Path, ast.Module]) -> Iterator[str]:
+    """Modules of ours that import each other load in one order only."""
+    packages = {path: path.relative_to(ROOT).parent.parts for path in trees}
+    names = {path: package if path.stem == "__init__" else (*package, path.stem) for path, package in packages.items()}
+    modules = set(names.values())
+    graph = {names[path]: _needed(packages[path], tree, modules) - {names[path]} for path, tree in trees.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield "these import each other: " + ", ".join(".".join(module) for module in error.args[1][:-1])
+
+
+def _needed(package: Module, tree: ast.Module, modules: set[Module]) -> set[Module]:
+    """What a module of this package imports when it is imported itself."""
+    found = set()
+    for node, at_import in _imports(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and at_import:
+            steps = node.module.split(".") if node.module else []
+            base = (*package[: len(package) + 1 - node.level], *steps)
+            found |= {(*base, alias.name) if (*base, alias.name) in modules else base for alias in node.names}
+    return found
+
+
 def _layer(room: str) -> int:
     return LAYERS.index(room) if room in LAYERS else -1
 
@@ -125,6 +150,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bo
 
 def main() -> int:
     problems: list[str] = []
+    trees: dict[Path, ast.Module] = {}
     for path in tracked():
         if path.name in LOCK_FILES:
             problems.append(f"{path.relative_to(ROOT)}: lock files name registry hosts; take it out")
@@ -135,8 +161,9 @@ def main() -> int:
         if found := FORBIDDEN.search(text):
             problems.append(f"{path.relative_to(ROOT)}: names {found[0]!r}, a registry host or a path of one machine")
         if path.suffix == ".py":
-            tree = ast.parse(text)
+            tree = trees[path] = ast.parse(text)
             problems += [*sizes(path, text, tree), *arrows(path, tree), *layers(path, tree)]
+    problems += circles(trees)
     print("\n".join(problems) or "house rules: all kept", file=sys.stderr if problems else sys.stdout)
     return bool(problems)
 

@@ -6,7 +6,7 @@ from agentchat import types
 
 from ..store.seam import Reading, Row
 from ..wire import iso
-from . import agents, channels, events, scopes
+from . import agents, board, events, scopes
 from .call import Call
 from .work import pauses
 
@@ -60,8 +60,8 @@ def _waiting(row: Row) -> types.Waiting:
 
 def _channels(tx: Reading, call: Call) -> list[types.BriefedChannel]:
     """What is new comes first."""
-    board = channels.check_board(tx, call)["channels"]
-    board.sort(key=lambda row: (not row["unread"], not row["joined"]))
+    channels = board.check_board(tx, call)["channels"]
+    channels.sort(key=lambda row: (not row["unread"], not row["joined"]))
     return [
         {
             "channel": row["channel"],
@@ -70,5 +70,5 @@ def _channels(tx: Reading, call: Call) -> list[types.BriefedChannel]:
             "description": tx.the("description_of", public_id=row.get("channel_id"))["description"],
             "latest_at": row["latest"]["created_at"] if row["latest"] else None,
         }
-        for row in board[:_MOST_CHANNELS]
+        for row in channels[:_MOST_CHANNELS]
     ]

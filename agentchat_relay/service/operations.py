@@ -13,6 +13,7 @@ from ..store.seam import Lane
 from . import (
     administration,
     agents,
+    board,
     briefing,
     channels,
     files,
@@ -47,7 +48,7 @@ def _agents(lane: Lane, *services: Callable[..., Any], **repeats: Any) -> dict[s
 SERVICES: dict[str, Entry] = {
     **_agents(
         Lane.READ,
-        channels.check_board,
+        board.check_board,
         channels.list_channels,
         pages.read_messages,
         pages.get_message,

@@ -338,3 +338,36 @@ def test_a_good_python_makes_the_environment_of_that_name(python: Path, name: st
 def test_a_failed_installation_leaves_the_environment_unready(python: Path) -> None:
     assert make_environment(python, NO_PACKAGES="1").returncode != 0
     assert not (python.parent / "made" / "ready").exists()
+
+
+# Circles
+
+INSIDE = "def later():\n    from . import one\n"
+ONE = {"agentchat_relay/service/one.py": "from . import two\n"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"agentchat_relay/service/two.py": "from .one import anything\n"},
+        {"agentchat_relay/service/two.py": "from ..service import one\n"},
+        {
+            "agentchat_relay/service/two.py": "from .work import three\n",
+            "agentchat_relay/service/work/three.py": "from .. import one\n",
+        },
+        {"agentchat_relay/service/two/__init__.py": "from .. import one\n"},
+    ],
+)  # fmt: skip
+def test_modules_that_import_each_other_are_named(tree: Path, files: dict[str, str]) -> None:
+    for name, content in (ONE | files).items():
+        write(tree, name, content)
+    (complaint,) = complaints(tree)
+    assert complaint.startswith("these import each other: agentchat_relay.service.")
+    assert "agentchat_relay.service.one" in complaint
+
+
+@pytest.mark.parametrize("content", [INSIDE, f"if TYPE_CHECKING:\n    {INSIDE.splitlines()[1].strip()}\n", ""])
+def test_what_is_imported_later_is_no_circle(tree: Path, content: str) -> None:
+    for name, text in (ONE | {"agentchat_relay/service/two.py": content}).items():
+        write(tree, name, text)
+    assert complaints(tree) == []
