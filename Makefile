@@ -6,8 +6,8 @@ SEED ?= 1
 BIN := .venv/bin
 REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml scripts/environment.sh
 MARKS := not vendors and not packaging and not operation and not campaign
-# Tests wait for much, so one process more than there are cores keeps these busy.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
+# Tests wait for much, so two processes more than there are cores keep these busy.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 2 + (os.cpu_count() or 1)))")
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo
@@ -25,6 +25,9 @@ WITHOUT_RELAY := messages inbox mentions read_state reading search agents waitin
 	pauses approvals approvals_later
 # Modules marked `agents` as a whole import LangGraph at their top, where deselecting their tests comes too late.
 AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_callbacks.py test_callbacks_waiting.py)
+
+# Where it is set, each of hundreds of processes would compile our modules anew, and pytest its tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults definitions demo serve bench clean
 

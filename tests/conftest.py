@@ -13,8 +13,8 @@ KEY = "0" * 64
 
 
 LONGEST = (
-    "test_two_relays.py", "test_state_machine.py", "test_documents.py", "test_toolkit.py", "test_serve.py",
-    "test_reading.py",
+    "test_reading.py", "test_admin.py", "test_spaces.py", "test_serve.py", "test_upgrades.py", "test_execution.py",
+    "test_toolkit.py", "test_state_machine.py", "test_two_relays.py", "test_documents.py",
 )  # fmt: skip
 
 

@@ -389,6 +389,11 @@ def _to_be_read(live: Embedded) -> tuple[Space, Space, frozenset[str], frozenset
     return ours, theirs, frozenset(ours.sent), frozenset(theirs.sent)
 
 
+@cache
+def _to_be_misspelt(live: Embedded) -> tuple[Space, Space]:
+    return Space(live), Space(live)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nothing_of_another_space_is_shown_or_changed(live: Embedded, name: str) -> None:
     made = OPERATIONS[name]
@@ -452,7 +457,7 @@ def test_a_cursor_of_another_space_is_refused(live: Embedded, name: str) -> None
     ],
 )
 def test_a_misspelt_name_is_not_mended_with_one_of_another_space(live: Embedded, name: str, parameter: str) -> None:
-    ours, theirs, made = Space(live), Space(live), OPERATIONS[name]
+    (ours, theirs), made = _to_be_misspelt(live), OPERATIONS[name]
     own = calls(made, ours)[0]
 
     def ask(name: str) -> Answer:
