@@ -11,7 +11,7 @@ from agentchat import Client, types
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
-from agentchat_relay.service.work import tasks
+from agentchat_relay.service.work import recent, tasks
 
 from .conftest import Clock, MakeAgent, fresh, raw, settle_all, until
 
@@ -70,6 +70,34 @@ def test_an_answer_to_a_move_is_what_one_sees(agent: MakeAgent, live: Embedded) 
     check(eve.claim_task(id))
     live.ask(lambda tx: administration.agent_delete(tx, name=eve.agent or ""))
     assert check(ann.cancel_task(id))["target"] not in (eve.agent, None)
+
+
+def test_what_the_writer_remembers_is_little(
+    agent: MakeAgent, live: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    assert live.relay is not None
+    monkeypatch.setattr(recent, "_MOST", 3)
+    ann, channel = agent(), fresh("work")
+
+    def known() -> list[str]:
+        return live.ask(lambda tx: [*tx.tallies.get("work", ())])
+
+    def make(body: str) -> str:
+        return ann.create_task("count", channel=channel, body=body)["task"]["id"]
+
+    ids = [make("beans") for _ in range(3)]
+    assert known() == ids
+    ann.claim_task(ids[0])
+    large = make("b" * 4001)
+    assert known() == [ids[1], ids[2], ids[0]], "what was moved last comes last, what is large not at all"
+    newest = make("beans")
+    assert known() == [ids[2], ids[0], newest]
+    ann.complete_task(ids[0], "42")
+    ann.cancel_task(newest)
+    assert known() == [ids[2]], "what has ended may be deleted"
+    assert ann.claim_task(large)["task"]["body"] == "b" * 4001
+    live.ask(lambda tx: tx.forget())
+    assert known() == []
 
 
 def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) -> None:
