@@ -329,7 +329,7 @@ class Administration:
     def audit(
         self,
         *,
-        id: Annotated[Id | None, "Only of the task, or whatever it is, of this id."] = None,
+        id: Annotated[Id | None, "Only of the task, lock or whatever has this id."] = None,
         actor: Annotated[Name | None, "Only what this agent did."] = None,
         after: Annotated[
             int | None, "Only what came after this number, oldest first; default the newest.", Limit(0, 2**53 - 1)
@@ -337,7 +337,7 @@ class Administration:
         limit: Annotated[int, "How many.", Limit(1, 1000)] = 100,
         space: Space = "main",
     ) -> Audit:
-        """Show who did what with tasks, when, and from which state to which. With --json and --after, export it."""
+        """Show who moved which task, lock and the like, when, from which state to which. --json, --after: export it."""
         raise NotImplementedError
 
     @operation("GET", "/api/v2/admin/locks")
