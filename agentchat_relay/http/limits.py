@@ -79,7 +79,7 @@ class Window:
         if not found:
             del self._counted[who]
             return 0.0
-        return max(found[0] + self._seconds - now, 0.001) if len(found) >= self._most else 0.0
+        return max(self._seconds - (now - found[0]), 0.001) if len(found) >= self._most else 0.0
 
     def count(self, who: Hashable) -> None:
         if who not in self._counted and len(self._counted) >= _MOST_KEPT:
