@@ -61,7 +61,7 @@ environments:
 	@$(MAKE) --no-print-directory --jobs 4 $(addsuffix /ready,.venv $(addprefix .venv-,$(MATRIX)))
 
 test-matrix: environments
-	@$(MAKE) --no-print-directory --jobs 2 WORKERS=2 matrix-parallel matrix-single
+	@$(MAKE) --no-print-directory --jobs 2 WORKERS=3 matrix-parallel matrix-single
 
 matrix-parallel:
 	$(BIN)/python $(SUITE) --engine postgres tests/relay $(addprefix --ignore ,$(ENGINELESS))
