@@ -29,7 +29,8 @@ AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_call
 # Where it is set, each of hundreds of processes would compile our modules anew, and pytest its tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults definitions demo serve bench clean
+.PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults faults-controls \
+	faults-rounds definitions demo serve bench clean
 
 help:
 	@echo "make demo | test | check | test-matrix | faults ROUNDS=n SEED=s | bench | definitions | serve | install | clean"
@@ -75,8 +76,13 @@ matrix-single:
 	.venv-operation/bin/python -m pytest -m operation tests/operation
 	$(BIN)/python -m pytest -m packaging
 
-faults: .venv/ready
+# One after the other; CI has them side by side.
+faults: faults-controls faults-rounds
+
+faults-controls: .venv/ready
 	$(BIN)/python -m pytest $(PARALLEL) -m campaign tests/faults
+
+faults-rounds: .venv/ready
 	$(BIN)/python -m tests.faults.campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.relay_campaign --rounds $(ROUNDS) --seed $(SEED)
 	$(BIN)/python -m tests.faults.disk_campaign --rounds $(ROUNDS) --seed $(SEED)

@@ -10,7 +10,9 @@ import itertools
 import os
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +56,34 @@ def url_of(where: Where) -> str:
     return _schemas.get(name, "")
 
 
+Ask = Callable[..., list[Any]]
+
+
 def ask(where: Where, sql: str, *values: Any) -> list[Any]:
     """Run a statement in a transaction of its own; the rows it gives."""
+    with opened(where) as run:
+        return run(sql, *values)
+
+
+@contextmanager
+def opened(where: Where) -> Iterator[Ask]:
+    """The same, over one connection."""
     if url := url_of(where):
-        numbers = itertools.count(1)
-        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
         with psycopg.connect(url, cursor_factory=psycopg.RawCursor) as connection:
-            if not sql.startswith("SELECT"):
-                connection.execute(TURN)
-            found = connection.execute(numbered, values)
-            return found.fetchall() if found.description else []
-    with closing(sqlite3.connect(Path(_path(where), "agentchat.db"), isolation_level=None)) as database:
-        return database.execute(sql, values).fetchall()
+            yield partial(_run, connection)
+    else:
+        with closing(sqlite3.connect(Path(_path(where), "agentchat.db"), isolation_level=None)) as database:
+            yield lambda sql, *values: database.execute(sql, values).fetchall()
+
+
+def _run(connection: psycopg.Connection[Any], sql: str, *values: Any) -> list[Any]:
+    numbers = itertools.count(1)
+    numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+    with connection.transaction():
+        if not sql.startswith("SELECT"):
+            connection.execute(TURN)
+        found = connection.execute(numbered, values)
+        return found.fetchall() if found.description else []
 
 
 def tables(where: Where) -> list[str]:

@@ -210,8 +210,13 @@ def request_of(made: Operation[..., Any], arguments: Arguments) -> tuple[str, An
 
 def rows_of(relay: Embedded, space: str) -> dict[str, set[tuple[Any, ...]]]:
     """All rows of a space, by table: those that lead to it over foreign keys. No name of a table is known here."""
+    with database.opened(relay) as ask:
+        return _rows_of(relay, space, ask)
+
+
+def _rows_of(relay: Embedded, space: str, ask: database.Ask) -> dict[str, set[tuple[Any, ...]]]:
     found: dict[str, set[tuple[Any, ...]]] = {}
-    ((space_id,),) = database.ask(relay, "SELECT id FROM spaces WHERE name = ?", space)
+    ((space_id,),) = ask("SELECT id FROM spaces WHERE name = ?", space)
     ids: dict[str, set[int]] = {"spaces": {space_id}}
 
     def visit(table: str) -> None:
@@ -221,7 +226,7 @@ def rows_of(relay: Embedded, space: str) -> dict[str, set[tuple[Any, ...]]]:
         own = {"id": "spaces"} if table == "spaces" else {}
         places = [f"{name} IN ({', '.join(map(str, {-1, *ids[to]}))})" for name, to in {**own, **links}.items()]
         assert places or table in OF_NO_SPACE, f"the table {table} leads to no space"
-        rows = database.ask(relay, f"SELECT * FROM {table} WHERE {' OR '.join(places)}") if places else []
+        rows = ask(f"SELECT * FROM {table} WHERE {' OR '.join(places)}") if places else []
         found[table] = set(rows)
         columns = columns_of(relay, table)
         ids[table] = {row[columns.index("id")] for row in found[table]} if "id" in columns else set()
