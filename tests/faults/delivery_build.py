@@ -62,7 +62,7 @@ EDITS = {
     "endless": [("claim_items", "THEN 0 ELSE 1", "THEN 0 ELSE 0")],
     "stale": [("claim_items", "x.expires_at > :now", "1 = 1")],
 }  # fmt: skip
-_ANYBODYS = "SELECT id, public_id, deliveries, done_at, outcome FROM inbox WHERE public_id = :public_id"
+_ANYBODYS = "SELECT id, public_id, kind, deliveries, done_at, outcome FROM inbox WHERE public_id = :public_id"
 
 
 def believe_old_claims() -> None:
