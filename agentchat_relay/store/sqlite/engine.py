@@ -226,9 +226,6 @@ class Sqlite:
             connection.execute("PRAGMA busy_timeout = 30000")
             damage.check_end(self.path, connection)
             migrate(connection, "sqlite")
-            # Statements keep what they might have to undo. Of a large group that is more than SQLite would leave out of
-            # a file, on which it then spends most of its time. What migrations sort is too large for memory.
-            connection.execute("PRAGMA temp_store = MEMORY")
             self._transaction = WriteTransaction(connection, self._shared)
             self._transaction.positions.update(connection.execute("SELECT id, position FROM spaces").fetchall())
             self._groups = Groups(self._transaction, self._begin, as_ours, forgot=self._move_on)
