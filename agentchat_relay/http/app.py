@@ -192,8 +192,9 @@ class App:
                 return found
         if found := self._with_names(method, request):
             return found
-        routes = ((verb, (verb, request.path) in self._fixed) for verb in self._methods)
-        allowed = {verb for verb, is_fixed in routes if is_fixed or self._with_names(verb, request)}
+        allowed = {
+            verb for verb in self._methods if (verb, request.path) in self._fixed or self._with_names(verb, request)
+        }
         if not allowed:
             raise NotFound("There is no such route on this relay.", code="unknown_operation")
         raise _WrongMethod(allowed)
