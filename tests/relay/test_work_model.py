@@ -24,10 +24,13 @@ from agentchat_relay.store.seam import Lane
 from .conftest import fresh
 from .test_inbox_model import SECOND, Crash, Crashing, StandingClock
 
-DONE, LATE, FORBIDDEN, UNKNOWN = "done", (409, "conflict"), (403, "forbidden"), (404, "not_found")
+LATE, FORBIDDEN, UNKNOWN = (409, "conflict"), (403, "forbidden"), (404, "not_found")
+ENOUGH = (429, "agent_limit")
 AGENTS = (0, 1, 2)  # the last one is a person
 PERSON = 2
-STATUS = {"conflict": 409, "stale_fence": 409, "forbidden": 403, "not_found": 404, "bad_request": 400}
+STATUS = {
+    "conflict": 409, "stale_fence": 409, "forbidden": 403, "not_found": 404, "bad_request": 400, "agent_limit": 429,
+}  # fmt: skip
 VERDICTS = {"allow": "allowed", "deny": "denied", "edit": "edited", "respond": "answered"}
 which = st.integers(0, 30)
 agents = st.sampled_from(AGENTS)
@@ -202,6 +205,10 @@ class Work(RuleBasedStateMachine):
         told = self.do(who, "send_interrupt", crash, target_agent=name, reason="stop", expires_in=lasts)
         if who == to:
             assert told == (400, "bad_request")
+            return
+        sent = [one for one in self.things if (one.kind, one.maker, one.target) == ("interrupt", who, to)]
+        if sum(one.pause is None and self.state(one) == "pending" for one in sent) >= 5:
+            assert told == ENOUGH, "they come before everything else"
             return
         until = self.clock.at + lasts * SECOND
         self.things.append(Thing(told["interrupt"]["id"], "interrupt", who, "pending", until, to, told={to}))
