@@ -10,6 +10,7 @@ MARKS := not vendors and not packaging and not operation and not campaign
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 2 + (os.cpu_count() or 1)))")
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 SUITE := -m pytest $(PARALLEL) -m "$(MARKS)"
+EXPLORED = -m pytest $(PARALLEL) -m "hypothesis and $(MARKS)" --hypothesis-profile others --hypothesis-seed $(SEED)
 LANGCHAIN := tests/langchain_agentchat tests/agentchat_demo
 # What leans on a library: servers, sockets, drivers, encoders. The rest of the suite knows no versions.
 LEANING := tests/langchain_agentchat tests/clients tests/executor tests/docs tests/relay/postgres tests/relay/blobs \
@@ -29,11 +30,11 @@ AGENTS_ONLY := $(addprefix tests/langchain_agentchat/,test_blocking.py test_call
 # Where it is set, each of hundreds of processes would compile our modules anew, and pytest its tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install check test environments test-matrix matrix-parallel matrix-single faults faults-controls \
-	faults-rounds definitions demo serve bench clean
+.PHONY: help install check test environments test-matrix matrix-parallel matrix-single explore faults \
+	faults-controls faults-rounds definitions demo serve bench clean
 
 help:
-	@echo "make demo | test | check | test-matrix | faults ROUNDS=n SEED=s | bench | definitions | serve | install | clean"
+	@echo "make demo | test | check | test-matrix | explore SEED=s | faults ROUNDS=n SEED=s | bench | definitions | serve | install | clean"
 
 install: .venv/ready
 
@@ -75,6 +76,12 @@ matrix-single:
 	.venv-vendors/bin/python -m pytest -m vendors tests/vendors
 	.venv-operation/bin/python -m pytest -m operation tests/operation
 	$(BIN)/python -m pytest -m packaging
+
+# `make test` and `make test-matrix` try the same examples each time. These are others, of another SEED.
+explore: .venv/ready .venv-operation/ready
+	$(BIN)/python $(EXPLORED) tests
+	$(BIN)/python $(EXPLORED) --engine postgres tests/relay $(addprefix --ignore ,$(ENGINELESS))
+	AGENTCHAT_SEED=$(SEED) .venv-operation/bin/python -m pytest -m operation tests/operation/test_schemathesis.py
 
 # One after the other; CI has them side by side.
 faults: faults-controls faults-rounds

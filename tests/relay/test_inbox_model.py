@@ -391,6 +391,7 @@ class Delivery(RuleBasedStateMachine):
             assert ended == item.history
 
 
+@pytest.mark.hypothesis
 def test_delivery(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     Delivery.live, Delivery.clock = live, StandingClock(monkeypatch)
     run_state_machine_as_test(

@@ -281,6 +281,7 @@ def clock() -> Any:
         yield StandingClock(patch)
 
 
+@pytest.mark.hypothesis
 def test_locks(live: Embedded, clock: StandingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))
     Locks.live, Locks.clock = live, clock

@@ -389,6 +389,7 @@ class Agents(RuleBasedStateMachine):
             self.agrees(row, message)
 
 
+@pytest.mark.hypothesis
 def test_every_agent_sees_what_the_model_says(live: Embedded) -> None:
     class OnThisRelay(Agents):
         pass

@@ -352,6 +352,7 @@ class Tasks(RuleBasedStateMachine):
             assert told == [f"task.{EVENTS[action]}" for action, _, _ in task.history]
 
 
+@pytest.mark.hypothesis
 def test_tasks(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))  # the relay makes nothing explicit by itself
     Tasks.live, Tasks.clock = live, StandingClock(monkeypatch)

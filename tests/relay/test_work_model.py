@@ -414,6 +414,7 @@ class Work(RuleBasedStateMachine):
         return thing.deadline if thing.state in ("pending", "paused", "open", "claimed") else None
 
 
+@pytest.mark.hypothesis
 def test_all_kinds_at_once(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "due", lambda tx: kinds.Due(0, None))  # the relay makes nothing explicit by itself
     Work.live, Work.clock = live, StandingClock(monkeypatch)

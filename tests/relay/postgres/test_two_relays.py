@@ -61,6 +61,7 @@ class Both:
             client.close()
 
 
+@pytest.mark.hypothesis
 def test_every_agent_sees_what_the_model_says_through_either_relay(two: Two) -> None:
     """Names, memberships and counters that one relay remembers are never those of before the other's last write."""
 
