@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arguments import json_text
 from .._fence import word
-from ._layout import Cut, Row, already, count, fit, get, older, rows_of, shown_time, text_of, transition_row
+from ._layout import Cut, Row, already, count, fit, get, json_of, older, rows_of, shown_time, text_of, transition_row
 
 _VERDICTS = {
     "allow": "It may be called, exactly as asked.",
@@ -80,11 +79,10 @@ def _details(data: Any, cut: Cut) -> str:
     if verdict is None:
         waited = f" within {cut.waited} s" if cut.waited else ""
         verdict = f"No verdict yet{waited}." if get(approval, "state") == "pending" else "It was withdrawn."
-    allowed = get(data, "allowed_arguments")
     rows = [_row(approval, preview=False)]
-    if get(approval, "verdict") == "edit" and allowed is not None:
-        rows.append(Row("The allowed arguments:", json_text(allowed)))
-    rows.append(Row("The arguments that were asked for:", json_text(get(data, "arguments"))))
+    if get(approval, "verdict") == "edit" and get(data, "allowed_arguments") is not None:
+        rows.append(Row("The allowed arguments:", json_of(data, "allowed_arguments")))
+    rows.append(Row("The arguments that were asked for:", json_of(data, "arguments")))
     rows += map(transition_row, rows_of(data, "history"))
     return fit(verdict, rows, cut, evenly=True)
 

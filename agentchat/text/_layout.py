@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._arguments import json_text
 from .._fence import NOTICE, fenced, word
 
 
@@ -47,6 +48,14 @@ def get(row: Any, *path: str) -> Any:
 def text_of(row: Any, name: str) -> str:
     value = get(row, name)
     return value if isinstance(value, str) else ""
+
+
+def json_of(row: Any, name: str) -> str:
+    """What of an answer only a relay that is none could have sent, infinity or a depth without end, is not shown."""
+    try:
+        return json_text(get(row, name))
+    except (ValueError, RecursionError):
+        return "(no JSON)"
 
 
 def rows_of(data: Any, name: str) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arguments import json_text
 from .._fence import NOTICE, word
 from ._layout import (
     Cut,
@@ -16,6 +15,7 @@ from ._layout import (
     fit_below,
     further,
     get,
+    json_of,
     older,
     rows_of,
     shown_time,
@@ -114,8 +114,8 @@ def _listed(data: Any, cut: Cut) -> str:
 def _details(data: Any, cut: Cut) -> str:
     task = get(data, "task")
     rows = [_row(task, whole=True)]
-    if (schema := get(task, "result_schema")) is not None:
-        rows.append(Row("Its result must be JSON that fits this JSON Schema:", json_text(schema)))
+    if get(task, "result_schema") is not None:
+        rows.append(Row("Its result must be JSON that fits this JSON Schema:", json_of(task, "result_schema")))
     rows += [transition_row(line) for line in rows_of(data, "history")]
     earlier = " Earlier transitions are left out." if get(data, "has_more") is True else ""
     return fit(f"1 task, and what happened to it.{earlier}", rows, cut, evenly=True)

@@ -447,7 +447,9 @@ def test_whatever_passes_the_exchange_is_shown_within_bounds(name: str, data: st
     assert_shown(name, data.draw(mutated(RESULTS[name])), max_chars)
 
 
-@pytest.mark.parametrize("odd", [None, True, 5, -1.5, "", "x" * 9000, [], [5], ["x" * 300] * 30, {}, {"a": {"b": 5}}])
+@pytest.mark.parametrize(
+    "odd", [None, True, 5, -1.5, "", "x" * 9000, [], [5], ["x" * 300] * 30, {}, {"a": {"b": 5}}, [1e999]]
+)
 def test_an_odd_value_is_shown_in_any_place(odd: Any) -> None:
     for name, path, _ in PLACES:
         if name != "download_file":
@@ -459,7 +461,11 @@ def deeper(levels: int, call: Callable[[], str]) -> str:
 
 
 DEEP = "[" * 600 + "5" + "]" * 600
-NESTED = {"read_messages": '{"messages": [{"content": DEEP}]}', "find_agents": '{"agents": [{"card": {"a": DEEP}}]}'}
+NESTED = {
+    "read_messages": '{"messages": [{"content": DEEP}]}',
+    "find_agents": '{"agents": [{"card": {"a": DEEP}}]}',
+    "get_task": '{"task": {"result_schema": DEEP}, "history": [], "has_more": false}',
+}
 
 
 @pytest.mark.parametrize("name", NESTED)
