@@ -6,6 +6,7 @@ that whoever asks again from the position that was named misses nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,12 +35,13 @@ class Sought(NamedTuple):
     is_private: bool = False
     channel_id: int = 0
     author_id: int = _ANYBODY
+    is_own: bool = False  # whether it may be in the name of who waits: what the relay tells by itself is
     more: tuple[tuple[str, int | str], ...] = ()  # what its statements need besides
 
     def could_be(self, event: Happened) -> bool:
         return (
             event.kind == self.kind
-            and event.actor_id != self.agent_id
+            and (self.is_own or event.actor_id != self.agent_id)
             and (event.audience_id == self.agent_id if self.is_private else event.audience_id is None)
             and self.channel_id in (0, event.channel_id)
             and self.author_id in (_ANYBODY, event.actor_id)
@@ -63,9 +65,11 @@ class Start(NamedTuple):
 
 def reply(tx: Reading, call: Call, *, message_id: str, since: int | None = None) -> Start:
     """An answer to a message. A direct message is answered by the next one from whom it was exchanged with, one to a
-    group by what names it and reaches the caller."""
+    group by what names it and reaches the caller, and what the caller wants done by what comes of it."""
     agent = call.agent
     row = _visible(tx, call, message_id)
+    if (thing := _wanted(tx, call, row)) is not None:
+        return _outcome(tx, call, thing, since)
     more = ("root_id", row["root_id"] or row["id"]), ("id", row["id"])
     if row["is_group"]:
         sought = Sought(agent.id, agent.space_id, "answer", "inbox.added", is_private=True, more=more)
@@ -75,6 +79,28 @@ def reply(tx: Reading, call: Call, *, message_id: str, since: int | None = None)
         other = row["recipient_id"] if row["author_id"] == agent.id else row["author_id"]
         sought = Sought(agent.id, agent.space_id, "direct", is_private=True, author_id=other)
     return _start(tx, sought, since, lambda: _first(tx, sought, at=row["created_at"]))
+
+
+def _wanted(tx: Reading, call: Call, row: Row) -> Row | None:
+    """The caller's own task or interrupt, if the message is about one."""
+    if row["kind"] != "system":
+        return None
+    about: dict[str, str] = json.loads(tx.the("metadata_of", id=row["id"])["metadata"])
+    for kind in ("task", "interrupt"):
+        if (public_id := about.get(f"{kind}_id")) is not None:
+            thing = tx.one("work_by_id", public_id=public_id, space_id=call.agent.space_id, kind=kind)
+            return thing if thing is not None and thing["creator_id"] == call.agent.id else None
+    return None
+
+
+def _outcome(tx: Reading, call: Call, thing: Row, since: int | None) -> Start:
+    """What came of it since it was offered last."""
+    agent = call.agent
+    sought = Sought(
+        agent.id, agent.space_id, "outcome", is_private=thing["channel_id"] is None, channel_id=thing["channel_id"] or 0,
+        is_own=True, more=(("id", thing["message_id"]), ("offer_id", thing["offer_id"])),
+    )  # fmt: skip
+    return _start(tx, sought, since, lambda: _first(tx, sought, at=thing["created_at"]))
 
 
 def message(

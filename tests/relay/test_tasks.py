@@ -109,6 +109,45 @@ def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) ->
     assert found is not None and found["content"].endswith("7")
 
 
+def test_what_is_waited_for_is_what_comes_of_this_task(agent: MakeAgent) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    first, second = (ann.create_task(title, target_agent=bob.agent)["task"] for title in ("sow", "reap"))
+    bob.claim_task(second["id"])
+    bob.complete_task(second["id"], "reaped")
+    bob.send_direct_message(ann.agent or "", "of something else")
+
+    def came(task: types.Task, since: int | None = None) -> tuple[str | None, int]:
+        found = ann.wait_for_reply(task["message_id"] or "", wait=0, since=since)
+        return found["message"] and found["message"]["content"], found["position"]
+
+    assert came(second)[0] == "Task done: reap\n\nreaped"
+    nothing, position = came(first)
+    assert nothing is None
+    bob.decline_task(first["id"], "no time")
+    assert came(first)[0] == came(first, position)[0] == "Task declined: sow\n\nno time"
+    ann.offer_task(first["id"], cy.agent or "")
+    assert came(first)[0] is None, "it is with somebody else now"
+    cy.claim_task(first["id"])
+    cy.send_direct_message(ann.agent or "", "of something else")
+    cy.return_task(first["id"], reason="later")
+    assert came(first)[0] is None, "it is open again"
+    cy.claim_task(first["id"])
+    cy.complete_task(first["id"], "sown")
+    assert came(first)[0] == "Task done: sow\n\nsown"
+
+
+def test_who_waits_for_what_comes_of_a_task_learns_that_its_time_is_over(
+    asleep: None, live: Embedded, agent: MakeAgent, clock: Clock
+) -> None:
+    ann, bob = agent(), agent()
+    for where in ({"target_agent": bob.agent or ""}, {"channel": fresh("work")}):
+        task = ann.create_task("sow", deadline_in=60, **where)["task"]
+        clock.ahead += 61
+        settle_all(live)
+        found = ann.wait_for_reply(task["message_id"] or "", wait=0)["message"]
+        assert found is not None and found["content"] == "Task expired: sow"
+
+
 def test_a_declined_task_can_go_to_somebody_else(agent: MakeAgent) -> None:
     ann, bob, cy = agent(), agent(), agent()
     id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]

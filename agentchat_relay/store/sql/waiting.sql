@@ -3,6 +3,13 @@ SELECT id, public_id FROM messages
 WHERE root_id = :root_id AND (root_id = :id OR parent_id = :id) AND author_id <> :agent_id AND kind <> 'status'
 AND created_at > :at ORDER BY created_at LIMIT 1
 
+-- first_outcome: of what an agent wants done, since its last offer: that it ended, or was declined
+SELECT id, public_id FROM messages WHERE root_id = :id AND created_at > :at
+AND id > :offer_id AND (recipient_id IS NULL OR recipient_id = :agent_id) AND kind = 'system'
+AND metadata NOT LIKE '%"created"}' AND metadata NOT LIKE '%"offered"}'
+AND metadata NOT LIKE '%"returned"}' AND metadata NOT LIKE '%"lapsed"}'
+ORDER BY created_at LIMIT 1
+
 -- first_direct: a direct message to an agent, after a time; author 0: of anybody else
 SELECT id, public_id FROM messages
 WHERE recipient_id = :agent_id AND author_id <> :agent_id AND (:author_id = 0 OR author_id = :author_id)
@@ -12,6 +19,9 @@ AND created_at > :at ORDER BY created_at LIMIT 1
 SELECT m.id, m.public_id FROM messages m JOIN inbox i ON i.message_id = m.id AND i.agent_id = :agent_id
 WHERE m.root_id = :root_id AND (m.root_id = :id OR m.parent_id = :id) AND m.author_id <> :agent_id
 AND m.created_at > :at ORDER BY m.created_at LIMIT 1
+
+-- metadata_of: a message's
+SELECT metadata FROM messages WHERE id = :id
 
 -- first_in_channel: a chat of somebody else after a message, perhaps of another channel; author 0: of anybody. Ids have
 -- one order everywhere, times within a channel only
@@ -35,6 +45,15 @@ WHERE space_id = :space_id AND position > :after AND subject = :public_id AND ki
 SELECT m.id, e.position FROM events e JOIN messages m ON m.public_id = e.subject
 WHERE e.space_id = :space_id AND e.position > :after AND e.position <= :until AND e.kind = 'message.created'
 AND m.root_id = :root_id AND (m.root_id = :id OR m.parent_id = :id) AND m.author_id <> :agent_id AND m.kind <> 'status'
+ORDER BY e.position LIMIT 1
+
+-- next_outcome: the same as first_outcome, in a piece of the log
+SELECT m.id, e.position FROM events e JOIN messages m ON m.public_id = e.subject
+WHERE e.space_id = :space_id AND e.position > :after AND e.position <= :until AND e.kind = 'message.created'
+AND m.root_id = :id
+AND m.id > :offer_id AND (m.recipient_id IS NULL OR m.recipient_id = :agent_id) AND m.kind = 'system'
+AND m.metadata NOT LIKE '%"created"}' AND m.metadata NOT LIKE '%"offered"}'
+AND m.metadata NOT LIKE '%"returned"}' AND m.metadata NOT LIKE '%"lapsed"}'
 ORDER BY e.position LIMIT 1
 
 -- next_answer: the same as first_answer, in a piece of the log
