@@ -16,6 +16,7 @@ from .agents import Known
 from .call import Call
 
 _SECOND = 1_000_000
+_FEW = 50  # newest items of an inbox, in which a person's word is looked for
 
 
 class Turn(NamedTuple):
@@ -79,16 +80,23 @@ def _next(tx: Writing, call: Call, other: Known) -> Turn | None:
         return Turn(low, high, me, 1, tx.now)
     if last.author_id == me:
         return None
-    if last.turns >= most:
-        raise _refused(
-            f"You and the other agent have answered each other {most} times without a pause. Stop here: act on what "
-            f"was agreed, or leave it to a person. Once neither has written for {call.loops.pause // 60} minutes, you "
-            "can go on.",
-            "turns",
-            limit=most,
-            pause=call.loops.pause,
-        )
-    return Turn(low, high, me, last.turns + 1, tx.now)
+    if last.turns < most:
+        return Turn(low, high, me, last.turns + 1, tx.now)
+    if any(tx.one("heard_a_person", agent_id=one, since=last.at, few=_FEW) for one in (me, other.id)):
+        return Turn(low, high, me, 1, tx.now)
+    name, pause = tx.the("seen_agent", id=other.id)["name"], _worded(call.loops.pause)
+    raise _refused(
+        f"You and @{name} have answered each other {most} times without a pause. Stop here: act on what was agreed, or "
+        f"leave it to a person, whose next word to one of you lets you go on. So does a pause of {pause}.",
+        "turns",
+        limit=most,
+        pause=call.loops.pause,
+    )
+
+
+def _worded(seconds: int) -> str:
+    number, unit = (seconds // 60, "minute") if seconds % 60 == 0 else (seconds, "second")
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def _last(tx: Writing, low: int, high: int) -> Turn | None:

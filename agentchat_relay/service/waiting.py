@@ -95,11 +95,12 @@ def _wanted(tx: Reading, call: Call, row: Row) -> Row | None:
 
 def _outcome(tx: Reading, call: Call, thing: Row, since: int | None) -> Start:
     """What came of it since it was offered last."""
-    agent = call.agent
-    sought = Sought(
-        agent.id, agent.space_id, "outcome", is_private=thing["channel_id"] is None, channel_id=thing["channel_id"] or 0,
-        is_own=True, more=(("id", thing["message_id"]), ("offer_id", thing["offer_id"])),
-    )  # fmt: skip
+    more = ("id", thing["message_id"]), ("offer_id", thing["offer_id"])
+    sought = Sought(call.agent.id, call.agent.space_id, "outcome", is_own=True, more=more)
+    if thing["channel_id"] is None:
+        sought = sought._replace(is_private=True)
+    else:
+        sought = sought._replace(channel_id=thing["channel_id"])
     return _start(tx, sought, since, lambda: _first(tx, sought, at=thing["created_at"]))
 
 
@@ -117,12 +118,12 @@ def message(
     author_id = _ANYBODY if from_agent is None else _named(tx, call, from_agent)
     sought = Sought(
         agent.id, agent.space_id, "notice", "inbox.added", is_private=True, author_id=author_id,
-        more=(("scopes", scopes.presented(call)),),
+        more=(("scopes", scopes.presented(call)), ("channel_id", 0)),
     )  # fmt: skip
     if channel is not None:
         found = channels.find(tx, call, channel)
         if found.is_direct:
-            sought = sought._replace(name="direct", kind="message.created", more=())
+            sought = sought._replace(channel_id=found.id, more=(*sought.more[:1], ("channel_id", found.id)))
         else:
             sought = Sought(
                 agent.id, agent.space_id, "in_channel", channel_id=found.id, author_id=author_id,

@@ -10,6 +10,7 @@ import pytest
 from agentchat import Client
 from agentchat.errors import Conflict
 from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.service import loops
 from agentchat_relay.settings import Loops
 from tests.relay.conftest import UNLIMITED, Clock, fresh
 
@@ -61,6 +62,33 @@ def test_two_agents_stop_after_so_many_turns(make: Make, clock: Clock) -> None:
     clock.ahead += LOOPS.pause + 1
     ping_pong(ann, bob, LOOPS.turns)
     refused(lambda: ann.send_direct_message(bob.agent or "", "and"))
+
+
+def test_a_person_lets_two_who_were_stopped_go_on() -> None:
+    """On a relay of its own, whose clock never went back."""
+    with running(settings=UNLIMITED._replace(loops=LOOPS)) as relay:
+        ann, bob, mira = (
+            Client(relay.url, relay.token(name, kind=kind), agent=name, retries=0)
+            for name, kind in (("ann", "agent"), ("bob", "agent"), ("mira", "person"))
+        )
+        mira.send_direct_message("ann", "Begin.")
+        ping_pong(ann, bob, LOOPS.turns)
+        error = refused(lambda: ann.send_direct_message("bob", "and"))
+        assert "You and @bob have" in error.message
+        mira.send_message("general", "of nobody")
+        refused(lambda: ann.send_direct_message("bob", "and"))
+        mira.send_message("general", "@bob Go on.")
+        ping_pong(ann, bob, LOOPS.turns)
+        refused(lambda: ann.send_direct_message("bob", "and"))
+        mira.send_direct_message("ann", "Go on.")
+        ping_pong(ann, bob, LOOPS.turns)
+
+
+@pytest.mark.parametrize(
+    ("pause", "words"), [(600, "10 minutes"), (60, "1 minute"), (90, "90 seconds"), (1, "1 second")]
+)
+def test_the_pause_is_told_in_words(pause: int, words: str) -> None:
+    assert loops._worded(pause) == words
 
 
 def test_what_was_refused_can_be_sent_later_under_the_same_key(make: Make, clock: Clock) -> None:

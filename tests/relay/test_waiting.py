@@ -196,6 +196,45 @@ def test_direct_messages_are_a_channel_of_ones_own(live: Embedded, ann: Agent, b
     assert following(ann, channel="direct-messages", after=theirs["id"])["message"] == later
 
 
+def test_direct_messages_to_a_group_are_there_too_and_those_for_elsewhere_are_not(
+    live: Embedded, make: Callable[..., Agent], ann: Agent, bob: Agent
+):
+    here = ann.client.with_options(scopes=["thread:5"])
+    group = fresh("group")
+    for agent in (ann, bob):
+        agent.client.join_group(group)
+
+    def came(since: int) -> str | None:
+        found = here.wait_for_message(channel="direct-messages", wait=0, since=since)["message"]
+        return found and found["content"]
+
+    start = ann.position()
+    bob.client.send_direct_message(ann.name, "for elsewhere", scope="thread:99")
+    bob.client.send_message("general", f"@{ann.name} in public")
+    assert came(start) is None
+    with under_way(live, lambda: following(ann, 50, channel="direct-messages")) as result:
+        bob.client.send_direct_message(group, "for all of us")
+        assert "for all of us" in text(result.result(60))
+    assert "for all of us" in (came(start) or "")
+
+
+def test_what_comes_of_a_task_or_an_interrupt_wakes_who_waits(
+    live: Embedded, make: Callable[..., Agent], ann: Agent, bob: Agent
+):
+    task, other = (ann.client.create_task(title, target_agent=bob.name)["task"] for title in ("sow", "reap"))
+    for id in (task["id"], other["id"]):
+        bob.client.claim_task(id)
+    with under_way(live, lambda: reply(ann, {"id": task["message_id"]}, 50)) as result:
+        bob.client.complete_task(other["id"], "reaped")
+        bob.client.complete_task(task["id"], "sown")
+        assert text(result.result(60)) == "Task done: sow\n\nsown"
+    interrupt = ann.client.send_interrupt(bob.name, "stop")["interrupt"]
+    with under_way(live, lambda: reply(ann, {"id": interrupt["message_id"]}, 50)) as result:
+        bob.client.send_direct_message(ann.name, "of something else")
+        bob.client.acknowledge_interrupt(interrupt["id"], note="stopped")
+        assert text(result.result(60)) == "Interrupt acknowledged: stop\n\nstopped"
+
+
 def test_names_that_are_nobodys(ann: Agent, bob: Agent):
     assert ann.wire.refused("GET", "/api/v2/next?channel=no-such-room&wait=0") == (404, "not_found")
     answer = ann.wire.send("GET", f"/api/v2/next?from_agent={bob.name}y&wait=0")

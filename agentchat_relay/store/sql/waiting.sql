@@ -33,7 +33,7 @@ ORDER BY created_at LIMIT 1
 -- first_notice: a message that notified an agent, after a message; author 0: of anybody else
 SELECT m.id, m.public_id FROM inbox i JOIN messages m ON m.id = i.message_id
 WHERE i.agent_id = :agent_id AND i.message_id > :after_id AND m.channel_id > 0 AND m.author_id <> :agent_id
-AND (:author_id = 0 OR m.author_id = :author_id)
+AND (:author_id = 0 OR m.author_id = :author_id) AND (:channel_id = 0 OR m.channel_id = :channel_id)
 AND (i.scope = '' OR EXISTS (SELECT 1 FROM TEXTS(:scopes) AS mine WHERE mine.value = i.scope))
 ORDER BY i.message_id LIMIT 1
 
@@ -79,6 +79,6 @@ AND (:author_id = 0 OR m.author_id = :author_id) ORDER BY e.position LIMIT 1
 SELECT m.id, e.position FROM events e JOIN inbox i ON i.public_id = e.subject JOIN messages m ON m.id = i.message_id
 WHERE e.space_id = :space_id AND e.audience_id = :agent_id AND e.position > :after AND e.position <= :until
 AND e.kind = 'inbox.added' AND e.actor_id <> :agent_id AND m.channel_id > 0 AND m.author_id <> :agent_id
-AND (:author_id = 0 OR m.author_id = :author_id)
+AND (:author_id = 0 OR m.author_id = :author_id) AND (:channel_id = 0 OR m.channel_id = :channel_id)
 AND (i.scope = '' OR EXISTS (SELECT 1 FROM TEXTS(:scopes) AS mine WHERE mine.value = i.scope))
 ORDER BY e.position LIMIT 1
