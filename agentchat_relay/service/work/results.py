@@ -17,8 +17,12 @@ import msgspec
 
 from agentchat.errors import BadRequest
 
+from ...wire import depth
+
 MOST = 16_384  # bytes of JSON
 _DEEPEST = 24
+_DEEPEST_RESULT = 64
+_LONGEST_CHAIN = 200  # of schemas for one and the same value
 _LONGEST = 0.1  # seconds
 _MOST_ERRORS = 3
 _MOST_SHOWN = 300  # characters of an error
@@ -41,6 +45,9 @@ def check_schema(schema: dict[str, Any]) -> None:
         if (reference := references.pop()) not in seen:
             seen.add(reference)
             _check_tame(_named(schema, reference), f"result_schema, at {reference[:100]}", 0, references)
+    known: dict[int, int] = {}
+    for reference in seen:
+        _check_ends(schema, _named(schema, reference), [], known)
     kind = _validator()
     found = best_match(kind(kind.META_SCHEMA).iter_errors(schema))
     if found is not None:
@@ -71,6 +78,36 @@ def _check_tame(schema: object, where: str, depth: int, references: list[str]) -
             _check_tame(part, f"{where}.{name[:40]}", depth + 1, references)
 
 
+def _check_ends(schema: dict[str, Any], part: Any, above: list[int], known: dict[int, int]) -> int:
+    """Refuse what refers to itself for one and the same value. Whoever does it for a member of that comes to an end.
+    Returns how many schemas are behind each other from here on."""
+    if not isinstance(part, dict):
+        return 0
+    if id(part) in above:
+        raise BadRequest("result_schema refers to itself without an end; let it do so only for a member or an item.")
+    if id(part) not in known:
+        longest = 0
+        if len(above) < _LONGEST_CHAIN:
+            inner = _for_the_same(schema, part)
+            longest = max((_check_ends(schema, one, [*above, id(part)], known) for one in inner), default=0)
+        known[id(part)] = 1 + longest
+    if len(above) + known[id(part)] > _LONGEST_CHAIN:
+        raise BadRequest(f"result_schema has more than {_LONGEST_CHAIN} schemas behind each other; make it flatter.")
+    return known[id(part)]
+
+
+def _for_the_same(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[Any]:
+    """The schemas that the value of a schema must fit, too."""
+    if "$ref" in part:
+        yield _named(schema, part["$ref"])
+    for name in ("not", "if", "then", "else"):
+        yield part.get(name)
+    for name in ("allOf", "anyOf", "oneOf"):
+        yield from part[name] if isinstance(part.get(name), list) else ()
+    several = part.get("dependentSchemas")
+    yield from several.values() if isinstance(several, dict) else ()
+
+
 def _named(schema: Any, reference: str) -> Any:
     """What a JSON pointer leads to, whose steps may be quoted as in a URL."""
     for step in unquote(reference).split("/")[1:]:
@@ -96,22 +133,38 @@ def check_result(schema: dict[str, Any], text: str) -> None:
         result = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"result must be JSON, since the task has a result_schema: {error}.") from None
+    if depth(result) > _DEEPEST_RESULT:
+        raise BadRequest(f"result must not be nested deeper than {_DEEPEST_RESULT}, to be checked; make it flatter.")
     deadline = time.monotonic() + _LONGEST
     try:
         errors = [
             _worded(error) for _, error in zip(range(_MOST_ERRORS), _errors(schema, result, deadline), strict=False)
         ]
-    except (_TooLong, RecursionError):
+    except _TooLong:
         raise BadRequest(
             "result could not be checked against the task's result_schema in time; send less, or fail the task."
         ) from None
+    except ArithmeticError:
+        raise BadRequest("result has a number that is too large to be checked; send a smaller one.") from None
+    except RecursionError:
+        raise _too_deep() from None
     except Exception as error:  # a reference to nothing, which the schema's author has to mend
         raise BadRequest(
             f"The task's result_schema cannot be used ({type(error).__name__}: {str(error)[:200]}); fail the task, and "
             "say so."
         ) from None
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":  # which is how a library says that its stack is full
+            raise
+        raise _too_deep() from None
     if errors:
         raise BadRequest(f"result does not fit the task's result_schema: {'; '.join(errors)}.")
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(
+        "result goes too deep into the task's result_schema to be checked; make it flatter, or fail the task."
+    )
 
 
 def _errors(schema: dict[str, Any], result: object, deadline: float) -> Iterator[Any]:
