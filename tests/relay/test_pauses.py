@@ -327,6 +327,22 @@ def test_another_leader_resumes_it(team: Team) -> None:
     assert mira.list_interrupts(sent=True)["interrupts"] == [], "what a pause sent is listed with the pause"
 
 
+def test_who_ends_a_pause_says_so_in_its_own_name(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    mira, lead, agents = team.person(), team.admin(), [team.agent() for _ in range(4)]
+    made = pause(mira, group="all")
+    for agent in (*agents, lead):
+        acknowledge(agent)
+    monkeypatch.setattr(pauses, "_AT_ONCE", 2)  # and the others after it
+    lead.resume_agents(made["id"], note="go")
+    for agent in agents:
+        until(lambda agent=agent: work(agent) == [("resume", "go")])
+        (told,) = agent.list_interrupts()["interrupts"]
+        assert told["sender"] == lead.agent
+        assert agent.get_interrupt(told["id"])["history"][0]["actor"] == lead.agent
+        assert [item["from"] for item in items(agent)] == [lead.agent]
+    assert work(lead) == [], "it knows"
+
+
 def test_one_of_a_pause_is_between_two_like_any_other(team: Team) -> None:
     mira, lead, ann, bob = team.person(), team.admin(), team.agent(), team.agent()
     made = pause(mira, group="all")

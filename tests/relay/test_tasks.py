@@ -109,6 +109,15 @@ def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) ->
     assert found is not None and found["content"].endswith("7")
 
 
+def test_a_long_result_is_cut_in_the_message_that_says_so_and_kept_whole(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    bob.claim_task(id)
+    bob.complete_task(id, "7" * 32_000)
+    assert contents(ann) == [f"Task done: count\n\n{'7' * 30_000}\n\n(2000 more characters; get_task has all of it.)"]
+    assert ann.get_task(id)["task"]["result"] == "7" * 32_000
+
+
 def test_what_is_waited_for_is_what_comes_of_this_task(agent: MakeAgent) -> None:
     ann, bob, cy = agent(), agent(), agent()
     first, second = (ann.create_task(title, target_agent=bob.agent)["task"] for title in ("sow", "reap"))

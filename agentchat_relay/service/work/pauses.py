@@ -110,7 +110,7 @@ def _over(tx: Writing, call: Call, thing: Thing, event: str, words: str, note: s
     if thing["channel_id"] is not None:
         telling.tell(tx, call, thing, event, words, note, [])
     tx.run("set_spread", work_id=thing["id"], after_id=0)
-    _spread(tx, telling.creator(tx, thing), thing, 0, _AT_ONCE)
+    _spread(tx, call._replace(key=None, digest=None), thing, 0, _AT_ONCE)
     return thing
 
 
@@ -123,7 +123,7 @@ def spread(tx: Writing) -> int:
     if row is None:
         return 0
     thing = machine.found(tx, row["space_id"], PAUSE.kind, row["public_id"])
-    return max(_spread(tx, telling.creator(tx, thing), thing, row["after_id"], _PORTION), 1)
+    return max(_spread(tx, telling.mover(tx, thing), thing, row["after_id"], _PORTION), 1)
 
 
 def _spread(tx: Writing, call: Call, thing: Thing, after: int, portion: int) -> int:
@@ -165,7 +165,7 @@ def _release(tx: Writing, call: Call, thing: Thing, after: int, portion: int) ->
         state = machine.by_clock(INTERRUPT, part, tx.now)["state"]
         if state == PENDING:
             interrupts.withdraw(tx, None, part, "The pause is over.")
-        elif state == ACKNOWLEDGED:
+        elif state == ACKNOWLEDGED and part["target_id"] != call.agent.id:  # who knows
             reason = thing["reason"] or f"Paused for: {thing['body']}"[:2000]
             target = Target(part["target_id"], part["target_name"])
             interrupts.send(tx, call, target, reason, tx.now + _DAY, Details("resume", thing["public_id"]))

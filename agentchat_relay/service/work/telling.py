@@ -38,7 +38,16 @@ def able(tx: Writing, call: Call, tags: list[str]) -> list[int]:
 
 def creator(tx: Writing, thing: Thing) -> Call:
     """Who made it, in whose name the relay tells what happened by itself."""
-    found = tx.the("author_of_work", id=thing["creator_id"])
+    return _caller(tx, thing["creator_id"])
+
+
+def mover(tx: Writing, thing: Thing) -> Call:
+    """Who took its last step, or who made it if the relay did."""
+    return _caller(tx, tx.the("mover_of", work_id=thing["id"])["actor_id"] or thing["creator_id"])
+
+
+def _caller(tx: Writing, agent_id: int) -> Call:
+    found = tx.the("caller_by_id", id=agent_id)
     is_person = found["kind"] == "person"
     return Call(Agent(found["id"], found["public_id"], found["name"], found["space_id"], is_person))
 
@@ -52,7 +61,7 @@ def tell(
     The items are of the thing's kind, unless another is said.
     """
     others = [agent_id for agent_id in dict.fromkeys(told) if agent_id != call.agent.id or event in _BY_THE_RELAY]
-    content = _content(words, text)
+    content = _content(thing, words, text)
     if thing["channel_name"] is not None:
         place = channels.find(tx, call, thing["channel_name"])
         return _post(tx, call, thing, event, content, place, None, others, kind)
@@ -67,11 +76,15 @@ def tell(
 def note(tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None) -> Told:
     """A message to oneself, which waits in no inbox: what others are told hangs on it."""
     place = channels.find(tx, call, channels.DIRECT)
-    return _post(tx, call, thing, event, _content(words, text), place, call.agent.id, [])
+    return _post(tx, call, thing, event, _content(thing, words, text), place, call.agent.id, [])
 
 
-def _content(words: str, text: str | None) -> str:
-    return words if not text else f"{words}\n\n{text[:_MOST_TEXT]}"
+def _content(thing: Thing, words: str, text: str | None) -> str:
+    if not text:
+        return words
+    left_out = len(text) - _MOST_TEXT
+    more = f"\n\n({left_out} more characters; get_{thing['kind']} has all of it.)" if left_out > 0 else ""
+    return f"{words}\n\n{text[:_MOST_TEXT]}{more}"
 
 
 def _other(call: Call, thing: Thing) -> int:

@@ -153,7 +153,10 @@ ORDER BY coalesce(a.last_seen_at, 0) DESC, a.id LIMIT :limit
 -- notices_of: items of one message that still wait
 SELECT id, public_id, agent_id FROM inbox WHERE message_id = :message_id AND done_at IS NULL
 
--- author_of_work: who made it, as a caller
+-- mover_of: who took the last step of a thing; NULL is the relay
+SELECT actor_id FROM work_log WHERE work_id = :work_id ORDER BY version DESC LIMIT 1
+
+-- caller_by_id: an agent, as a caller
 SELECT id, public_id, name, space_id, kind FROM agents WHERE id = :id
 
 -- newest_transitions: of a space, newest first; '' and 0: of any thing, by anybody
