@@ -17,7 +17,7 @@ def _to_many(data: Any, cut: Cut) -> str:
 def _sent(data: Any, cut: Cut) -> str:
     found = rows_of(data, "messages")
     if not found:
-        return "You sent nothing to anybody."
+        return "Nothing that you sent to somebody is here."
 
     def note(left_out: int) -> str:
         if left_out:

@@ -295,7 +295,7 @@ def requeue_items(tx: Writing, call: Call, *, item_ids: list[str]) -> types.Requ
 
 def requeue(tx: Writing, space_id: int, agent_id: int, item_id: str, *, by: int | None) -> bool:
     """Whether it was a dead letter, and waits again."""
-    if not tx.run("requeue_item", public_id=item_id, agent_id=agent_id):
+    if not tx.run("requeue_item", public_id=item_id, agent_id=agent_id, now=tx.now):
         return False
     tx.event(space_id, "inbox.added", actor_id=by, subject=item_id, audience_id=agent_id)
     return True

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agentchat.errors import NotFound
+from agentchat.errors import BadRequest, NotFound
 
 from ..store.seam import Reading, Row
 from . import agents, channels, events, scopes
@@ -182,4 +182,6 @@ def _named(tx: Reading, call: Call, name: str) -> int:
     row = tx.one("agent_by_name", space_id=call.agent.space_id, name=name)
     if row is None:
         raise agents.unknown(tx, call, name)
+    if row["is_group"]:
+        raise BadRequest(f"{name} is a group; what is for it comes from agents. Leave from_agent away, or name one.")
     return int(row["id"])

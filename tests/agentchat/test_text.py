@@ -84,7 +84,11 @@ def test_each_result_reads_like_this(name: str) -> None:
         ("claim_items", inbox(), "Nothing waits for you."),
         ("send_direct_message", {"message": message()}, f"Sent as message {ID}."),
         ("send_to_many", {"messages": [message()]}, f"Sent as 1 message.\nmessage {ID}"),
-        ("list_sent", {"messages": [], "next_cursor": None, "has_more": False}, "You sent nothing to anybody."),
+        (
+            "list_sent",
+            {"messages": [], "next_cursor": None, "has_more": False},
+            "Nothing that you sent to somebody is here.",
+        ),
         ("list_groups", {"groups": [], "has_more": False}, "No groups."),
         (
             "list_groups",

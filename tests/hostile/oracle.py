@@ -236,7 +236,7 @@ GRAMMARS: dict[str, Grammar] = {
         rf"(?P<count>{N}) messages?, newest first\.",
         rf"message {ID} {TIME} to (?:group )?@{NAME}: (?:notified nobody|{N} [a-z]+(?:, {N} [a-z]+)*)(?:\.{_PENDING})?",
         _OLDER,
-        r"You sent nothing to anybody\.",
+        r"Nothing that you sent to somebody is here\.",
     ),
     "list_groups": Grammar(
         rf"(?:(?P<count>{N}) groups?{_MORE}|{_GROUP})\.", rf"{_GROUP}|@{NAME}", _further(), r"No groups\."

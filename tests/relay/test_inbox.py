@@ -253,6 +253,24 @@ def test_what_has_its_time_is_ended_by_the_sweep(agent: MakeAgent, clock: Clock,
     assert bob.acknowledge_items(str(claim["claim_id"]))["items"] == 1
 
 
+def test_a_dead_letter_that_waits_again_does_so_for_as_long_as_was_said(agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    name = bob.agent or ""
+    for seconds in (60, 3600):
+        ann.send_direct_message(name, f"for {seconds}", expires_in=seconds)
+    until = {item["content"].split()[-1]: item["expires_at"] for item in bob.peek_inbox()["items"]}
+    for _ in range(inbox.MOST_DELIVERIES):
+        bob.claim_items(lease=1)
+        clock.ahead += 2
+    bob.claim_items()
+    letters = bob.list_dead_letters()["items"]
+    assert len(letters) == 2
+    clock.ahead += 60
+    bob.requeue_items([letter["item_id"] for letter in letters])
+    again = {item["content"].split()[-1]: item["expires_at"] for item in bob.peek_inbox()["items"]}
+    assert again == {"60": None, "3600": until["3600"]}, "what was over is wanted nevertheless"
+
+
 def test_what_fails_too_often_is_a_dead_letter(agent: MakeAgent, clock: Clock) -> None:
     ann, bob = agent(), agent()
     (sent,) = fill(ann, bob.agent or "", "poison")

@@ -243,6 +243,11 @@ def test_names_that_are_nobodys(ann: Agent, bob: Agent):
     assert ann.wire.refused("GET", "/api/v2/next?wait=0&after=01890000-0000-7000-8000-000000000000") == (
         404, "not_found",
     )  # fmt: skip
+    group = fresh("group")
+    bob.client.join_group(group)
+    answer = ann.wire.send("GET", f"/api/v2/next?from_agent={group}&wait=0")
+    assert answer.status == 400
+    assert "is a group" in json.dumps(answer.json())
 
 
 # Both

@@ -141,9 +141,9 @@ FROM inbox i JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.
 JOIN agents a ON a.id = m.author_id
 WHERE i.agent_id = :agent_id AND i.outcome = 'dead' ORDER BY i.done_at DESC, i.id DESC LIMIT :limit
 
--- requeue_item: a dead letter waits again, as if it were new
+-- requeue_item: a dead letter waits again, as if it were new; for as long as its sender said, unless that is over
 UPDATE inbox SET done_at = NULL, outcome = NULL, reason = NULL, deliveries = 0, claim_id = NULL, session = NULL, lease_until = NULL,
-    expires_at = NULL
+    expires_at = CASE WHEN expires_at > :now THEN expires_at END
 WHERE public_id = :public_id AND agent_id = :agent_id AND outcome = 'dead'
 
 -- receipts_of: what became of a message for each who was notified
