@@ -177,6 +177,7 @@ def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted
     tx.run("bury_agent", id=row["id"], name=grave)
     for statement in ("delete_inbox", "delete_memberships", "delete_memberships_in_groups", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
+    tx.run("end_leases", agent_id=row["id"], now=tx.now)
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
     return {"name": name, "messages_now_by": grave}

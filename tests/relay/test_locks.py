@@ -476,6 +476,18 @@ def test_an_operator_breaks_it(live: Embedded, agent: MakeAgent, root: str, wait
         live.ask(lambda tx: administration.lock_break(tx, id=mine["id"][:-1] + "x"))
 
 
+def test_what_a_deleted_agent_had_is_for_others(live: Embedded, agent: MakeAgent, root: str, waiting: Waiting) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(bob, f"{root}/a", lease=86_400)
+    id = ann.create_task("count", channel=fresh("work"))["task"]["id"]
+    bob.claim_task(id, lease=86_400)
+    asked = waiting(cy, f"{root}/a")
+    live.ask(lambda tx: administration.agent_delete(tx, name=bob.agent or ""))
+    assert asked.result(30)["state"] == "held"
+    assert (asked.result(30)["fence"] or 0) > (mine["fence"] or 0)
+    assert cy.claim_task(id)["task"]["fence"] == 2
+
+
 def test_there_is_a_limit(agent: MakeAgent, root: str, monkeypatch: pytest.MonkeyPatch, waiting: Waiting) -> None:
     ann, bob = agent(), agent()
     monkeypatch.setattr(locks, "MOST_LIVE", 2)

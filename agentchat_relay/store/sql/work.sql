@@ -57,6 +57,9 @@ AND (deadline_at <= :now OR work.lease_until <= :now)
 UPDATE work SET lease_until = :lease_until
 WHERE id = :id AND version = :version AND (deadline_at IS NULL OR deadline_at > :now) AND lease_until > :now
 
+-- end_leases: of what an agent has that is gone, so that others can have it
+UPDATE work SET lease_until = :now WHERE owner_id = :agent_id AND lease_until > :now
+
 -- insert_work_log: who did what
 INSERT INTO work_log (space_id, work_id, version, action, actor_id, before, after, fence, note, at)
 VALUES (:space_id, :work_id, :version, :action, :actor_id, :before, :after, :fence, :note, :at)
