@@ -281,6 +281,7 @@ def test_a_worker_that_dies_loses_its_task(asleep: None, live: Embedded, agent: 
     with pytest.raises(Conflict) as caught:
         cy.complete_task(id, "with an old number", fence=1)
     assert caught.value.code == "stale_fence"
+    assert "any more, or not with this fence:" in caught.value.message
     assert cy.complete_task(id, "42", fence=2)["task"]["result"] == "42"
 
 
