@@ -137,6 +137,22 @@ def test_each_result_reads_like_this(name: str) -> None:
         ),
         *(
             (
+                name,
+                found,
+                f"{title} Only the edited arguments are allowed; agentchat_get_approval shows them. {text.NOTICE}\n"
+                f'{ID} deploy edited, {DECIDED}\n| Arguments before the edit: {{"to":"prod"}}',
+            )
+            for name, found, title in (
+                ("decide_approval", answered(decided("edited", "edit", reason=None), yours=True), "Decided."),
+                (
+                    "list_approvals",
+                    {"approvals": [decided("edited", "edit", reason=None)]},
+                    "1 request for approval, newest first.",
+                ),
+            )
+        ),
+        *(
+            (
                 "get_approval",
                 {"approval": {**row, "reason": None}, "arguments": {}, "allowed_arguments": None, "history": []},
                 f"{words} {text.NOTICE}\n{ID} deploy {shown}\nThe arguments that were asked for:\n| {{}}",
