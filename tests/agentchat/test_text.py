@@ -115,6 +115,12 @@ def test_each_result_reads_like_this(name: str) -> None:
             {"interrupt": interrupt(state="acknowledged", purpose="resume", reason=""), "idempotent": True},
             f"Acknowledged already.\n{STOP.replace('pending', 'acknowledged')} (a pause is over)",
         ),
+        (
+            "list_interrupts",
+            {"interrupts": [interrupt(state=state, reason="", seen_at=None) for state in ("acknowledged", "expired")]},
+            f"2 interrupts, newest first.\n{STOP.replace('pending', 'acknowledged')}\n"
+            f"{STOP.replace('pending', 'expired')} (not seen yet)",
+        ),
         ("list_pauses", {"pauses": []}, "No pauses."),
         (
             "resume_agents",
