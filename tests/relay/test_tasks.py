@@ -166,14 +166,16 @@ def test_a_task_needs_a_place(agent: MakeAgent, where: dict[str, str]) -> None:
         agent().create_task("count", **where)
 
 
-def test_a_task_needs_somebody_who_can_take_it(agent: MakeAgent) -> None:
+def test_a_task_needs_somebody_who_can_take_it(live: Embedded, agent: MakeAgent) -> None:
     ann, bob, group = agent(), agent(), fresh("team")
     bob.join_group(group)
     with pytest.raises(NotFound) as caught:
         ann.create_task("count", target_agent=f"{bob.agent}x")
     assert caught.value.near == [bob.agent]
-    with pytest.raises(BadRequest, match="is a group"):
-        ann.create_task("count", target_agent=group)
+    live.space(space := fresh("space"))
+    for client, name in ((ann, group), (agent(space=space), "all")):  # where nobody has written to everybody yet
+        with pytest.raises(BadRequest, match=f"{name} is a group"):
+            client.create_task("count", target_agent=name)
     channel = fresh("gone")
     ann.send_message(channel, "it goes", vanish_after=60)
     with pytest.raises(Conflict, match="keeps nothing"):

@@ -18,7 +18,7 @@ from agentchat.errors import BadRequest, Conflict
 
 from ...store.seam import Reading, Writing
 from ...wire import new_id
-from .. import agents, channels
+from .. import agents, channels, groups
 from ..call import Call, Unjudged
 from . import machine, results, telling
 from .machine import Thing
@@ -126,10 +126,10 @@ def _place(tx: Writing, call: Call, name: str | None, target_agent: str | None) 
 
 def _target(tx: Writing, call: Call, name: str) -> int:
     found = agents.known(tx, call.agent.space_id, name)
+    if groups.is_group(name, found):
+        raise BadRequest(f"{name} is a group; offer the task to one agent, or in a channel to whoever is first.")
     if found is None:
         raise agents.unknown(tx, call, name)
-    if found.is_group:
-        raise BadRequest(f"{name} is a group; offer the task to one agent, or in a channel to whoever is first.")
     agents.check_takes_mail(found, name)
     return found.id
 
