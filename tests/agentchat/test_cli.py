@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "read-task-context": ([ID, "--offset", "3"], "| hello"),
     "claim-task": ([ID, "--lease", "60"], "It is yours."),
     "decline-task": ([ID, "No time"], "Declined."),
-    "renew-task": ([ID, "--fence", "1", "--lease", "60"], "Yours for longer."),
+    "renew-task": ([ID, "--fence", "1", "--lease", "60"], "Yours until"),
     "report-progress": ([ID, "Half of it"], "Noted."),
     "return-task": ([ID, "--reason", "No time"], "Given back."),
     "complete-task": ([ID, "Read", "--fence", "1"], "| Result: Read"),

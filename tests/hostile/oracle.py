@@ -289,7 +289,7 @@ GRAMMARS: dict[str, Grammar] = {
         r"(?:\. agentchat_get_task shows the schema its result must fit)?"
     ),
     "decline_task": _moved("Declined(?: already)?"),
-    "renew_task": _moved("Yours for longer"),
+    "renew_task": _moved(f"Yours until {TIME}"),
     "report_progress": _moved("Noted"),
     "return_task": _moved("Given back(?: already)?"),
     "complete_task": _moved("Done(?: already)?"),

@@ -252,6 +252,8 @@ def test_a_deadline_holds_though_nobody_has_looked(asleep: None, agent: MakeAgen
     with pytest.raises(Conflict) as caught:
         bob.claim_task(id)
     assert (caught.value.current or {})["state"] == "expired"
+    with pytest.raises(Conflict, match="This task is expired; to renew it, it must be claimed"):
+        bob.renew_task(id)
 
 
 def test_a_deadline_that_is_over_is_told(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:
