@@ -209,7 +209,8 @@ def _fits(form: Form, value: str) -> None:
         pattern = _compiled[form.pattern] = re.compile(form.pattern.replace("$", r"\Z"))
     if pattern.search(value) is None:
         fixed = re.sub("[^a-z0-9-]+", "-", value[:200].strip().lower()).strip("-")[:100]
-        hint = f"; use {fixed}" if fixed != value and pattern.search(fixed) and form.pattern.startswith("^") else ""
+        is_meant = form.is_mended and form.pattern.startswith("^")
+        hint = f"; use {fixed}" if is_meant and fixed != value and pattern.search(fixed) else ""
         raise _Refused(f"must be {form.words}, got {shown(value)}{hint}")
 
 

@@ -44,10 +44,12 @@ class Limit(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A pattern (ECMA and Python alike, `$` means the very end) and the words that say it."""
+    """A pattern (ECMA and Python alike, `$` means the very end) and the words that say it. `is_mended`: what does not
+    fit is told the spelling that may have been meant; not where another spelling is another thing."""
 
     pattern: str
     words: str
+    is_mended: bool = True
 
 
 class Wire(NamedTuple):

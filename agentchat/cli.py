@@ -201,19 +201,22 @@ def _run_operation(options: argparse.Namespace) -> None:
     client = Client.from_env(url=options.url, agent=options.agent, project=options.project, home=options.home)
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
-        _print_result(operation, result, arguments, as_json=options.json)
-        if operation.name == "check_inbox" and (claim := result.get("claim_id")):
+        claim = result.get("claim_id") if operation.name == "check_inbox" else None
+        _print_result(operation, result, arguments, as_json=options.json, at_once=bool(claim))
+        if claim:
             sys.stdout.flush()  # what could not be written was not seen
             ready.acknowledge_items(claim)
 
 
-def _print_result(operation: Operation[..., Any], result: Any, arguments: dict[str, Any], *, as_json: bool) -> None:
+def _print_result(
+    operation: Operation[..., Any], result: Any, arguments: dict[str, Any], *, as_json: bool, at_once: bool
+) -> None:
     if as_json:
         print(json.dumps(result, indent=2, default=_encoded))
     elif isinstance(content := result.get("content"), bytes) and not sys.stdout.isatty():
         sys.stdout.buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
     else:
-        print(text.render(operation, result, max_chars=_UNBOUNDED, arguments=arguments))
+        print(text.render(operation, result, max_chars=_UNBOUNDED, arguments=arguments, at_once=at_once))
 
 
 def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from ._forms import TEXT_FORM, Cursor, Id
 _STEP = r"[^\x00-\x20*/]+"  # the relay refuses what else is blank or unseen
 LOCK_NAME = Form(
     rf"^(/?\*\*|/?{_STEP}(/{_STEP})*(/\*\*)?)$",
-    "1 to 200 printable characters without blanks, steps between slashes, '**' only as the last step",
+    "1 to 200 printable characters without blanks: an exact name like src/a.py, or src/** for all below src; no other "
+    "'*', no empty step",
+    is_mended=False,
 )
 
 LockName = Annotated[str, LOCK_NAME]

@@ -39,8 +39,12 @@ def render(
     reachable: Container[str] = (),
     prefix: str = "",
     arguments: Mapping[str, Any] | None = None,
+    at_once: bool = False,
 ) -> str:
-    """The result of an operation as text of at most `max_chars` characters; `arguments` are those of the call."""
+    """The result of an operation as text of at most `max_chars` characters; `arguments` are those of the call.
+
+    `at_once`: the caller acknowledges what is shown by itself.
+    """
     from . import _approvals, _delivery, _interrupts, _locks, _mail, _messages, _tasks
     from ._layout import Cut
 
@@ -49,7 +53,7 @@ def render(
     waited = None if waits is None or arguments is None else arguments.get(waits.name)
     if waits is not None and waited is None:
         waited = waits.default
-    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited or 0)
+    cut = Cut(max(max_chars, FEWEST_CHARS), reachable, prefix, fewer, operation.name, waited or 0, at_once)
     renderers = _messages.RENDERERS | _mail.RENDERERS | _delivery.RENDERERS | _tasks.RENDERERS | _locks.RENDERERS
     renderers = renderers | _interrupts.RENDERERS | _approvals.RENDERERS
     return renderers[operation.name](data, cut)[: cut.max_chars]

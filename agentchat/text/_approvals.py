@@ -8,6 +8,7 @@ from typing import Any
 from .._fence import word
 from ._layout import Cut, Row, already, count, fit, get, json_of, older, rows_of, shown_time, text_of, transition_row
 
+_EDITED = "edited"
 _VERDICTS = {
     "allow": "It may be called, exactly as asked.",
     "edit": "It may be called, but only with the allowed arguments.",
@@ -26,7 +27,8 @@ def _row(approval: Any, *, preview: bool = True) -> Row:
     elif get(approval, "state") == "pending":
         ours += f" (denied after {shown_time(get(approval, 'deadline_at'))})"
     ours += f" (call {word(get(approval, 'call_hash'))})"
-    texts = [_said("Arguments", _preview(approval)) if preview else ""]
+    what = "Arguments before the edit" if get(approval, "state") == _EDITED else "Arguments"
+    texts = [_said(what, _preview(approval)) if preview else ""]
     texts += [_said("For", text_of(approval, "reason")), _said("Message", text_of(approval, "message"))]
     return Row(ours, "\n".join(text for text in texts if text))
 
@@ -52,7 +54,15 @@ def _changed(data: Any, cut: Cut) -> str:
         case _:
             yours = get(data, "yours") is True
             title = f"Decided{already(data)}{'' if yours else ', by somebody else'}."
-    return fit(title, [_row(approval)], cut)
+    return fit(f"{title}{_where_edited([approval], cut)}", [_row(approval)], cut)
+
+
+def _where_edited(approvals: list[Any], cut: Cut) -> str:
+    """That other arguments are allowed than those that are shown, and where they are."""
+    if all(get(approval, "state") != _EDITED for approval in approvals):
+        return ""
+    tool = cut.tool("get_approval")
+    return f" Only the edited arguments are allowed{f'; {tool} shows them' if tool else ''}."
 
 
 def _asked(data: Any, cut: Cut) -> str:
@@ -69,7 +79,7 @@ def _listed(data: Any, cut: Cut) -> str:
     found = rows_of(data, "approvals")
     if not found:
         return "No requests for approval."
-    title = f"{count(found, 'request')} for approval, newest first."
+    title = f"{count(found, 'request')} for approval, newest first.{_where_edited(found, cut)}"
     return fit(title, [_row(row) for row in found], cut, note=older(data))
 
 

@@ -88,8 +88,8 @@ def _checked(data: Any, cut: Cut) -> str:
     rows = [_item(row, with_id=False) for row in rows_of(data, "items")]
     if not rows:
         return "Nothing waits for you."
-    title = f"{count(rows, 'item')}, urgent first{more(data)}. Your next check counts this as dealt with."
-    title += _until_acknowledged(data, cut)
+    counts = "This counts as dealt with now." if cut.at_once else "Your next check counts this as dealt with."
+    title = f"{count(rows, 'item')}, urgent first{more(data)}. {counts}{_until_acknowledged(data, cut)}"
     return fit(title, rows, cut, evenly=True)
 
 

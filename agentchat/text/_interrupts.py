@@ -23,9 +23,10 @@ def _row(interrupt: Any) -> Row:
     ours += _PURPOSES.get(text_of(interrupt, "purpose"), "")
     if get(interrupt, "state") == "pending":
         ours += f" (void after {shown_time(get(interrupt, 'expires_at'))})"
-    if "seen_at" in (interrupt if isinstance(interrupt, dict) else {}):
-        seen = get(interrupt, "seen_at")
-        ours += " (not seen yet)" if seen is None else f" (seen {shown_time(seen)})"
+    if (seen := get(interrupt, "seen_at")) is not None:
+        ours += f" (seen {shown_time(seen)})"
+    elif isinstance(interrupt, dict) and "seen_at" in interrupt and get(interrupt, "state") != "acknowledged":
+        ours += " (not seen yet)"  # who acknowledged it may have seen it in a list, which counts as no look
     return Row(ours, _texts(interrupt))
 
 

@@ -14,7 +14,8 @@ from .._fence import NOTICE, fenced, word
 class Cut(NamedTuple):
     """How a text is bounded, and which operations the reader could call for the rest.
 
-    `fewer` is how to get less at a time, `asked` the operation, `waited` the seconds that it was to wait.
+    `fewer` is how to get less at a time, `asked` the operation, `waited` the seconds that it was to wait. `at_once`:
+    what is shown counts as dealt with now, not only with the next check.
     """
 
     max_chars: int
@@ -23,6 +24,7 @@ class Cut(NamedTuple):
     fewer: str
     asked: str = ""
     waited: int = 0
+    at_once: bool = False
 
     def tool(self, *names: str) -> str | None:
         """The first of these operations that the reader can call, by the name it has there."""

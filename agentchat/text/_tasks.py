@@ -38,7 +38,7 @@ _CHANGES = {
     "offer_task": "Offered",
     "claim_task": "It is yours",
     "decline_task": "Declined",
-    "renew_task": "Yours for longer",
+    "renew_task": "Yours until {lease_until}",
     "report_progress": "Noted",
     "return_task": "Given back",
     "complete_task": "Done",
@@ -88,7 +88,8 @@ def _terms(task: Any) -> str:
 
 def _changed(data: Any, cut: Cut) -> str:
     task = get(data, "task")
-    title = f"{_CHANGES[cut.asked]}{already(data)}.{_what_next(task, cut)}"
+    done = _CHANGES[cut.asked].format(lease_until=shown_time(get(task, "lease_until")))
+    title = f"{done}{already(data)}.{_what_next(task, cut)}"
     return fit(title, [_row(task, whole=cut.asked == "claim_task", reason=False)], cut)
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import cast
 
 from agentchat import types
-from agentchat.errors import BadRequest, Conflict, Forbidden
+from agentchat.errors import BadRequest, Conflict, Forbidden, NotFound
 
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import new_id
 from . import agents, channels, notices
 from .agents import Known
 from .call import Call
+from .guess import near
 from .notices import Posted, Terms
 
 ALL = "all"
@@ -51,7 +52,7 @@ def join_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
 def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
     found = _look_up(tx, call, group)
     if found is None:
-        raise agents.unknown(tx, call, group)
+        raise unknown(tx, call, group)
     tell_now(tx, call)
     changed = bool(tx.run("delete_member", group_id=found.id, agent_id=call.agent.id))
     if changed:
@@ -65,7 +66,7 @@ def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.G
         "list_groups", space_id=me.space_id, agent_id=me.id, name=group or "", limit=_MOST_LISTED + 1
     )  # fmt: skip
     if group is not None and not rows:
-        raise agents.unknown(tx, call, group)
+        raise unknown(tx, call, group)
     listed: list[types.Group] = [
         {"name": row["name"], "members": row["members"], "joined": row["joined"] is not None}
         for row in rows[:_MOST_LISTED]
@@ -74,6 +75,20 @@ def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.G
         members = tx.all("member_names", group_id=rows[0]["id"], limit=_MOST_LISTED)
         listed[0]["agents"] = [row["name"] for row in members]
     return {"groups": listed, "has_more": len(rows) > _MOST_LISTED}
+
+
+def unknown(tx: Reading, call: Call, name: str) -> NotFound:
+    """The error for a name that is no group's, with the name that may have been meant."""
+    me = call.agent
+    rows = tx.all("list_groups", space_id=me.space_id, agent_id=me.id, name="", limit=_MOST_LISTED)
+    names = near(name, (row["name"] for row in rows))
+    hint = f"Did you mean {names[0]}?" if names else "list_groups lists them."
+    return NotFound(f"There is no group {name}. {hint}", details={"near": names})
+
+
+def is_group(name: str, found: Known | None) -> bool:
+    """Whether a name is a group's. That of the whole space always is, though it may not have been made yet."""
+    return name == ALL or (found is not None and found.is_group)
 
 
 def _look_up(tx: Writing, call: Call, name: str) -> Known | None:

@@ -133,7 +133,7 @@ def _is_pending(tx: Reading, id: int) -> bool:
 
 def _recipient(tx: Writing, call: Call, name: str) -> Recipient:
     found = agents.known(tx, call.agent.space_id, name)
-    if name == groups.ALL or (found is not None and found.is_group):
+    if groups.is_group(name, found):
         return Recipient(name, *groups.to_be_told(tx, call, name, found))
     if found is None:
         raise agents.unknown(tx, call, name)

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack
 from agentchat._operation import AsyncCaller
 from agentchat.client import Client
 from agentchat.errors import AgentChatError, InvalidArguments, NotConfigured
-from agentchat.settings import GET_A_KEY, Credential
+from agentchat.settings import GET_A_KEY, Credential, checked_url, is_local
 
 from . import vendors
 from .execution import Call, Planned, Result, RuleOptions, Rules, batches
@@ -114,7 +114,7 @@ class AgentChatExecutor(Executor):
         **options: Unpack[RuleOptions],
     ) -> None:
         key = api_key or derived_key
-        if not key:
+        if not key and not is_local(checked_url(base_url)):  # in local mode there are no keys
             raise NotConfigured(f"AgentChatExecutor needs api_key= (or derived_key=). {GET_A_KEY}")
         super().__init__(Client(base_url, key, agent=agent), **options)
 

@@ -128,7 +128,7 @@ READS_LIKE = {
     "claim_task": "It is yours. agentchat_read_task_context reads its context. agentchat_get_task shows the schema its "
     f"result must fit. {text.NOTICE}\n{ID} claimed, {HELD} (context of 5 characters)\n| Read the report\n| All of it",
     "decline_task": f"Declined. {text.NOTICE}\n{ID} declined, {FOR_ONE}, in #general (takes python)\n| Read the report",
-    "renew_task": f"Yours for longer. {text.NOTICE}\n{ID} claimed, {HELD}\n| Read the report",
+    "renew_task": f"Yours until {AT_SHOWN}. {text.NOTICE}\n{ID} claimed, {HELD}\n| Read the report",
     "report_progress": f"Noted. {text.NOTICE}\n{ID} claimed, {HELD}\n| Read the report",
     "return_task": f"Given back. {text.NOTICE}\n{ID} open, {OFFERED}\n| Read the report",
     "complete_task": f"Done. {text.NOTICE}\n{ID} done, {OFFERED}\n| Read the report\n| Result: Read",

@@ -141,6 +141,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("send_message", "content", " \t\r\n", "content must be text that is not blank"),
     ("send_message", "content", LONG_TEXT + "x", "at most 32000 characters, got 32001; shorten or split it"),
     ("send_message", "content", "half \ud83d", "content must be valid Unicode text; it holds half of a surrogate pair"),
+    *[
+        ("acquire_lock", "names", [name], f"or src/** for all below src; no other '*', no empty step, got '{name}'.")
+        for name in ("src/*.py", "a//b", "**/a", "a/**/b", "src/")
+    ],
     ("acquire_lock", "names", ["half-\ud83d"], "item 1 must be valid Unicode text; it holds half of"),
     ("search_messages", "query", "\udc00", "query must be valid Unicode text"),
     ("register", "signature", "x" * 87, "signature must have at least 88 characters"),

@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "read-task-context": ([ID, "--offset", "3"], "| hello"),
     "claim-task": ([ID, "--lease", "60"], "It is yours."),
     "decline-task": ([ID, "No time"], "Declined."),
-    "renew-task": ([ID, "--fence", "1", "--lease", "60"], "Yours for longer."),
+    "renew-task": ([ID, "--fence", "1", "--lease", "60"], "Yours until"),
     "report-progress": ([ID, "Half of it"], "Noted."),
     "return-task": ([ID, "--reason", "No time"], "Given back."),
     "complete-task": ([ID, "Read", "--fence", "1"], "| Result: Read"),
@@ -195,6 +195,7 @@ def test_every_command_prints_text(command: str, run: Run, relay: FakeRelay) -> 
 def test_check_inbox_acknowledges_what_it_has_printed(json_too: list[str], run: Run, relay: FakeRelay) -> None:
     ran = run("check-inbox", *json_too)
     assert (ran.code, ran.err) == (0, "")
+    assert ("urgent first. This counts as dealt with now." in ran.out) is not bool(json_too)
     first, second = relay.seen
     assert (first.path, first.json()) == ("/api/v2/inbox/check", {})
     assert (second.path, second.json()) == ("/api/v2/inbox/acknowledge", {"claim_id": CLAIM_ID})

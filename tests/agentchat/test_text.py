@@ -119,6 +119,12 @@ def test_each_result_reads_like_this(name: str) -> None:
             {"interrupt": interrupt(state="acknowledged", purpose="resume", reason=""), "idempotent": True},
             f"Acknowledged already.\n{STOP.replace('pending', 'acknowledged')} (a pause is over)",
         ),
+        (
+            "list_interrupts",
+            {"interrupts": [interrupt(state=state, reason="", seen_at=None) for state in ("acknowledged", "expired")]},
+            f"2 interrupts, newest first.\n{STOP.replace('pending', 'acknowledged')}\n"
+            f"{STOP.replace('pending', 'expired')} (not seen yet)",
+        ),
         ("list_pauses", {"pauses": []}, "No pauses."),
         (
             "resume_agents",
@@ -138,6 +144,22 @@ def test_each_result_reads_like_this(name: str) -> None:
             answered(decided("allowed", "allow", reason=None, arguments_size=99), idempotent=True),
             f"Decided already, by somebody else. {text.NOTICE}\n{ID} deploy allowed, {DECIDED}\n"
             '| Arguments: {"to":"prod"} (cut: 99 characters)',
+        ),
+        *(
+            (
+                name,
+                found,
+                f"{title} Only the edited arguments are allowed; agentchat_get_approval shows them. {text.NOTICE}\n"
+                f'{ID} deploy edited, {DECIDED}\n| Arguments before the edit: {{"to":"prod"}}',
+            )
+            for name, found, title in (
+                ("decide_approval", answered(decided("edited", "edit", reason=None), yours=True), "Decided."),
+                (
+                    "list_approvals",
+                    {"approvals": [decided("edited", "edit", reason=None)]},
+                    "1 request for approval, newest first.",
+                ),
+            )
         ),
         *(
             (

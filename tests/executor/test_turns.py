@@ -337,6 +337,20 @@ def test_an_executor_without_a_key_says_how_to_get_one(key: dict[str, Any]) -> N
         AgentChatExecutor("http://127.0.0.1:1", **key)
 
 
+def test_executors_take_a_directory_in_place_of_a_relay_and_need_no_key_for_it(tmp_path: Path) -> None:
+    url = f"local:{tmp_path}"
+
+    async def answered() -> str:
+        async with AsyncClient(url, agent="mac-ann") as client:
+            return (await AsyncExecutor(client).execute("agentchat_check_board")).text
+
+    with AgentChatExecutor(f" {url}", agent="mac-bob") as executor:
+        assert executor.execute("agentchat_send_message", POST).ok
+    assert "\n| hello" in asyncio.run(answered())
+    with pytest.raises(NotConfigured, match="No agent name"):
+        AgentChatExecutor(url)
+
+
 class Registry(FakeRelay):
     """Lets in the keys whose hashes were registered."""
 

@@ -92,6 +92,7 @@ _APPROVAL = (
     rf"asked by @(?P<who>{NAME}) {TIME}(?: \(urgent\))?"
     rf"(?: \(decided by @{NAME} {TIME}\)| \(denied after {TIME}\))? \(call [0-9a-f]{{64}}\)"
 )
+_EDITED = r"(?: Only the edited arguments are allowed(?:; agentchat_get_approval shows them)?\.)?"
 _OLDER = rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)"
 
 
@@ -288,7 +289,7 @@ GRAMMARS: dict[str, Grammar] = {
         r"(?:\. agentchat_get_task shows the schema its result must fit)?"
     ),
     "decline_task": _moved("Declined(?: already)?"),
-    "renew_task": _moved("Yours for longer"),
+    "renew_task": _moved(f"Yours until {TIME}"),
     "report_progress": _moved("Noted"),
     "return_task": _moved("Given back(?: already)?"),
     "complete_task": _moved("Done(?: already)?"),
@@ -329,7 +330,10 @@ GRAMMARS: dict[str, Grammar] = {
         _APPROVAL,
     ),
     "list_approvals": Grammar(
-        rf"(?P<count>{N}) requests? for approval, newest first\.", _APPROVAL, _OLDER, r"No requests for approval\."
+        rf"(?P<count>{N}) requests? for approval, newest first\.{_EDITED}",
+        _APPROVAL,
+        _OLDER,
+        r"No requests for approval\.",
     ),
     "get_approval": Grammar(
         r"It may be called, exactly as asked\.|It may be called, but only with the allowed arguments\."
@@ -338,7 +342,7 @@ GRAMMARS: dict[str, Grammar] = {
         rf"{_APPROVAL}|The allowed arguments:|The arguments that were asked for:|{_STEP}",
         _further(),
     ),
-    "decide_approval": Grammar(r"Decided(?: already)?(?:, by somebody else)?\.", _APPROVAL),
+    "decide_approval": Grammar(rf"Decided(?: already)?(?:, by somebody else)?\.{_EDITED}", _APPROVAL),
     "dismiss_approval": Grammar(r"Out of your inbox(?: already)?; no verdict\.", _APPROVAL),
     "withdraw_approval": Grammar(r"Withdrawn(?: already)?\.", _APPROVAL),
 }

@@ -122,6 +122,15 @@ NO_ARGUMENTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_number_of_too_many_digits_is_called_that(house: House, sign: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        house.agent().request_approval("bash", f'{{"a": {sign}{"1" * 5001}}}')
+    told = f"arguments must be a JSON object, as text: the number {sign}1"
+    assert caught.value.message.startswith(told)
+    assert caught.value.message.endswith("1… has too many digits, 5001.")
+
+
 @pytest.mark.parametrize("text", NO_ARGUMENTS, ids=lambda text: text if len(text) < 40 else f"{text[:6]}-{len(text)}")
 def test_what_is_no_object_of_json_is_refused(house: House, text: str) -> None:
     ann, rob = house.agent(), house.reviewer()

@@ -55,9 +55,10 @@ def test_a_name_is_an_agents_or_a_groups(agent: MakeAgent, live: Embedded) -> No
             ann.join_group(reserved)
     with pytest.raises(BadRequest):
         ann.join_group("all")
-    with pytest.raises(NotFound) as unknown:
-        ann.leave_group(group[:-1])
-    assert group in unknown.value.near
+    for ask in (ann.leave_group, lambda name: ann.list_groups(group=name)):
+        with pytest.raises(NotFound, match=f"There is no group {group[:-1]}") as unknown:
+            ask(group[:-1])
+        assert group in unknown.value.near
     assert group not in [row["name"] for row in ann.find_agents()["agents"]]
     assert ann.send_message("general", f"@{group} is no agent")["unmatched_mentions"] == [group]
 

@@ -216,8 +216,12 @@ def test_where_there_is_nobody_nothing_is_done(team: Team) -> None:
     for where in ({"channel": "lonely"}, {"group": "alone"}):
         with pytest.raises(Conflict, match=r"There is no other agent in \w+ that could be paused\. Nothing was done"):
             pause(lead, **where)
-    for where in ({"channel": "nowhere"}, {"group": "nobody"}):
-        with pytest.raises(NotFound):
+    for where, told in (
+        ({"channel": "nowhere"}, "nowhere"),
+        ({"group": "nobody"}, r"There is no group nobody\. list_groups lists them"),
+        ({"group": "aloen"}, r"There is no group aloen\. Did you mean alone\?"),
+    ):
+        with pytest.raises(NotFound, match=told):
             pause(lead, **where)
     with pytest.raises(BadRequest, match="interrupt it with send_interrupt"):
         pause(mira, group=ann.agent)

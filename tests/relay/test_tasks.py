@@ -214,14 +214,16 @@ def test_a_task_needs_a_place(agent: MakeAgent, where: dict[str, str]) -> None:
         agent().create_task("count", **where)
 
 
-def test_a_task_needs_somebody_who_can_take_it(agent: MakeAgent) -> None:
+def test_a_task_needs_somebody_who_can_take_it(live: Embedded, agent: MakeAgent) -> None:
     ann, bob, group = agent(), agent(), fresh("team")
     bob.join_group(group)
     with pytest.raises(NotFound) as caught:
         ann.create_task("count", target_agent=f"{bob.agent}x")
     assert caught.value.near == [bob.agent]
-    with pytest.raises(BadRequest, match="is a group"):
-        ann.create_task("count", target_agent=group)
+    live.space(space := fresh("space"))
+    for client, name in ((ann, group), (agent(space=space), "all")):  # where nobody has written to everybody yet
+        with pytest.raises(BadRequest, match=f"{name} is a group"):
+            client.create_task("count", target_agent=name)
     channel = fresh("gone")
     ann.send_message(channel, "it goes", vanish_after=60)
     with pytest.raises(Conflict, match="keeps nothing"):
@@ -298,6 +300,8 @@ def test_a_deadline_holds_though_nobody_has_looked(asleep: None, agent: MakeAgen
     with pytest.raises(Conflict) as caught:
         bob.claim_task(id)
     assert (caught.value.current or {})["state"] == "expired"
+    with pytest.raises(Conflict, match="This task is expired; to renew it, it must be claimed"):
+        bob.renew_task(id)
 
 
 def test_a_deadline_that_is_over_is_told(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:
@@ -329,6 +333,7 @@ def test_a_worker_that_dies_loses_its_task(asleep: None, live: Embedded, agent: 
     with pytest.raises(Conflict) as caught:
         cy.complete_task(id, "with an old number", fence=1)
     assert caught.value.code == "stale_fence"
+    assert "any more, or not with this fence:" in caught.value.message
     assert cy.complete_task(id, "42", fence=2)["task"]["result"] == "42"
 
 

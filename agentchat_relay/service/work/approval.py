@@ -57,7 +57,9 @@ def arguments_of(text: str) -> dict[str, Any]:
     """The arguments of a call, from their JSON, read as clients read it: numbers of any length among it. What readers
     could take for different things is refused."""
     try:
-        arguments = json.loads(text, parse_constant=_no_number, parse_float=_number, object_pairs_hook=_once)
+        arguments = json.loads(
+            text, parse_constant=_no_number, parse_float=_number, parse_int=_whole, object_pairs_hook=_once
+        )
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"arguments must be a JSON object, as text: {error}.") from None
     if not isinstance(arguments, dict):
@@ -78,6 +80,13 @@ def _number(word: str) -> float:
     if math.isinf(number := float(word)):
         raise ValueError(f"{word[:40]} is too large a number")
     return number
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:  # Python's own words would tell the agent to change a setting of the relay's process
+        raise ValueError(f"the number {word[:40]}… has too many digits, {len(word.lstrip('-'))}") from None
 
 
 def _no_number(word: str) -> Any:

@@ -15,7 +15,7 @@ from agentchat.errors import BadRequest, Forbidden, LimitReached
 
 from ...store.seam import Reading, Row, Writing
 from ...wire import Cursor, iso, new_id, read_cursor
-from .. import agents, notices
+from .. import agents, groups, notices
 from ..call import Call
 from . import history, machine, telling
 from .interrupt import ACKNOWLEDGED, EXPIRED, INTERRUPT, PENDING, WITHDRAWN, Details, details_of, snapshot
@@ -61,10 +61,10 @@ def send_interrupt(
 
 def _target(tx: Writing, call: Call, name: str) -> Target:
     found = agents.known(tx, call.agent.space_id, name)
+    if groups.is_group(name, found):
+        raise BadRequest(f"{name} is a group; a person or an admin pauses one with pause_agents.")
     if found is None:
         raise agents.unknown(tx, call, name)
-    if found.is_group:
-        raise BadRequest(f"{name} is a group; a person or an admin pauses one with pause_agents.")
     if found.id == call.agent.id:
         raise BadRequest("That is you; an interrupt is for another agent.")
     agents.check_takes_mail(found, name)

@@ -76,7 +76,7 @@ def _group(tx: Writing, call: Call, name: str) -> int:
         return groups.of_all(tx, call).id
     found = agents.known(tx, call.agent.space_id, name)
     if found is None:
-        raise agents.unknown(tx, call, name)
+        raise groups.unknown(tx, call, name)
     if not found.is_group:
         raise BadRequest(f"{name} is an agent; interrupt it with send_interrupt.")
     return found.id

@@ -29,9 +29,10 @@ TASK = Machine(
         Move("expire", Who.RELAY, (OPEN, CLAIMED, DECLINED), EXPIRED, "expired"),
     ),
     shown=lambda row, now: snapshot(row, now),
-    stale="You do not have this task any more: your lease was over, or you gave it back. Its fence is {fence} by now. "
-    "Nothing was changed. Stop this work, or claim it anew.",
+    stale="You do not have this task any more, or not with this fence: your lease was over, or you gave it back. Its "
+    "fence is {fence} by now. Nothing was changed. Stop this work, or claim it anew.",
 )  # fmt: skip
+RENEW = Move("renew", Who.OWNER, (CLAIMED,), CLAIMED, "")  # it tells nobody
 STATUS = {"open": (OPEN,), "claimed": (CLAIMED,), "done": (DONE,), "cancelled": (DECLINED, FAILED, CANCELLED, EXPIRED)}
 _STATUS = {state: word for word, states in STATUS.items() for state in states}
 

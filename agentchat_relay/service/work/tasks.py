@@ -18,11 +18,11 @@ from agentchat.errors import BadRequest, Conflict
 
 from ...store.seam import Reading, Writing
 from ...wire import new_id
-from .. import agents, channels
+from .. import agents, channels, groups
 from ..call import Call, Unjudged
 from . import machine, results, telling
 from .machine import Thing
-from .task import OPEN, TASK, result_schema_of, snapshot, tags_of
+from .task import OPEN, RENEW, TASK, result_schema_of, snapshot, tags_of
 
 _SECOND = 1_000_000
 _MOST_OPEN = 1000  # of one creator
@@ -126,10 +126,10 @@ def _place(tx: Writing, call: Call, name: str | None, target_agent: str | None) 
 
 def _target(tx: Writing, call: Call, name: str) -> int:
     found = agents.known(tx, call.agent.space_id, name)
+    if groups.is_group(name, found):
+        raise BadRequest(f"{name} is a group; offer the task to one agent, or in a channel to whoever is first.")
     if found is None:
         raise agents.unknown(tx, call, name)
-    if found.is_group:
-        raise BadRequest(f"{name} is a group; offer the task to one agent, or in a channel to whoever is first.")
     agents.check_takes_mail(found, name)
     return found.id
 
@@ -181,9 +181,9 @@ def decline_task(tx: Writing, call: Call, *, task_id: str, reason: str) -> types
 def renew_task(
     tx: Writing, call: Call, *, task_id: str, fence: int | None = None, lease: int = 1800
 ) -> types.TaskChange:
-    thing, move = machine.find(tx, call, TASK, task_id), TASK.move("progress")
-    machine.check_actor(tx, call, TASK, move, machine.by_clock(TASK, thing, tx.now), fence)
-    return _change(tx, machine.renew(tx, TASK, move, thing, tx.now + lease * _SECOND), False)
+    thing = machine.find(tx, call, TASK, task_id)
+    machine.check_actor(tx, call, TASK, RENEW, machine.by_clock(TASK, thing, tx.now), fence)
+    return _change(tx, machine.renew(tx, TASK, RENEW, thing, tx.now + lease * _SECOND), False)
 
 
 def report_progress(tx: Writing, call: Call, *, task_id: str, note: str, fence: int | None = None) -> types.TaskChange:
