@@ -6,6 +6,8 @@ import os
 import re
 from contextlib import suppress
 
+from .contract import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM
+
 _LARGEST = 1_000_000
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]+)?/(?P<path>.+)", re.IGNORECASE)
 _SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>[^/].*)")  # git@github.com:org/proj.git
@@ -26,13 +28,14 @@ def scope_here() -> str | None:
 
 
 def scope_of(url: str | None) -> str | None:
-    """The scope of a repository with this URL; a directory or a file has none."""
+    """The scope of a repository with this URL. A directory or a file has none, nor has a URL that no scope can hold:
+    whoever works there has not asked for one, and every call would fail of it."""
     found = (_URL.fullmatch(url) or _SHORT.fullmatch(url)) if url else None
     if found is None or url is None or url.lower().startswith("file:"):
         return None
     path = found["path"].strip("/").removesuffix(".git")
     scope = f"repo:{found['host'].lower()}/{path}"
-    fits = re.fullmatch("[!#-+.0-~-]+(/[!#-+.0-~-]+)*", path) and len(scope) <= 200
+    fits = len(scope) <= LONGEST_SCOPE and scope.count("/") < MOST_PLACES and re.fullmatch(SCOPE_FORM.pattern, scope)
     return scope if fits else None
 
 
