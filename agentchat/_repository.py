@@ -10,7 +10,11 @@ from .contract import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM
 
 _LARGEST = 1_000_000
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]+)?/(?P<path>.+)", re.IGNORECASE)
-_SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>[^/].*)")  # git@github.com:org/proj.git
+_SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>/?[^/].*)")  # git@github.com:org/proj.git
+# Git's settings as git reads them: capitals make no difference but in a quoted name, and a comment may end any line.
+_HEADER = re.compile(r'\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\]')
+_ORIGIN = re.compile(r'\[(?i:remote)(?:[ \t]+"origin"|(?i:\.origin))\]')
+_ASSIGNED = re.compile(r'url\s*=(?P<value>(?:"(?:[^"\\]|\\["\\])*"|\\["\\]|[^"\\#;])*)(?:[#;].*)?', re.IGNORECASE)
 
 
 def scope_here() -> str | None:
@@ -58,11 +62,12 @@ def _text(path: str) -> str:
 
 
 def _origin(config: str) -> str | None:
-    section = ""
-    for line in config.splitlines():
+    inside = False
+    for line in config.removeprefix("\ufeff").split("\n"):
         line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == '[remote "origin"]' and (found := re.match(r"url\s*=\s*(.+)", line)):
-            return found[1].strip().strip('"')
+        if header := _HEADER.match(line):
+            inside = _ORIGIN.fullmatch(header[0]) is not None
+            line = line[header.end() :].lstrip()  # a setting may stand behind it
+        if inside and (found := _ASSIGNED.fullmatch(line)):
+            return re.sub(r'\\(.)|"', r"\1", found["value"]).strip()
     return None
