@@ -207,14 +207,18 @@ class Caller:
         return self._joining(steps) if self._to_join else steps
 
     def _joining(self, steps: Steps[R]) -> Steps[R]:
-        """Join the groups first. Whoever does that at the same time joins none twice, for a repeat changes nothing."""
+        yield from self._join()
+        return (yield from steps)
+
+    def _join(self) -> Steps[None]:
+        """Join the groups that are left, before the first call or stream. Whoever does that at the same time joins none
+        twice, for a repeat changes nothing."""
         while self._to_join:
             group = self._to_join[0]
             plain = self.with_options(idempotency_key=new_idempotency_key())
             yield from plain._steps_of(Contract.join_group, {"group": group})
             with suppress(ValueError):
                 self._to_join.remove(group)
-        return (yield from steps)
 
     def _steps_of(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
         if self.project and (parameter := operation.parameters.get("metadata")) and parameter.limit:
