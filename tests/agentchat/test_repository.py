@@ -127,11 +127,16 @@ def test_the_setting(url: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, 
 
     here = "repo:github.com/org/proj"
     assert scopes(None) == scopes("") == scopes("auto") == (here,)
-    assert scopes("off") == scopes("none") == ()
-    assert scopes("thread:7, auto") == ("thread:7", here)
+    assert scopes("off") == scopes("none") == scopes("OFF") == scopes(" Off ,") == ()
+    assert scopes("thread:7, auto") == scopes("thread:7,AUTO") == ("thread:7", here)
     assert scopes("thread:7") == ("thread:7",)
-    with pytest.raises(NotConfigured, match="no scope"):
-        scopes("offf")
+    for wrong, says in (
+        ("offf", "'offf' is no scope"),
+        ("off,auto", "off stands alone"),
+        ("thread:7,none", "none stands"),
+    ):
+        with pytest.raises(NotConfigured, match=f"^AGENTCHAT_SCOPES is set to '{wrong}', but {says}"):
+            scopes(wrong)
 
 
 def test_what_a_client_may_be_given() -> None:
@@ -147,3 +152,5 @@ def test_what_a_client_may_be_given() -> None:
 def test_groups_of_the_environment(url: str, tmp_path: Path) -> None:
     environ = {"AGENTCHAT_URL": url, "AGENTCHAT_GROUPS": "one, two,one"}
     assert settings.load(home=tmp_path, environ=environ).groups == ("one", "two")
+    with pytest.raises(NotConfigured, match=r"^AGENTCHAT_GROUPS is set to 'one,Two', but 'Two' is no group name"):
+        settings.load(home=tmp_path, environ={**environ, "AGENTCHAT_GROUPS": "one,Two"})

@@ -544,3 +544,19 @@ def test_a_client_joins_its_groups_with_the_first_call(live: Embedded) -> None:
         assert joined == {one, two}
         client.leave_group(one)
         assert {row["name"] for row in client.list_groups()["groups"] if row["joined"]} == {two}
+
+
+def test_a_group_that_cannot_be_joined_names_the_setting(live: Embedded, agent: MakeAgent) -> None:
+    ann = agent()
+    for group, kind, says in (
+        ("all", BadRequest, "Everybody is in all"),
+        (ann.agent or "", Conflict, "is an agent"),
+        ("system", Forbidden, "is reserved"),
+    ):
+        with Client(live.url, live.token(fresh()), groups=[group], retries=0) as client:
+            for ask in (client.check_board, partial(next, client.events())):
+                with pytest.raises(kind) as refused:
+                    ask()
+                assert str(refused.value) == refused.value.message
+                assert f"Joining '{group}' of AGENTCHAT_GROUPS (or groups=) was refused: " in str(refused.value)
+                assert says in str(refused.value)
