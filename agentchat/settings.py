@@ -262,7 +262,13 @@ def _absolute(path: str) -> str:
         raise NotConfigured("The path after local: holds a NUL character.")
     if path.startswith("//"):  # as file:///path has it
         path = "/" + path.lstrip("/")
-    return os.path.abspath(os.path.expanduser(path)) if path else ""
+    try:
+        return os.path.abspath(os.path.expanduser(path)) if path else ""
+    except OSError as error:  # a relative path leads on from there
+        raise NotConfigured(
+            f"{_LOCAL}{path} is relative to the working directory, which is gone. "
+            "Change to a directory that is there, or give the whole path."
+        ) from error
 
 
 def _usual_directory(home: str) -> str:
