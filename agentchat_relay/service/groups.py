@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import cast
 
 from agentchat import types
-from agentchat.errors import BadRequest, Conflict, Forbidden
+from agentchat.errors import BadRequest, Conflict, Forbidden, NotFound
 
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import new_id
 from . import agents, channels, notices
 from .agents import Known
 from .call import Call
+from .guess import near
 from .notices import Posted, Terms
 
 ALL = "all"
@@ -51,7 +52,7 @@ def join_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
 def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
     found = _look_up(tx, call, group)
     if found is None:
-        raise agents.unknown(tx, call, group)
+        raise _unknown(tx, call, group)
     tell_now(tx, call)
     changed = bool(tx.run("delete_member", group_id=found.id, agent_id=call.agent.id))
     if changed:
@@ -60,12 +61,14 @@ def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
 
 
 def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.GroupList:
+    if group == ALL:
+        raise BadRequest("Everybody is in all, so it is in no list of groups. find_agents lists who is here.")
     me = call.agent
     rows = tx.all(
         "list_groups", space_id=me.space_id, agent_id=me.id, name=group or "", limit=_MOST_LISTED + 1
     )  # fmt: skip
     if group is not None and not rows:
-        raise agents.unknown(tx, call, group)
+        raise _unknown(tx, call, group)
     listed: list[types.Group] = [
         {"name": row["name"], "members": row["members"], "joined": row["joined"] is not None}
         for row in rows[:_MOST_LISTED]
@@ -85,6 +88,13 @@ def _look_up(tx: Writing, call: Call, name: str) -> Known | None:
     if found is not None and not found.is_group:
         raise Conflict(f"{name} is an agent; a group needs a name of its own.")
     return found
+
+
+def _unknown(tx: Reading, call: Call, name: str) -> NotFound:
+    """The error for a name that is no group's, with the group that may have been meant."""
+    names = near(name, (row["name"] for row in tx.all("group_names", space_id=call.agent.space_id, limit=_MOST_LISTED)))
+    hint = f"Did you mean {names[0]}?" if names else "list_groups lists them."
+    return NotFound(f"There is no group {name}. {hint}", details={"near": names})
 
 
 def _insert(tx: Writing, call: Call, name: str) -> Known:

@@ -55,9 +55,16 @@ def test_a_name_is_an_agents_or_a_groups(agent: MakeAgent, live: Embedded) -> No
             ann.join_group(reserved)
     with pytest.raises(BadRequest):
         ann.join_group("all")
-    with pytest.raises(NotFound) as unknown:
-        ann.leave_group(group[:-1])
-    assert group in unknown.value.near
+    with pytest.raises(BadRequest, match=r"^Everybody is in all.*find_agents"):
+        ann.list_groups(group="all")
+    for ask in (ann.leave_group, lambda group: ann.list_groups(group=group)):
+        with pytest.raises(NotFound, match=rf"^There is no group {group[:-1]}\. Did you mean {group}\?$") as unknown:
+            ask(group[:-1])
+        assert unknown.value.near == [group]
+        with pytest.raises(NotFound, match=r"^There is no group zzz\. list_groups lists them\.$"):
+            ask("zzz")
+    with pytest.raises(NotFound, match="There is no group"):
+        ann.list_groups(group=ann.agent)
     assert group not in [row["name"] for row in ann.find_agents()["agents"]]
     assert ann.send_message("general", f"@{group} is no agent")["unmatched_mentions"] == [group]
 

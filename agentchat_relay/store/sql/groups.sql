@@ -33,6 +33,10 @@ FROM agents g LEFT JOIN group_members mine ON mine.group_id = g.id AND mine.agen
 WHERE g.space_id = :space_id AND g.is_group = 1 AND g.name <> 'all' AND g.active = 1
 AND (:name = '' OR g.name = :name) ORDER BY g.name LIMIT :limit
 
+-- group_names: names to guess a misspelt one from
+SELECT name FROM agents
+WHERE space_id = :space_id AND is_group = 1 AND name <> 'all' AND active = 1 ORDER BY name LIMIT :limit
+
 -- member_names: of a group
 SELECT a.name FROM group_members m JOIN agents a ON a.id = m.agent_id
 WHERE m.group_id = :group_id AND a.active = 1 ORDER BY a.name LIMIT :limit
