@@ -110,7 +110,7 @@ def _tell(tx: Writing, call: Call, kind: str, group: Known) -> None:
 
 
 def _change(tx: Reading, name: str, id: int, joined: bool, changed: bool) -> types.GroupChange:
-    members = tx.the("count_members", group_id=id)["members"]
+    members = tx.the("count_shown_members", group_id=id)["members"]
     return {"group": name, "joined": joined, "members": members, "idempotent": not changed}
 
 

@@ -85,6 +85,25 @@ def test_groups_are_bounded(agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -
         ann.join_group(group)
 
 
+def test_who_is_counted_is_listed(agent: MakeAgent, live: Embedded) -> None:
+    """A member that was retired or deactivated is in no list, and so in no number; it is still a member."""
+    ann, group = agent(), fresh("group")
+    bob, away, turned_off = members(agent, group, 3)
+    _retire(live, away)
+    live.ask(lambda tx: administration.agent_deactivate(tx, name=turned_off.agent or ""))
+
+    def shown() -> tuple[int, list[str]]:
+        (listed,) = ann.list_groups(group=group)["groups"]
+        assert [row["members"] for row in ann.list_groups()["groups"] if row["name"] == group] == [listed["members"]]
+        return listed["members"], listed["agents"]
+
+    assert shown() == (1, [bob.agent])
+    assert bob.join_group(group)["members"] == 1
+    live.ask(lambda tx: administration.agent_update(tx, name=turned_off.agent or "", active=True))
+    live.ask(lambda tx: tx.run("unretire_agent", id=tx.the("agent_by_name", space_id=1, name=away.agent)["id"]))
+    assert shown() == (3, sorted(one.agent or "" for one in (bob, away, turned_off)))
+
+
 def test_an_operator_deletes_a_group(agent: MakeAgent, live: Embedded) -> None:
     ann, group = agent(), fresh("group")
     ann.join_group(group)
