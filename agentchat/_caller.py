@@ -27,7 +27,16 @@ from ._exchange import (
 from ._operation import Operation
 from ._transport import MAX_RESPONSE_BYTES
 from .contract import Contract
-from .errors import CallerError, InvalidArguments, NotConfigured
+from .errors import (
+    BadRequest,
+    CallerError,
+    Conflict,
+    Forbidden,
+    InvalidArguments,
+    LimitReached,
+    NotConfigured,
+    NotFound,
+)
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 _OURS = ("agentchat", "agentchat_executor", "langchain_agentchat")
 _REMEMBERED = "check_inbox"
+_REFUSED = (BadRequest, Forbidden, NotFound, Conflict, LimitReached)
 _MOST_SENT = 32
 
 
@@ -207,14 +217,23 @@ class Caller:
         return self._joining(steps) if self._to_join else steps
 
     def _joining(self, steps: Steps[R]) -> Steps[R]:
-        """Join the groups first. Whoever does that at the same time joins none twice, for a repeat changes nothing."""
+        yield from self._join()
+        return (yield from steps)
+
+    def _join(self) -> Steps[None]:
+        """Join the groups that are left, before the first call or stream. Whoever does that at the same time joins none
+        twice, for a repeat changes nothing."""
         while self._to_join:
             group = self._to_join[0]
             plain = self.with_options(idempotency_key=new_idempotency_key())
-            yield from plain._steps_of(Contract.join_group, {"group": group})
+            try:
+                yield from plain._steps_of(Contract.join_group, {"group": group})
+            except _REFUSED as error:  # of a call that nobody made: only the setting says where it comes from
+                error.message = f"Joining {group!r} of AGENTCHAT_GROUPS (or groups=) was refused: {error.message}"
+                error.args = (error.message,)
+                raise
             with suppress(ValueError):
                 self._to_join.remove(group)
-        return (yield from steps)
 
     def _steps_of(self, operation: Operation[..., R], arguments: Mapping[str, object]) -> Steps[R]:
         if self.project and (parameter := operation.parameters.get("metadata")) and parameter.limit:

@@ -157,14 +157,20 @@ class Place:
         return True
 
 
+def _nothing() -> Generator[Step, Any, None]:
+    yield from ()
+
+
 class Following(NamedTuple):
-    """What following needs of a client: how a stream is asked for, and how a page is where there are no streams."""
+    """What following needs of a client: how a stream is asked for, and how a page is where there are no streams; and
+    what is to be done before the first stream, as before the first call."""
 
     place: Place
     build: Callable[[str | None, float, int | None], Request]
     poll: Callable[[int | None], Generator[Step, Any, EventPage]]
     options: Options
     streams: bool = True
+    join: Callable[[], Generator[Step, Any, None]] = _nothing
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random_jitter
 
@@ -177,6 +183,7 @@ def follow(reader: Following) -> FollowSteps:
         error: AgentChatError
         try:
             if reader.streams:
+                yield from reader.join()
                 key = (yield NeedKey(None, reader.options.deadline)) or ""
                 yield from _streamed(reader, key or None)
             else:

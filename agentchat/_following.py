@@ -61,7 +61,7 @@ class Follower:
     def _reader(self) -> Following:
         self._place.moved = False
         streams = hasattr(self._client._transport, "stream")
-        return Following(self._place, self._build, self._poll, self._client._options, streams)
+        return Following(self._place, self._build, self._poll, self._client._options, streams, self._client._join)
 
     def _build(self, key: str | None, timeout: float, position: int | None) -> Request:
         request: Request = self._client._request(

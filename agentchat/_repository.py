@@ -6,9 +6,15 @@ import os
 import re
 from contextlib import suppress
 
+from .contract import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM
+
 _LARGEST = 1_000_000
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]+)?/(?P<path>.+)", re.IGNORECASE)
-_SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>[^/].*)")  # git@github.com:org/proj.git
+_SHORT = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/:@]{2,}):(?P<path>/?[^/].*)")  # git@github.com:org/proj.git
+# Git's settings as git reads them: capitals make no difference but in a quoted name, and a comment may end any line.
+_HEADER = re.compile(r'\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\]')
+_ORIGIN = re.compile(r'\[(?i:remote)(?:[ \t]+"origin"|(?i:\.origin))\]')
+_ASSIGNED = re.compile(r'url\s*=(?P<value>(?:"(?:[^"\\]|\\["\\])*"|\\["\\]|[^"\\#;])*)(?:[#;].*)?', re.IGNORECASE)
 
 
 def scope_here() -> str | None:
@@ -26,13 +32,14 @@ def scope_here() -> str | None:
 
 
 def scope_of(url: str | None) -> str | None:
-    """The scope of a repository with this URL; a directory or a file has none."""
+    """The scope of a repository with this URL. A directory or a file has none, nor has a URL that no scope can hold:
+    whoever works there has not asked for one, and every call would fail of it."""
     found = (_URL.fullmatch(url) or _SHORT.fullmatch(url)) if url else None
     if found is None or url is None or url.lower().startswith("file:"):
         return None
     path = found["path"].strip("/").removesuffix(".git")
     scope = f"repo:{found['host'].lower()}/{path}"
-    fits = re.fullmatch("[!#-+.0-~-]+(/[!#-+.0-~-]+)*", path) and len(scope) <= 200
+    fits = len(scope) <= LONGEST_SCOPE and scope.count("/") < MOST_PLACES and re.fullmatch(SCOPE_FORM.pattern, scope)
     return scope if fits else None
 
 
@@ -55,11 +62,12 @@ def _text(path: str) -> str:
 
 
 def _origin(config: str) -> str | None:
-    section = ""
-    for line in config.splitlines():
+    inside = False
+    for line in config.removeprefix("\ufeff").split("\n"):
         line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == '[remote "origin"]' and (found := re.match(r"url\s*=\s*(.+)", line)):
-            return found[1].strip().strip('"')
+        if header := _HEADER.match(line):
+            inside = _ORIGIN.fullmatch(header[0]) is not None
+            line = line[header.end() :].lstrip()  # a setting may stand behind it
+        if inside and (found := _ASSIGNED.fullmatch(line)):
+            return re.sub(r'\\(.)|"', r"\1", found["value"]).strip()
     return None

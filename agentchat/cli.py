@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from . import __version__, errors, schema, settings, text
 from ._arguments import nearest
@@ -202,9 +203,16 @@ def _run_operation(options: argparse.Namespace) -> None:
     with client.with_options(timeout=options.timeout) as ready:
         result = getattr(ready, operation.name)(**arguments)
         claim = result.get("claim_id") if operation.name == "check_inbox" else None
-        _print_result(operation, result, arguments, as_json=options.json, at_once=bool(claim))
+        try:
+            _print_result(operation, result, arguments, as_json=options.json, at_once=bool(claim))
+            if claim:
+                _output().flush()
+        except OSError:  # what could not be written was not seen
+            if claim:
+                with contextlib.suppress(errors.AgentChatError):  # then it is given out again when the claim ends
+                    ready.return_items(claim)
+            raise
         if claim:
-            sys.stdout.flush()  # what could not be written was not seen
             ready.acknowledge_items(claim)
 
 
@@ -213,10 +221,18 @@ def _print_result(
 ) -> None:
     if as_json:
         print(json.dumps(result, indent=2, default=_encoded))
-    elif isinstance(content := result.get("content"), bytes) and not sys.stdout.isatty():
-        sys.stdout.buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
+    elif isinstance(content := result.get("content"), bytes) and not _output().isatty():
+        _output().buffer.write(content)  # into a file or a pipe; a terminal gets the harmless form
     else:
         print(text.render(operation, result, max_chars=_UNBOUNDED, arguments=arguments, at_once=at_once))
+
+
+def _output() -> TextIO:
+    """Where to print, for what is of no use unless it is written. What was closed by the shell is None to Python, which
+    prints nothing there and says nothing."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdout
 
 
 def _read(parameter: Parameter, value: Any, options: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ GET_A_KEY = (
     "or give this machine a key of its own: agentchat machine init"
 )
 _LOCAL = "local:"
+_OFF = ("off", "none")
 
 
 class Credential(Protocol):
@@ -94,8 +95,8 @@ def load(
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and (machine or is_local(url)):
         usual = agent_name(machine or _host_name(), project or "")
-    scopes = _scopes(environ.get("AGENTCHAT_SCOPES") or file.get("AGENTCHAT_SCOPES") or "auto")
-    groups = checked_groups(_listed(environ.get("AGENTCHAT_GROUPS") or file.get("AGENTCHAT_GROUPS") or ""))
+    scopes = _read("AGENTCHAT_SCOPES", environ, file, _scopes)
+    groups = _read("AGENTCHAT_GROUPS", environ, file, lambda setting: checked_groups(_listed(setting)))
     if is_local(url):
         return Settings(url, None, agent or usual, machine, project, home, scopes, groups)
     if not key and (not usual or agent in (None, "", usual)):  # else another agent was asked for, with another key
@@ -156,10 +157,24 @@ def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scopes))
 
 
+def _read(
+    name: str, environ: Mapping[str, str], file: Mapping[str, str], parts: Callable[[str], tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The parts of a setting. What is wrong with it names it: it was set once, and every command fails of it."""
+    setting = environ.get(name) or file.get(name) or ""
+    try:
+        return parts(setting)
+    except NotConfigured as error:
+        raise NotConfigured(f"{name} is set to {setting[:200]!r}, but {error.message}") from None
+
+
 def _scopes(setting: str) -> tuple[str, ...]:
-    """Of AGENTCHAT_SCOPES: `off`, or scopes with commas between them, where `auto` is the repository one works in."""
-    named = _listed(setting)
-    if named in (["off"], ["none"]):
+    """Of AGENTCHAT_SCOPES: `off`, or scopes with commas between them, where `auto` is the repository one works in. That
+    is also what counts where nothing is set."""
+    named = [name.lower() if name.lower() in ("auto", *_OFF) else name for name in _listed(setting or "auto")]
+    if off := [name for name in named if name in _OFF]:
+        if off != named:
+            raise NotConfigured(f"{off[0]} stands alone: it means that there are none.")
         return ()
     if "auto" in named:
         from ._repository import scope_here
@@ -247,7 +262,13 @@ def _absolute(path: str) -> str:
         raise NotConfigured("The path after local: holds a NUL character.")
     if path.startswith("//"):  # as file:///path has it
         path = "/" + path.lstrip("/")
-    return os.path.abspath(os.path.expanduser(path)) if path else ""
+    try:
+        return os.path.abspath(os.path.expanduser(path)) if path else ""
+    except OSError as error:  # a relative path leads on from there
+        raise NotConfigured(
+            f"{_LOCAL}{path} is relative to the working directory, which is gone. "
+            "Change to a directory that is there, or give the whole path."
+        ) from error
 
 
 def _usual_directory(home: str) -> str:

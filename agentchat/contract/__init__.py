@@ -13,7 +13,7 @@ from .._operation import Declared, Operation
 from ._agents import Admission, AgentOperations
 from ._approvals import ApprovalOperations
 from ._delivery import DeliveryOperations
-from ._forms import LONGEST_SCOPE, SCOPE_FORM, Id, Name, Time
+from ._forms import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM, Id, Name, Time
 from ._interrupts import InterruptOperations
 from ._locks import LockName, LockOperations
 from ._mail import MailOperations
@@ -22,6 +22,7 @@ from ._tasks import TaskOperations
 
 __all__ = [
     "LONGEST_SCOPE",
+    "MOST_PLACES",
     "OPERATIONS",
     "PRESETS",
     "SCOPE_FORM",

@@ -13,6 +13,7 @@ TIME_FORM = Form(
 )
 TAG = Form("^[a-z0-9][a-z0-9-]{0,49}$", "1 to 50 of a-z, 0-9 and '-', starting with a letter or digit")
 LONGEST_SCOPE = 200
+MOST_PLACES = 40  # that the scopes of a session lead through, all together
 SCOPE_FORM = Form(
     "^[a-z][a-z0-9-]{0,19}:[!#-+.0-~-]+(/[!#-+.0-~-]+)*$", "a kind and a path, like repo:github.com/org/proj"
 )

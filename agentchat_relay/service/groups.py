@@ -61,6 +61,8 @@ def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
 
 
 def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.GroupList:
+    if group == ALL:
+        raise BadRequest("Everybody is in all, so it is in no list of groups. find_agents lists who is here.")
     me = call.agent
     rows = tx.all(
         "list_groups", space_id=me.space_id, agent_id=me.id, name=group or "", limit=_MOST_LISTED + 1
@@ -78,10 +80,8 @@ def list_groups(tx: Reading, call: Call, *, group: str | None = None) -> types.G
 
 
 def unknown(tx: Reading, call: Call, name: str) -> NotFound:
-    """The error for a name that is no group's, with the name that may have been meant."""
-    me = call.agent
-    rows = tx.all("list_groups", space_id=me.space_id, agent_id=me.id, name="", limit=_MOST_LISTED)
-    names = near(name, (row["name"] for row in rows))
+    """The error for a name that is no group's, with the group that may have been meant."""
+    names = near(name, (row["name"] for row in tx.all("group_names", space_id=call.agent.space_id, limit=_MOST_LISTED)))
     hint = f"Did you mean {names[0]}?" if names else "list_groups lists them."
     return NotFound(f"There is no group {name}. {hint}", details={"near": names})
 
@@ -115,7 +115,7 @@ def _tell(tx: Writing, call: Call, kind: str, group: Known) -> None:
 
 
 def _change(tx: Reading, name: str, id: int, joined: bool, changed: bool) -> types.GroupChange:
-    members = tx.the("count_members", group_id=id)["members"]
+    members = tx.the("count_shown_members", group_id=id)["members"]
     return {"group": name, "joined": joined, "members": members, "idempotent": not changed}
 
 

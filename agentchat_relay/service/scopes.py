@@ -12,14 +12,14 @@ import re
 
 import msgspec
 
-from agentchat.contract import LONGEST_SCOPE, SCOPE_FORM
+from agentchat.contract import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM
 from agentchat.errors import BadRequest
 
 from ..store.seam import Reading
 from .call import Call
 from .notices import FIRST
 
-_MOST_PRESENTED, _MOST = 8, 40
+_MOST_PRESENTED = 8
 _MOST_LISTED = 50
 _is_scope = re.compile(SCOPE_FORM.pattern).fullmatch
 
@@ -34,8 +34,8 @@ def read(presented: str) -> tuple[str, ...]:
         if len(scope) > LONGEST_SCOPE or _is_scope(scope) is None:
             raise BadRequest(f"{scope[:60]!a} is no scope: it must be {SCOPE_FORM.words}.")
         found.update(dict.fromkeys(_leading_to(scope)))
-    if len(found) > _MOST:
-        raise BadRequest(f"The scopes of a session may lead through at most {_MOST} places, got {len(found)}.")
+    if len(found) > MOST_PLACES:
+        raise BadRequest(f"The scopes of a session may lead through at most {MOST_PLACES} places, got {len(found)}.")
     return tuple(found)
 
 

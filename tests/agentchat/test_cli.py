@@ -209,17 +209,42 @@ def test_an_empty_inbox_leaves_nothing_to_acknowledge(run: Run, relay: FakeRelay
     assert len(relay.seen) == 1
 
 
+CLOSED = ("sh", "-c", 'exec "$@" >&-', "sh")  # before the command: its output is not even open
+NOT_OPEN = b"Error: cannot write the output: Bad file descriptor.\n"
+
+
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
-@pytest.mark.parametrize("full", [True, False], ids=["full disk", "closed pipe"])
-def test_what_could_not_be_printed_is_not_acknowledged(json_too: list[str], full: bool, relay: FakeRelay) -> None:
+@pytest.mark.parametrize("output", ["full disk", "closed pipe", "none"])
+def test_what_could_not_be_printed_is_given_back_at_once(json_too: list[str], output: str, relay: FakeRelay) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with open("/dev/full" if full else writing, "wb") as out:
-        ran = subprocess.run([*AGENTCHAT, "check-inbox", *json_too], stdout=out, stderr=subprocess.PIPE, timeout=60)
-    if full:
-        os.close(writing)
-    assert ran.returncode == (1 if full else 0)
-    assert [seen.path for seen in relay.seen] == ["/api/v2/inbox/check"]
+    words = [*(CLOSED if output == "none" else ()), *AGENTCHAT, "check-inbox", *json_too]
+    with open("/dev/full" if output == "full disk" else os.dup(writing), "wb") as out:
+        ran = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert ran.returncode == (0 if output == "closed pipe" else 1)
+    assert (
+        ran.stderr
+        == {
+            "full disk": b"Error: cannot write the output: No space left on device.\n",
+            "closed pipe": b"",
+            "none": NOT_OPEN,
+        }[output]
+    )
+    assert [seen.path for seen in relay.seen] == ["/api/v2/inbox/check", "/api/v2/inbox/return"]
+    assert relay.seen[1].json()["claim_id"] == CLAIM_ID
+
+
+def test_a_relay_that_takes_nothing_back_does_not_hide_what_was_wrong_with_the_output(relay: FakeRelay) -> None:
+    relay.override["POST", "/api/v2/inbox/return"] = answer({"error": "no", "code": "conflict"}, status=409)
+    ran = subprocess.run([*CLOSED, *AGENTCHAT, "check-inbox"], stderr=subprocess.PIPE, timeout=60)
+    assert (ran.returncode, ran.stderr) == (1, NOT_OPEN)
+
+
+def test_without_an_output_a_file_is_not_downloaded_in_silence(relay: FakeRelay) -> None:
+    words = [*CLOSED, *AGENTCHAT, "download-file", "general/1-a.txt"]
+    ran = subprocess.run(words, stderr=subprocess.PIPE, timeout=60)
+    assert (ran.returncode, ran.stderr) == (1, NOT_OPEN)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

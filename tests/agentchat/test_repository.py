@@ -19,6 +19,7 @@ from agentchat.errors import NotConfigured
         ("https://github.com/org/proj", "repo:github.com/org/proj"),
         ("https://user:secret@GitHub.com/org/proj.git/", "repo:github.com/org/proj"),
         ("git@github.com:org/proj.git", "repo:github.com/org/proj"),
+        ("git@github.com:/org/proj.git", "repo:github.com/org/proj"),
         ("ssh://git@host.example:2222/deep/er/proj.git", "repo:host.example/deep/er/proj"),
         ("host.example:proj", "repo:host.example/proj"),
         ("https://host/Org/Proj.js.git", "repo:host/Org/Proj.js"),
@@ -30,6 +31,11 @@ from agentchat.errors import NotConfigured
         ("https://host/a,b", None),
         ("https://host/a//b", None),
         ("https://host/" + "x" * 300, None),
+        ("git@m\u00fcller.example:o/z.git", None),
+        ("git@my host:z.git", None),
+        ("https://h,x/z.git", None),
+        ("https://h" + "/x" * 39, "repo:h" + "/x" * 39),
+        ("https://h" + "/x" * 40, None),
         ("https://host/", None),
         ("", None),
         (None, None),
@@ -74,6 +80,43 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
     assert scope_here() is None
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        '[remote "origin"]\n\tURL = {}',
+        '[REMOTE "origin"]\n\turl={}',
+        '[remote "origin"]\n\turl = {} # where it is',
+        '[remote "origin"]\n\turl = {}; where it is',
+        '[remote "origin"]\n\turl = "{}" ; where it is',
+        '[remote "origin"] ; x\n\turl = {}',
+        '[remote "origin"] url = {}',
+        "[remote.origin]\n\turl = {}",
+        '\ufeff[remote "origin"]\n\turl = {}',
+        '[remote "origin"]\r\n\turl = {}\r\n',
+        '[remote "a]b"]\n\turl = other:x/y\n[remote "origin"]\n\tpushurl = other:x/y\n\turl = {}\n\turl = other:x/y',
+    ],
+)
+def test_settings_are_read_as_git_reads_them(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "init")
+    (tmp_path / ".git" / "config").write_bytes(config.format("https://github.com/org/proj.git").encode())
+    monkeypatch.chdir(tmp_path)
+    asked = subprocess.run(["git", "config", "--get-all", "remote.origin.url"], capture_output=True, check=True)
+    assert asked.stdout.splitlines()[0] == b"https://github.com/org/proj.git", "git reads it like that"
+    assert scope_here() == "repo:github.com/org/proj"
+
+
+def test_what_is_no_setting_of_origin_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for config in (
+        '[remote "Origin"]\nurl = h:o/p',
+        '[remote "origin"]\n# url = h:o/p',
+        '[remote "origin"]\nurl = "h:o/p',
+    ):
+        (tmp_path / ".git" / "config").write_text(config)
+        assert scope_here() is None
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "local:/nowhere"])
 def test_the_setting(url: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(checkout)
@@ -84,11 +127,16 @@ def test_the_setting(url: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, 
 
     here = "repo:github.com/org/proj"
     assert scopes(None) == scopes("") == scopes("auto") == (here,)
-    assert scopes("off") == scopes("none") == ()
-    assert scopes("thread:7, auto") == ("thread:7", here)
+    assert scopes("off") == scopes("none") == scopes("OFF") == scopes(" Off ,") == ()
+    assert scopes("thread:7, auto") == scopes("thread:7,AUTO") == ("thread:7", here)
     assert scopes("thread:7") == ("thread:7",)
-    with pytest.raises(NotConfigured, match="no scope"):
-        scopes("offf")
+    for wrong, says in (
+        ("offf", "'offf' is no scope"),
+        ("off,auto", "off stands alone"),
+        ("thread:7,none", "none stands"),
+    ):
+        with pytest.raises(NotConfigured, match=f"^AGENTCHAT_SCOPES is set to '{wrong}', but {says}"):
+            scopes(wrong)
 
 
 def test_what_a_client_may_be_given() -> None:
@@ -104,3 +152,5 @@ def test_what_a_client_may_be_given() -> None:
 def test_groups_of_the_environment(url: str, tmp_path: Path) -> None:
     environ = {"AGENTCHAT_URL": url, "AGENTCHAT_GROUPS": "one, two,one"}
     assert settings.load(home=tmp_path, environ=environ).groups == ("one", "two")
+    with pytest.raises(NotConfigured, match=r"^AGENTCHAT_GROUPS is set to 'one,Two', but 'Two' is no group name"):
+        settings.load(home=tmp_path, environ={**environ, "AGENTCHAT_GROUPS": "one,Two"})

@@ -486,3 +486,16 @@ def test_a_name_is_made_of_the_machines_and_the_projects(project: Path, monkeypa
     monkeypatch.setenv("AGENTCHAT_KEY", "of-some-relay")
     assert (settings.load(url="local:/x").agent, settings.load(url="local:/x").key) == ("mac-deep", None)
     assert settings.load(url="local:/x", agent="mac-other").agent == "mac-other"
+
+
+def test_in_a_working_directory_that_is_gone_a_relative_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(NotConfigured, match="local:rel is relative to the working directory, which is gone"):
+        settings.load(url="local:rel")
+    with pytest.raises(NotConfigured, match="local:rel is relative"):
+        Client("local:rel", agent="mac-ann")
+    assert settings.load(url=f"local:{tmp_path}").url == f"local:{tmp_path}"

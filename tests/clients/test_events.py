@@ -243,6 +243,26 @@ def test_a_renewed_key_is_tried_once(connect: Connect, first: Handler):
     assert keys.refusals == ["a" * 64]
 
 
+def test_groups_are_joined_before_the_first_stream(follow: Follow):
+    joined = answer(enveloped({"group": "watchers", "joined": True, "members": 1, "idempotent": False}))
+    away = once(answer({"error": "not now", "code": "unavailable"}, status=503))
+    with Scripted(away, once(joined), streams(told(4), then=Peer.close), streams(told(5))) as server:
+        reader = follow(server.url, options={"groups": ["watchers"]})
+        assert reader.positions(2) == [4, 5]
+        paths = [seen.path.partition("?")[0] for seen in server.seen]
+    join = "/api/v2/groups/join"
+    assert paths == [join, join, "/api/v2/events", "/api/v2/events"]
+    assert reader.lost == ["Unavailable", "ConnectionFailed"]
+
+
+def test_a_group_that_cannot_be_joined_is_an_error_of_the_stream(follow: Follow):
+    refused = answer({"error": "Everybody is in all; nobody joins or leaves it.", "code": "bad_request"}, status=400)
+    with Scripted(once(refused)) as server:
+        with pytest.raises(errors.BadRequest):
+            follow(server.url, options={"groups": ["all"]}).next()
+        assert [seen.path for seen in server.seen] == ["/api/v2/groups/join"]
+
+
 @pytest.mark.parametrize(
     "odd",
     [

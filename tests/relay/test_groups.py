@@ -55,10 +55,16 @@ def test_a_name_is_an_agents_or_a_groups(agent: MakeAgent, live: Embedded) -> No
             ann.join_group(reserved)
     with pytest.raises(BadRequest):
         ann.join_group("all")
-    for ask in (ann.leave_group, lambda name: ann.list_groups(group=name)):
-        with pytest.raises(NotFound, match=f"There is no group {group[:-1]}") as unknown:
+    with pytest.raises(BadRequest, match=r"^Everybody is in all.*find_agents"):
+        ann.list_groups(group="all")
+    for ask in (ann.leave_group, lambda group: ann.list_groups(group=group)):
+        with pytest.raises(NotFound, match=rf"^There is no group {group[:-1]}\. Did you mean {group}\?$") as unknown:
             ask(group[:-1])
-        assert group in unknown.value.near
+        assert unknown.value.near == [group]
+        with pytest.raises(NotFound, match=r"^There is no group zzz\. list_groups lists them\.$"):
+            ask("zzz")
+    with pytest.raises(NotFound, match="There is no group"):
+        ann.list_groups(group=ann.agent)
     assert group not in [row["name"] for row in ann.find_agents()["agents"]]
     assert ann.send_message("general", f"@{group} is no agent")["unmatched_mentions"] == [group]
 
@@ -77,6 +83,25 @@ def test_groups_are_bounded(agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(groups, "_MOST_MEMBERS", 1)
     with pytest.raises(Conflict):
         ann.join_group(group)
+
+
+def test_who_is_counted_is_listed(agent: MakeAgent, live: Embedded) -> None:
+    """A member that was retired or deactivated is in no list, and so in no number; it is still a member."""
+    ann, group = agent(), fresh("group")
+    bob, away, turned_off = members(agent, group, 3)
+    _retire(live, away)
+    live.ask(lambda tx: administration.agent_deactivate(tx, name=turned_off.agent or ""))
+
+    def shown() -> tuple[int, list[str]]:
+        (listed,) = ann.list_groups(group=group)["groups"]
+        assert [row["members"] for row in ann.list_groups()["groups"] if row["name"] == group] == [listed["members"]]
+        return listed["members"], listed["agents"]
+
+    assert shown() == (1, [bob.agent])
+    assert bob.join_group(group)["members"] == 1
+    live.ask(lambda tx: administration.agent_update(tx, name=turned_off.agent or "", active=True))
+    live.ask(lambda tx: tx.run("unretire_agent", id=tx.the("agent_by_name", space_id=1, name=away.agent)["id"]))
+    assert shown() == (3, sorted(one.agent or "" for one in (bob, away, turned_off)))
 
 
 def test_an_operator_deletes_a_group(agent: MakeAgent, live: Embedded) -> None:
@@ -545,3 +570,19 @@ def test_a_client_joins_its_groups_with_the_first_call(live: Embedded) -> None:
         assert joined == {one, two}
         client.leave_group(one)
         assert {row["name"] for row in client.list_groups()["groups"] if row["joined"]} == {two}
+
+
+def test_a_group_that_cannot_be_joined_names_the_setting(live: Embedded, agent: MakeAgent) -> None:
+    ann = agent()
+    for group, kind, says in (
+        ("all", BadRequest, "Everybody is in all"),
+        (ann.agent or "", Conflict, "is an agent"),
+        ("system", Forbidden, "is reserved"),
+    ):
+        with Client(live.url, live.token(fresh()), groups=[group], retries=0) as client:
+            for ask in (client.check_board, partial(next, client.events())):
+                with pytest.raises(kind) as refused:
+                    ask()
+                assert str(refused.value) == refused.value.message
+                assert f"Joining '{group}' of AGENTCHAT_GROUPS (or groups=) was refused: " in str(refused.value)
+                assert says in str(refused.value)

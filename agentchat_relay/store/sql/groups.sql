@@ -17,8 +17,12 @@ DELETE FROM group_members WHERE group_id = :group_id AND agent_id = :agent_id
 -- delete_memberships_in_groups: of an agent that is gone, or a group
 DELETE FROM group_members WHERE agent_id = :agent_id OR group_id = :agent_id
 
--- count_members: how many
+-- count_members: how many, whether or not they are here
 SELECT count(*) AS members FROM group_members WHERE group_id = :group_id
+
+-- count_shown_members: how many of them are here, as in lists of agents
+SELECT count(*) AS members FROM group_members m JOIN agents a ON a.id = m.agent_id
+WHERE m.group_id = :group_id AND a.active = 1 AND a.retired_at IS NULL
 
 -- count_groups_of: how many an agent is in
 SELECT count(*) AS groups FROM group_members WHERE agent_id = :agent_id
@@ -27,15 +31,22 @@ SELECT count(*) AS groups FROM group_members WHERE agent_id = :agent_id
 SELECT group_id FROM group_members WHERE agent_id = :agent_id
 UNION ALL SELECT id FROM agents WHERE space_id = :space_id AND name = 'all' AND is_group = 1
 
--- list_groups: of a space, or the one of a name
-SELECT g.id, g.name, (SELECT count(*) FROM group_members m WHERE m.group_id = g.id) AS members, mine.joined_at AS joined
+-- list_groups: of a space, or the one of a name, with how many of their members are here
+SELECT g.id, g.name, (
+    SELECT count(*) FROM group_members m JOIN agents a ON a.id = m.agent_id
+    WHERE m.group_id = g.id AND a.active = 1 AND a.retired_at IS NULL
+) AS members, mine.joined_at AS joined
 FROM agents g LEFT JOIN group_members mine ON mine.group_id = g.id AND mine.agent_id = :agent_id
 WHERE g.space_id = :space_id AND g.is_group = 1 AND g.name <> 'all' AND g.active = 1
 AND (:name = '' OR g.name = :name) ORDER BY g.name LIMIT :limit
 
--- member_names: of a group
+-- group_names: names to guess a misspelt one from
+SELECT name FROM agents
+WHERE space_id = :space_id AND is_group = 1 AND name <> 'all' AND active = 1 ORDER BY name LIMIT :limit
+
+-- member_names: of those in a group who are here
 SELECT a.name FROM group_members m JOIN agents a ON a.id = m.agent_id
-WHERE m.group_id = :group_id AND a.active = 1 ORDER BY a.name LIMIT :limit
+WHERE m.group_id = :group_id AND a.active = 1 AND a.retired_at IS NULL ORDER BY a.name LIMIT :limit
 
 -- members: those but the author who were in a group at a time, by their ids; without whom a call told already, by its
 -- first message. Who was retired since gets it as well, and its author learns of that. That each is looked up alone is
