@@ -339,6 +339,8 @@ def _machine_init(options: argparse.Namespace) -> None:
         print(json.dumps({"machine_name": name, "public_key": public, "home": found.home}))
         return
     print(f"Made the key of machine {name} in {found.home}.")
+    if settings.is_local(found.url):
+        print("Agents with local: need no key, so nobody has to admit it. It is for a relay.")
     print("The relay's operator admits it with:")
     print(f"agentchat admin machine add {name} {public}")
 

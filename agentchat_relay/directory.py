@@ -25,6 +25,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,6 +67,15 @@ class Announced(NamedTuple):
     url: str
     pid: int
     since: str
+
+
+def _what_to_do(directory: str) -> str:
+    """What to do about a directory in which this process may not write."""
+    with suppress(OSError):
+        found = os.stat(directory)
+        if found.st_uid == os.geteuid() and found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            return f"It is yours, but you may not write in it: chmod u+rwx {directory}"
+    return "Run this as the user that owns it."
 
 
 class Directory:
@@ -131,7 +141,9 @@ class Directory:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFull(f"The disk of {self.path} is full. Make room, then try again.")
         reason = "it is not a directory" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror
-        hint = " Run this as the user that owns it." if error.errno in (errno.EACCES, errno.EPERM) else ""
+        if os.path.islink(self.path) and not os.path.exists(self.path):
+            reason = f"it is a link to {os.readlink(self.path)}, which is not there"
+        hint = f" {_what_to_do(self.path)}" if error.errno in (errno.EACCES, errno.EPERM) else ""
         return NotConfigured(f"Cannot use {self.path} as data directory: {reason}.{hint}")
 
     def release(self) -> None:

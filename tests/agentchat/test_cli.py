@@ -554,6 +554,13 @@ def test_machine_init_makes_a_key_and_says_what_the_operator_runs(run: Run, rela
     assert (again.code, "exists already" in json.loads(again.err)["error"]) == (2, True)
 
 
+def test_machine_init_says_that_without_a_relay_no_key_is_needed(run: Run, tmp_path: Path) -> None:
+    words = ["machine", "init", "--name", "mac", "--home", str(tmp_path / "home")]
+    ran = run(*words, "--url", f"local:{tmp_path}")
+    assert ran.code == 0
+    assert "Agents with local: need no key, so nobody has to admit it. It is for a relay.\n" in ran.out
+
+
 def test_machine_init_names_the_machine_after_its_host_and_then_agents_register_themselves(
     run: Run, tmp_path: Path
 ) -> None:

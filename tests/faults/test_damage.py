@@ -377,6 +377,15 @@ def test_what_is_not_ours_is_refused_by_name(theirs: World, name: str) -> None:
     assert str(theirs.path if name == "lock" else theirs.path / name) in caught.value.message
 
 
+def test_a_directory_of_ones_own_that_may_not_be_written_is_said_to_be_that(theirs: World) -> None:
+    (theirs.path / "notes.txt").write_text("mine")  # with which the directory keeps its mode
+    theirs.path.chmod(0o555)
+    with an_ordinary_user(), pytest.raises(AgentChatError, match="and in its directory") as caught, opened(theirs):
+        pass
+    theirs.path.chmod(0o700)
+    assert "belong" not in caught.value.message
+
+
 @pytest.fixture
 def weather(world: World, scratch: Path) -> Iterator[Weather]:
     weather = Weather(world.path, scratch)

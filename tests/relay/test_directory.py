@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +214,30 @@ def test_without_permission_there_is_an_error_with_its_reason(tmp_path: Path) ->
         for path in (tmp_path / "closed", tmp_path / "closed" / "relay"):
             assert re.search(f"Cannot use {re.escape(str(path))} .*: Permission denied", refusal(path))
     assert os.listdir(tmp_path / "closed") == []
+
+
+def test_a_directory_of_ones_own_that_may_not_be_written_is_told_from_somebody_elses() -> None:
+    with tempfile.TemporaryDirectory() as place:  # where an ordinary user can reach it
+        own, others = Path(place, "own"), Path(place, "others")
+        for path in (own, others):
+            path.mkdir()
+            (path / "notes.txt").write_text("mine")  # with which a directory keeps its mode
+            path.chmod(0o555)
+        Path(place).chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(own, 65534, -1)
+            with an_ordinary_user():
+                assert "Run this as the user that owns it." in refusal(others)
+        with an_ordinary_user():
+            assert f"It is yours, but you may not write in it: chmod u+rwx {own}" in refusal(own)
+        for path in (own, others):
+            path.chmod(0o755)  # whoever is no root removes it
+
+
+def test_a_link_to_nothing_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "relay").symlink_to(tmp_path / "nowhere")
+    reason = f"it is a link to {tmp_path / 'nowhere'}, which is not there."
+    assert refusal(tmp_path / "relay") == f"Cannot use {tmp_path / 'relay'} as data directory: {reason}"
 
 
 # Secrets

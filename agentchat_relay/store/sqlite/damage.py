@@ -83,7 +83,9 @@ def unusable(database: str, error: sqlite3.Error) -> AgentChatError:
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return StorageFull(f"The disk of {database} is full. Make room, then start again.")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-        return NotConfigured(f"{database} cannot be written ({text}): it must belong to the user that runs the relay.")
+        return NotConfigured(
+            f"{database} cannot be written ({text}): whoever runs this must be able to write it, and in its directory."
+        )
     if name.startswith(("SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")) or "I/O" in text:
         return Unavailable(f"{database} cannot be used ({text}). Look at the disk, then start again.")
     return NotConfigured(f"{database} is damaged, or the disk cannot read it ({text}). {_WHAT_NOW}")
