@@ -301,7 +301,7 @@ def test_what_somebody_lost_is_offered_to_who_can_do_it(asleep: None, agent: Mak
 def test_offers_that_are_over_hide_none(
     asleep: None, agent: MakeAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "_MOST_LISTED", 2)
+    monkeypatch.setattr(looking, "MOST_WORK", 2)
     ann, bob, able = agent(), agent(), fresh("tag")
     bob.set_card(capabilities=[able])
     for deadline in (None, 60, 60):
