@@ -144,11 +144,13 @@ class AuditRow(TypedDict):
 
 
 class Audit(TypedDict):
-    """Oldest first. `after` is where to go on."""
+    """Oldest first. `after` is where to go on, and `has_more` that newer ones are there already. `has_older` is that
+    the newest were asked for and older ones are left out: `after` 0 begins with the oldest."""
 
     transitions: list[AuditRow]
     after: int
     has_more: bool
+    has_older: bool
 
 
 class RelayStats(TypedDict):
@@ -332,7 +334,9 @@ class Administration:
         id: Annotated[Id | None, "Only of the task, lock or whatever has this id."] = None,
         actor: Annotated[Name | None, "Only what this agent did."] = None,
         after: Annotated[
-            int | None, "Only what came after this number, oldest first; default the newest.", Limit(0, 2**53 - 1)
+            int | None,
+            "Only what came after this number, 0: from the beginning; default the newest.",
+            Limit(0, 2**53 - 1),
         ] = None,
         limit: Annotated[int, "How many.", Limit(1, 1000)] = 100,
         space: Space = "main",

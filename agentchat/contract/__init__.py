@@ -18,11 +18,13 @@ from ._interrupts import InterruptOperations
 from ._locks import LockName, LockOperations
 from ._mail import MailOperations
 from ._messages import MessageOperations
-from ._tasks import TaskOperations
+from ._tasks import MOST_WORK, MOST_WORK_MENTIONS, TaskOperations
 
 __all__ = [
     "LONGEST_SCOPE",
     "MOST_PLACES",
+    "MOST_WORK",
+    "MOST_WORK_MENTIONS",
     "OPERATIONS",
     "PRESETS",
     "SCOPE_FORM",

@@ -10,6 +10,8 @@ from ._forms import TAG, TEXT_FORM, Cursor, Id, Name, Time
 from ._messages import InScope, Urgent
 
 LONGEST_CONTEXT = 1 << 20
+MOST_WORK = 50  # tasks in each list of check_work
+MOST_WORK_MENTIONS = 20
 
 Tag = Annotated[str, TAG]
 TaskId = Annotated[Id, "Id of the task."]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._fence import NOTICE, word
+from ..contract import MOST_WORK, MOST_WORK_MENTIONS
 from ._layout import (
     Cut,
     Row,
@@ -149,22 +150,40 @@ def _work(data: Any, cut: Cut) -> str:
     end = []
     if mentions:
         tool = cut.tool("check_inbox", "check_mentions")
-        end = [f"{count(mentions, 'unread mention')}{f': see {tool}' if tool else ''}."]
+        end = [f"{_at_least(mentions, 'unread mention', MOST_WORK_MENTIONS)}{f': see {tool}' if tool else ''}."]
     title = f"What concerns you. {NOTICE}" if sections else "What concerns you."
     return "\n".join([title, *_sections(sections, len("\n".join([title, *end])) + 1, cut), *end])
+
+
+def _at_least(rows: list[Any], singular: str, most: int) -> str:
+    """How many there are. A list that is as long as the relay makes one does not say it."""
+    return f"{len(rows)} or more {singular}s" if len(rows) >= most else count(rows, singular)
+
+
+def _rest(cut: Cut, rows: list[Row]) -> Callable[[int], str]:
+    """The note below a section of `rows`."""
+
+    def note(left_out: int) -> str:
+        if len(rows) < MOST_WORK:
+            return further(cut, left_out)
+        what = f"{left_out} or more further left out" if left_out else "there may be more"
+        return f"({what}{': ' + cut.fewer if cut.fewer else ''})"
+
+    return note
 
 
 def _sections(sections: list[tuple[str, list[Row]]], taken: int, cut: Cut) -> list[str]:
     """Each as far as it goes. Where not even its first row has room, it says how many there are."""
     tool = cut.tool("list_tasks")
     part = cut._replace(fewer=f"see {tool}" if tool else "")
-    titles = [f"{count(rows, 'task')} {words}:" for words, rows in sections]
-    bare = [f"{title}\n{further(part, len(rows))}" for title, (_, rows) in zip(titles, sections, strict=True)]
+    titles = [f"{_at_least(rows, 'task', MOST_WORK)} {words}:" for words, rows in sections]
+    notes = [_rest(part, rows) for _, rows in sections]
+    bare = [f"{title}\n{note(len(rows))}" for title, note, (_, rows) in zip(titles, notes, sections, strict=True)]
     room = cut.max_chars - taken - sum(len(text) + 1 for text in bare)
     shown = []
     for number, (_, rows) in enumerate(sections):
         share = max(room // (len(sections) - number), min(room, _ROOM_OF_ONE)) + len(bare[number])
-        text = fit_below(titles[number], rows, part._replace(max_chars=share))
+        text = fit_below(titles[number], rows, part._replace(max_chars=share), note=notes[number])
         shown.append(text if len(text) <= share else bare[number])
         room -= len(shown[-1]) - len(bare[number])
     return shown

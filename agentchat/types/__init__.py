@@ -331,7 +331,8 @@ class Awaited(TypedDict):
 
 
 class Work(TypedDict):
-    """What concerns an agent: what it could claim, what it has, and what became of what it asked for."""
+    """What concerns an agent: what it could claim, what it has, and what became of what it asked for.
+    At most the newest 50 tasks of each, and 20 mentions."""
 
     mentions: list[ReceivedMention]
     offered_to_me: list[Task]

@@ -256,8 +256,9 @@ def _told(name: str, result: Any) -> str:
     if name == "stats":
         return f"{_table([_sized(result['relay'])])}\n\n{_table([_sized(row) for row in result['spaces']])}"
     if name == "audit":
-        more = f"\nThere are more: --after {result['after']}" if result["has_more"] and result["transitions"] else ""
-        return _table(result["transitions"]) + more
+        newer = f"\nThere are newer ones: --after {result['after']}" if result["has_more"] else ""
+        older = "\nOlder ones are left out: a larger --limit shows more, --after 0 begins with the oldest."
+        return _table(result["transitions"]) + newer + (older if result["has_older"] else "")
     if name.endswith("_list"):
         return _table(next(iter(result.values())))
     return _table([result])

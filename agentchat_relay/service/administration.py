@@ -280,15 +280,18 @@ def audit(
 ) -> Audit:  # fmt: skip
     actor_id = 0 if actor is None else _named(tx, space, actor)["id"]
     which = {"space_id": _space_id(tx, space), "public_id": id or "", "actor_id": actor_id, "limit": limit + 1}
+    rows = tx.all("newest_transitions", **which) if after is None else tx.all("transitions_after", **which, after=after)
+    is_cut, rows = len(rows) > limit, rows[:limit]
     if after is None:
-        rows = tx.all("newest_transitions", **which)
-        more, rows = len(rows) > limit, rows[:limit][::-1]
-    else:
-        rows = tx.all("transitions_after", **which, after=after)
-        more, rows = len(rows) > limit, rows[:limit]
+        rows.reverse()
     members = ("number", "kind", "id", "version", "action", "actor", "before", "after", "fence", "note")
     found = [cast("AuditRow", {"at": iso(row["at"]), **{name: row[name] for name in members}}) for row in rows]
-    return {"transitions": found, "after": found[-1]["number"] if found else after or 0, "has_more": more}
+    return {
+        "transitions": found,
+        "after": found[-1]["number"] if found else after or 0,
+        "has_more": is_cut and after is not None,
+        "has_older": is_cut and after is None,
+    }
 
 
 def lock_list(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agentchat import errors, text
 from agentchat._exchange import Response, read_response
-from agentchat.contract import OPERATIONS
+from agentchat.contract import MOST_WORK, MOST_WORK_MENTIONS, OPERATIONS
 from tests.agentchat.reads_like import ASKED, AT_SHOWN, DECIDED, OFFERED, READS_LIKE, RESULTS, STOP, UNDECIDED
 from tests.servers import (
     AT,
@@ -316,6 +316,24 @@ def test_a_long_list_of_one_liners_says_how_many_it_left_out(name: str, data: An
     shown = rendered(name, data, text.FEWEST_CHARS)
     (left_out,) = re.findall(r"\((\d+) further left out\)$", shown)
     assert len(shown) <= text.FEWEST_CHARS and shown.count(f"\n{row}") + int(left_out) == 50
+
+
+def test_work_that_may_be_more_than_is_told_says_so() -> None:
+    """The relay ends each list somewhere, and who reads must not take that for all."""
+    tasks = [{"id": ID, "state": "open", "created_at": AT}] * MOST_WORK
+    data = {**NO_WORK, "offered_to_me": tasks, "mine_claimed": tasks[1:], "mentions": [MENTION] * MOST_WORK_MENTIONS}
+    lines = [line for line in rendered("check_work", data).splitlines() if not line.startswith(ID)]
+    assert lines[1:] == [
+        "50 or more tasks offered to you:",
+        "(there may be more: see agentchat_list_tasks)",
+        "49 tasks that you have:",
+        "20 or more unread mentions: see agentchat_check_inbox.",
+    ]
+    shown = rendered("check_work", data, text.FEWEST_CHARS)
+    for section, and_more in ((tasks, " or more"), (tasks[1:], "")):
+        _, shown = shown.split(" tasks ", 1)
+        told = re.search(rf"^\((\d+){and_more} further left out: see agentchat_list_tasks\)$", shown, re.MULTILINE)
+        assert told and shown[: told.start()].count(f"\n{ID}") + int(told[1]) == len(section)
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a\0b"])

@@ -261,11 +261,11 @@ GRAMMARS: dict[str, Grammar] = {
         r"What concerns you\.",
         "|".join(
             [
-                rf"{N} tasks? (?:offered to you|that you have|that anybody may claim):",
-                rf"{N} tasks? of yours, (?:declined|done|ended without a result):",
+                rf"{N}(?: or more)? tasks? (?:offered to you|that you have|that anybody may claim):",
+                rf"{N}(?: or more)? tasks? of yours, (?:declined|done|ended without a result):",
                 _TASK,
-                rf"\({N} further left out(?:: see agentchat_list_tasks)?\)",
-                rf"{N} unread mentions?(?:: see agentchat_check_inbox)?\.",
+                rf"\((?:{N}(?: or more)? further left out|there may be more)(?:: see agentchat_list_tasks)?\)",
+                rf"{N}(?: or more)? unread mentions?(?:: see agentchat_check_inbox)?\.",
             ]
         ),
         bare=r"No work: nothing is offered to you, you have nothing, and nothing of yours has ended\.",

@@ -593,6 +593,28 @@ def test_locks_are_listed_and_broken(place: Place) -> None:
     assert told == [("grant", "mac-ann", None), ("break", None, "by the operator: it hangs")]
 
 
+def test_an_audit_says_what_it_leaves_out_and_how_to_see_it(place: Place) -> None:
+    ann = place.key("mac-ann")
+    with place.served() as url, Client(url, ann) as client:
+        made = [client.create_task(str(n), channel="general")["task"]["id"] for n in range(3)]
+    newest = place.json("audit", "--limit", "2")
+    assert [row["id"] for row in newest["transitions"]] == made[1:]
+    assert (newest["has_older"], newest["has_more"]) == (True, False), "nothing is newer than the newest"
+    note = "Older ones are left out: a larger --limit shows more, --after 0 begins with the oldest."
+    assert place.done("audit", "--limit", "2").out.splitlines()[-1] == note
+    for words in (("--limit", "3"), ("--after", str(newest["after"])), ("--after", "0")):
+        assert not {"Older", "There"} & set(place.done("audit", *words).out.split()), words
+
+    portions = [place.json("audit", "--after", "0", "--limit", "2")]
+    first = portions[0]["after"]
+    told = place.done("audit", "--after", "0", "--limit", "2").out.splitlines()[-1]
+    assert told == f"There are newer ones: --after {first}"
+    while portions[-1]["has_more"]:
+        portions.append(place.json("audit", "--after", str(portions[-1]["after"]), "--limit", "2"))
+    assert [[row["id"] for row in portion["transitions"]] for portion in portions] == [made[:2], made[2:]]
+    assert not any(portion["has_older"] for portion in portions)
+
+
 def test_dead_letters_are_listed_and_wait_again(place: Place) -> None:
     item = dead_letter(place)
     (row,) = place.json("letter", "list", "mac-ann")["letters"]

@@ -11,7 +11,9 @@ from agentchat import Client, types
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
-from agentchat_relay.service.work import recent, tasks
+from agentchat_relay.service.work import looking, recent, tasks
+from agentchat_relay.store.seam import Lane
+from agentchat_relay.store.statements import statements
 
 from .conftest import Clock, MakeAgent, fresh, raw, settle_all, until
 
@@ -302,6 +304,84 @@ def test_a_deadline_holds_though_nobody_has_looked(asleep: None, agent: MakeAgen
     assert (caught.value.current or {})["state"] == "expired"
     with pytest.raises(Conflict, match="This task is expired; to renew it, it must be claimed"):
         bob.renew_task(id)
+
+
+def test_lists_go_by_the_clock_though_nobody_has_looked(asleep: None, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob, channel = agent(), agent(), fresh("work")
+    made = {
+        name: ann.create_task(name, channel=channel, target_agent=target, deadline_in=deadline)["task"]["id"]
+        for name, target, deadline in (
+            ("late", None, 60), ("lost", None, None), ("mine again", bob.agent, None), ("had late", None, 60),
+            ("open", None, None), ("held", None, None),
+        )
+    }  # fmt: skip
+    for name, lease in (("lost", 50), ("mine again", 50), ("had late", 70), ("held", 3600)):
+        bob.claim_task(made[name], lease=lease)
+    clock.ahead += 80
+
+    def names(tasks: list[types.Task]) -> set[str]:
+        return {task["title"] for task in tasks if task["channel"] == channel}
+
+    for status, state, wanted in (
+        ("open", "open", {"lost", "mine again", "open"}),
+        ("claimed", "claimed", {"held"}),
+        ("cancelled", "expired", {"late", "had late"}),
+    ):
+        for which in ({}, {"mine": "created"}, {"channel": channel}):
+            found = [task for task in ann.list_tasks(status=status, **which)["tasks"] if task["channel"] == channel]
+            assert (names(found), {task["state"] for task in found}) == (wanted, {state}), (status, which)
+    assert names(bob.list_tasks(mine="claimed")["tasks"]) == {"held", "had late"}
+    assert names(ann.list_tasks(status="open", capability="beans")["tasks"]) == set()
+
+    work = bob.check_work()
+    assert (names(work["offered_to_me"]), names(work["mine_claimed"])) == ({"mine again"}, {"held"})
+    assert names(work["open_matching"]) == {"lost", "open"}
+    assert names(ann.check_work()["failed_for_me"]) == {"late", "had late"}
+
+
+def test_what_somebody_lost_is_offered_to_who_can_do_it(asleep: None, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob, cy, channel = agent(), agent(), agent(), fresh("work")
+    able = fresh("tag")
+    cy.set_card(capabilities=[able])
+    id = ann.create_task("count", channel=channel, capability_tags=[fresh("tag"), able])["task"]["id"]
+    bob.claim_task(id, lease=50)
+    clock.ahead += 51
+    found = [[task["id"] for task in who.check_work()["open_matching"] if task["id"] == id] for who in (bob, cy)]
+    assert found == [[], [id]]
+
+
+def test_offers_that_are_over_hide_none(
+    asleep: None, agent: MakeAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "MOST_WORK", 2)
+    ann, bob, able = agent(), agent(), fresh("tag")
+    bob.set_card(capabilities=[able])
+    for deadline in (None, 60, 60):
+        ann.create_task("count", channel=fresh("work"), capability_tags=[able], deadline_in=deadline)
+    clock.ahead += 61
+    assert [task["state"] for task in bob.check_work()["open_matching"] if able in task["capability_tags"]] == ["open"]
+
+
+@pytest.mark.sqlite  # whose plans are read here
+def test_what_is_over_is_found_by_its_time(live: Embedded) -> None:
+    """Whoever asks for a status does not walk through all that has another one."""
+    assert live.relay is not None
+
+    def plan(tx: Any, name: str) -> str:
+        found = statements("sqlite")[name]
+        values = dict.fromkeys(found.names)
+        return "\n".join(str(row[3]) for row in tx._execute(f"EXPLAIN QUERY PLAN {found.sql}", found.bind(values)))
+
+    indexes = {
+        "list_work": ("work_in_state (space_id=? AND kind=? AND state=? AND id<?)", "work_deadlines (deadline_at<?)"),
+        "offered": ("work_leases (lease_until<?)",),
+        "offered_to": ("work_of_target (target_id=? AND kind=? AND state=?)", "work_held (owner_id=? AND kind=?)"),
+        "ended_for": ("work_ended (creator_id=? AND kind=? AND ended_at>?)", "work_open (creator_id=? AND kind=?)"),
+    }
+    for name, wanted in indexes.items():
+        told = live.relay.store.ask(Lane.WRITE, lambda tx, name=name: plan(tx, name))
+        assert [index for index in wanted if index not in told] == [], told
+        assert not {"SCAN w", "SCAN work", "SCAN x", "SCAN y"} & set(told.splitlines()), told
 
 
 def test_a_deadline_that_is_over_is_told(asleep: None, live: Embedded, agent: MakeAgent, clock: Clock) -> None:

@@ -23,6 +23,10 @@ from .conftest import fresh
 from .test_inbox_model import SECOND, Crash, Crashing, StandingClock
 
 WORKERS = (0, 1)
+STATUS = {
+    "open": ("open",), "claimed": ("claimed",), "done": ("done",),
+    "cancelled": ("declined", "failed", "cancelled", "expired"),
+}  # fmt: skip
 OVER = ("done", "failed", "cancelled", "expired")
 which = st.integers(0, 30)
 workers = st.sampled_from(WORKERS)
@@ -338,9 +342,35 @@ class Tasks(RuleBasedStateMachine):
             anybody = {task.id for task in self.tasks if task.target is None and self._is_open(task)}
             assert {task["id"] for task in work["open_matching"] if task["channel"] == self.channel} == anybody
 
+        failed = {task.id for task in self.tasks if self._by_clock(task) in ("failed", "expired")}
+        work = self.store.ask(Lane.READ, lambda tx: SERVICES["check_work"].service(tx, Call(self.boss)))
+        assert {task["id"] for task in work["failed_for_me"]} == failed
+
+    @invariant()
+    def each_is_listed_as_what_it_is(self) -> None:
+        """Whoever asks for those of a status gets these, wherever they are looked for."""
+
+        def listed(who: Agent, **which: Any) -> set[str]:
+            service = SERVICES["list_tasks"].service
+            return {
+                task["id"] for task in self.store.ask(Lane.READ, lambda tx: service(tx, Call(who), **which))["tasks"]
+            }
+
+        everywhere = {task.id for task in self.tasks}
+        for status, states in STATUS.items():
+            these = {task.id: task for task in self.tasks if self._by_clock(task) in states}
+            assert listed(self.boss, status=status) & everywhere == set(these)
+            assert listed(self.boss, status=status, mine="created") == set(these)
+            public = {id for id, task in these.items() if not task.is_private}
+            if everywhere - {task.id for task in self.tasks if task.is_private}:
+                assert listed(self.boss, status=status, channel=self.channel) == public
+            for worker, agent in enumerate(self.workers):
+                mine = {id for id, task in these.items() if self._owner(task) == worker}
+                assert listed(agent, status=status, mine="claimed") == mine
+
     def _is_open(self, task: Model) -> bool:
-        """What lapsed is offered again once the relay has looked."""
-        return task.state == "open" == self._by_clock(task)
+        """What lapsed is open again, whether or not the relay has looked."""
+        return self._by_clock(task) == "open"
 
     def teardown(self) -> None:
         """The log of events tells the same, once each and in order."""

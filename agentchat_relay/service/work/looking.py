@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from agentchat import types
+from agentchat.contract import MOST_WORK, MOST_WORK_MENTIONS
 from agentchat.errors import NotFound
 
 from ...store.seam import Reading
@@ -18,7 +19,6 @@ from .task import OPEN, STATUS, TASK, snapshot
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
-_MOST_LISTED = 50
 _PIECE = 100_000  # characters of a context in one answer
 _END = 2**62
 _encode = msgspec.json.encode
@@ -68,7 +68,7 @@ def list_tasks(
     if channel_id is not None and mine is None:
         statement, whose = "list_work_in", {"channel_id": channel_id}
     rows = tx.all(
-        statement, kind=TASK.kind, agent_id=me.id, before=before.at, states=_encode(states).decode(),
+        statement, kind=TASK.kind, agent_id=me.id, now=tx.now, before=before.at, states=_encode(states).decode(),
         tag="" if capability is None else f'%"{capability}"%', in_channel=channel_id or 0, limit=limit + 1, **whose,
     )  # fmt: skip
     more = len(rows) > limit
@@ -85,17 +85,17 @@ def check_work(tx: Reading, call: Call, *, since: str | None = None) -> types.Wo
     tags = tx.the("tags_of", id=me.id)["tags"].split()
 
     def listed(statement: str, **values: Any) -> list[types.Task]:
-        rows = tx.all(statement, kind=TASK.kind, limit=_MOST_LISTED, **values)
+        rows = tx.all(statement, kind=TASK.kind, limit=MOST_WORK, now=tx.now, **values)
         return [_found(tx, call, row["public_id"]) for row in rows]
 
     return {
-        "mentions": mentions.check_mentions(tx, call)["mentions"],
-        "offered_to_me": listed("offered_to", agent_id=me.id, state=OPEN, now=tx.now),
-        "open_matching": listed("offered", space_id=me.space_id, tags=_encode(["", *tags]).decode(), now=tx.now),
-        "mine_claimed": listed("held_by", agent_id=me.id, now=tx.now),
+        "mentions": mentions.check_mentions(tx, call, limit=MOST_WORK_MENTIONS)["mentions"],
+        "offered_to_me": listed("offered_to", agent_id=me.id, state=OPEN),
+        "open_matching": listed("offered", space_id=me.space_id, tags=_encode(["", *tags]).decode()),
+        "mine_claimed": listed("held_by", agent_id=me.id),
         "completed_for_me": listed("ended_for", agent_id=me.id, since=begin, is_done=1),
         "failed_for_me": listed("ended_for", agent_id=me.id, since=begin, is_done=0),
-        "declined_for_me": listed("unwanted_of", agent_id=me.id, now=tx.now),
+        "declined_for_me": listed("unwanted_of", agent_id=me.id),
     }
 
 

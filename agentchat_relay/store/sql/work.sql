@@ -81,57 +81,115 @@ INSERT INTO work_offers (space_id, kind, tag, work_id) VALUES (:space_id, :kind,
 -- delete_offers: somebody has it, or it is over
 DELETE FROM work_offers WHERE work_id = :work_id
 
--- offered: what an agent could take, newest first: of others, for one of these capabilities or for none
-SELECT w.public_id FROM work w WHERE w.id IN (
-    SELECT DISTINCT o.work_id FROM TEXTS(:tags) AS mine JOIN work_offers o ON o.work_id PICKED (
-        SELECT x.work_id FROM work_offers x WHERE x.space_id = :space_id AND x.kind = :kind AND x.tag = mine.value
-        ORDER BY x.work_id DESC LIMIT :limit
-    ) PICKED AND o.tag = mine.value AND o.space_id = :space_id AND o.kind = :kind
-) AND (w.deadline_at IS NULL OR w.deadline_at > :now) ORDER BY w.id DESC LIMIT :limit
+-- offered: what an agent could take by the clock, newest first: of others, for one of these capabilities or for none;
+-- and what somebody lost, which the relay has not yet offered again. What is added to columns here and below keeps an
+-- engine from the indexes that they are in: what is over is little
+SELECT public_id FROM (
+    SELECT w.id, w.public_id FROM work w WHERE w.id IN (
+        SELECT DISTINCT o.work_id FROM TEXTS(:tags) AS mine JOIN work_offers o ON o.work_id PICKED (
+            SELECT x.work_id FROM work_offers x CROSS JOIN work y
+            WHERE x.space_id = :space_id AND x.kind = :kind AND x.tag = mine.value AND y.id = x.work_id
+            AND (y.deadline_at IS NULL OR y.deadline_at > :now) ORDER BY x.work_id DESC LIMIT :limit
+        ) PICKED AND o.tag = mine.value AND o.space_id = :space_id AND o.kind = :kind
+    )
+    UNION ALL
+    SELECT w.id, w.public_id FROM work w
+    WHERE w.lease_until <= :now AND w.kind || '' = :kind AND w.space_id + 0 = :space_id AND w.target_id IS NULL
+    AND (w.deadline_at IS NULL OR w.deadline_at > :now) AND EXISTS (
+        SELECT 1 FROM TEXTS(:tags) AS mine
+        WHERE w.tags LIKE CASE WHEN mine.value = '' THEN '' ELSE '%"' || mine.value || '"%' END
+    )
+) AS open ORDER BY id DESC LIMIT :limit
 
--- offered_to: what waits for an agent's yes or no, newest first
-SELECT public_id FROM work WHERE target_id = :agent_id AND kind = :kind AND state = :state
-AND (deadline_at IS NULL OR deadline_at > :now) ORDER BY id DESC LIMIT :limit
+-- offered_to: what waits for an agent's yes or no by the clock, newest first, and what it took and lost
+SELECT public_id FROM (
+    SELECT * FROM (
+        SELECT id, public_id FROM work WHERE target_id = :agent_id AND kind = :kind AND state = :state
+        AND (deadline_at IS NULL OR deadline_at > :now) ORDER BY id DESC LIMIT :limit
+    ) AS untaken
+    UNION ALL
+    SELECT id, public_id FROM work
+    WHERE owner_id = :agent_id AND kind = :kind AND lease_until <= :now AND target_id + 0 = :agent_id
+    AND (deadline_at IS NULL OR deadline_at > :now)
+) AS open ORDER BY id DESC LIMIT :limit
 
 -- held_by: what an agent has, newest first
 SELECT public_id FROM work WHERE owner_id = :agent_id AND kind = :kind AND lease_until > :now
 AND (deadline_at IS NULL OR deadline_at > :now) ORDER BY id DESC LIMIT :limit
 
--- ended_for: what an agent asked for and ended by itself after a time, newest first: done, or not
-SELECT public_id FROM work WHERE creator_id = :agent_id AND kind = :kind AND ended_at > :since
-AND (state = 'done') = (:is_done = 1) AND state <> 'cancelled' ORDER BY ended_at DESC LIMIT :limit
+-- ended_for: what an agent asked for and ended by itself after a time by the clock, newest first: done, or not
+SELECT public_id FROM (
+    SELECT * FROM (
+        SELECT public_id, ended_at AS at FROM work WHERE creator_id = :agent_id AND kind = :kind AND ended_at > :since
+        AND (state = 'done') = (:is_done = 1) AND state <> 'cancelled' ORDER BY ended_at DESC LIMIT :limit
+    ) AS ended
+    UNION ALL
+    SELECT public_id, deadline_at FROM work
+    WHERE creator_id = :agent_id AND kind = :kind AND ended_at IS NULL AND deadline_at > :since AND deadline_at <= :now
+    AND :is_done = 0
+) AS ended ORDER BY at DESC LIMIT :limit
 
 -- unwanted_of: what an agent offered and was declined, newest first
 SELECT public_id FROM work WHERE creator_id = :agent_id AND kind = :kind AND state = 'declined'
 AND (deadline_at IS NULL OR deadline_at > :now) ORDER BY id DESC LIMIT :limit
 
--- list_work: of a space in some states, newest first; tag '': any
-SELECT w.id, w.public_id FROM TEXTS(:states) AS wanted JOIN work w ON w.id PICKED (
-    SELECT x.id FROM work x
-    WHERE x.space_id = :space_id AND x.kind = :kind AND x.state = wanted.value AND x.id < :before
-    AND (:tag = '' OR x.tags LIKE :tag)
-    AND (x.channel_id IS NOT NULL OR x.creator_id = :agent_id OR x.target_id = :agent_id OR x.owner_id = :agent_id)
-    ORDER BY x.id DESC LIMIT :limit
-) PICKED ORDER BY w.id DESC LIMIT :limit
+-- list_work: of a space in some states by the clock, newest first; tag '': any. What is over, and not yet made so by the
+-- relay, is found by its time: else who asks for what has ended would walk through all that has not
+SELECT id, public_id FROM (
+    SELECT w.id, w.public_id FROM TEXTS(:states) AS wanted JOIN work w ON w.id PICKED (
+        SELECT x.id FROM work x
+        WHERE x.space_id = :space_id AND x.kind = :kind AND x.state = wanted.value AND x.id < :before
+        AND (x.ended_at IS NOT NULL OR x.deadline_at IS NULL OR x.deadline_at > :now)
+        AND (x.lease_until IS NULL OR x.lease_until > :now) AND (:tag = '' OR x.tags LIKE :tag)
+        AND (x.channel_id IS NOT NULL OR x.creator_id = :agent_id OR x.target_id = :agent_id OR x.owner_id = :agent_id)
+        ORDER BY x.id DESC LIMIT :limit
+    ) PICKED
+    UNION ALL
+    SELECT w.id, w.public_id FROM (
+        SELECT id FROM work WHERE deadline_at <= :now AND ended_at IS NULL
+        UNION SELECT id FROM work WHERE lease_until <= :now
+    ) AS late JOIN work w ON w.id = late.id
+    WHERE w.space_id + 0 = :space_id AND w.kind || '' = :kind AND w.id < :before
+    AND EXISTS (
+        SELECT 1 FROM TEXTS(:states) AS wanted
+        WHERE wanted.value = CASE WHEN w.deadline_at <= :now THEN 'expired' ELSE 'open' END
+    )
+    AND (:tag = '' OR w.tags LIKE :tag)
+    AND (w.channel_id IS NOT NULL OR w.creator_id = :agent_id OR w.target_id = :agent_id OR w.owner_id = :agent_id)
+) AS found ORDER BY id DESC LIMIT :limit
 
--- list_work_by: what one agent made, newest first; tag '': any
+-- list_work_by: what one agent made, in some states by the clock, newest first; tag '': any
 SELECT w.id, w.public_id FROM work w
 WHERE w.creator_id = :creator_id AND w.kind = :kind AND w.id < :before
-AND EXISTS (SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = w.state) AND (:tag = '' OR w.tags LIKE :tag) AND :in_channel IN (0, w.channel_id)
+AND EXISTS (
+    SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = CASE
+    WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'expired' WHEN w.lease_until <= :now THEN 'open' ELSE w.state END
+)
+AND (:tag = '' OR w.tags LIKE :tag) AND :in_channel IN (0, w.channel_id)
 AND (w.channel_id IS NOT NULL OR w.creator_id = :agent_id OR w.target_id = :agent_id OR w.owner_id = :agent_id)
 ORDER BY w.id DESC LIMIT :limit
 
--- list_work_of: what one agent has or had, newest first; tag '': any
+-- list_work_of: what one agent has or had, in some states by the clock, newest first; tag '': any. Whose lease was over
+-- before its deadline has it no more
 SELECT w.id, w.public_id FROM work w
 WHERE w.owner_id = :owner_id AND w.kind = :kind AND w.id < :before
-AND EXISTS (SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = w.state) AND (:tag = '' OR w.tags LIKE :tag) AND :in_channel IN (0, w.channel_id)
+AND (w.lease_until IS NULL OR w.lease_until > :now OR w.lease_until >= w.deadline_at)
+AND EXISTS (
+    SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = CASE
+    WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'expired' WHEN w.lease_until <= :now THEN 'open' ELSE w.state END
+)
+AND (:tag = '' OR w.tags LIKE :tag) AND :in_channel IN (0, w.channel_id)
 AND (w.channel_id IS NOT NULL OR w.creator_id = :agent_id OR w.target_id = :agent_id OR w.owner_id = :agent_id)
 ORDER BY w.id DESC LIMIT :limit
 
--- list_work_in: of a channel, newest first; tag '': any
+-- list_work_in: of a channel, in some states by the clock, newest first; tag '': any
 SELECT w.id, w.public_id FROM work w
 WHERE w.channel_id = :channel_id AND w.kind = :kind AND w.id < :before
-AND EXISTS (SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = w.state) AND (:tag = '' OR w.tags LIKE :tag)
+AND EXISTS (
+    SELECT 1 FROM TEXTS(:states) AS wanted WHERE wanted.value = CASE
+    WHEN w.ended_at IS NULL AND w.deadline_at <= :now THEN 'expired' WHEN w.lease_until <= :now THEN 'open' ELSE w.state END
+)
+AND (:tag = '' OR w.tags LIKE :tag)
 AND (w.channel_id IS NOT NULL OR w.creator_id = :agent_id OR w.target_id = :agent_id OR w.owner_id = :agent_id)
 ORDER BY w.id DESC LIMIT :limit
 
