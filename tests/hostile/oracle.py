@@ -92,6 +92,7 @@ _APPROVAL = (
     rf"asked by @(?P<who>{NAME}) {TIME}(?: \(urgent\))?"
     rf"(?: \(decided by @{NAME} {TIME}\)| \(denied after {TIME}\))? \(call [0-9a-f]{{64}}\)"
 )
+_DEALT_WITH = r"(?:Your next check counts this as dealt with|This counts as dealt with now)\."
 _EDITED = r"(?: Only the edited arguments are allowed(?:; agentchat_get_approval shows them)?\.)?"
 _OLDER = rf"\((?P<left>{N}) older left out: ask for fewer with limit\)|\(older ones: cursor=[A-Za-z0-9_-]+\)"
 
@@ -165,7 +166,7 @@ GRAMMARS: dict[str, Grammar] = {
         r"No such agents\.",
     ),
     "check_inbox": Grammar(
-        rf"(?P<count>{N}) items?, urgent first{_MORE}\. Your next check counts this as dealt with\.{_AGAIN}",
+        rf"(?P<count>{N}) items?, urgent first{_MORE}\. {_DEALT_WITH}{_AGAIN}",
         rf"{_KIND}{_ITEM}",
         bare=_NOTHING,
     ),
