@@ -31,6 +31,7 @@ from agentchat_relay.store.sqlite.neighbours import Turn
 from langchain_agentchat import AsyncClient
 from tests.relay.conftest import UNLIMITED, until
 from tests.relay.peek import Peek
+from tests.relay.test_vanishing import unlike, words_in
 
 pytestmark = pytest.mark.sqlite
 
@@ -326,6 +327,28 @@ def test_the_deadline_of_a_process_that_is_gone_is_kept_by_who_is_there(
         with process(PROMISE, url) as other:
             id = heard(other)
         until(lambda: ann.get_task(id)["history"][-1]["action"] == "expire")  # though ann has only looked on
+
+
+ACKNOWLEDGE = """
+import sys
+from agentchat import Client
+bob = Client(sys.argv[1], agent="mac-other")
+print(bob.claim_items(acknowledge=True)["items"][0]["content"], flush=True)
+"""
+
+
+def test_what_was_acknowledged_has_vanished_when_its_process_ends(url: str) -> None:
+    """Though another one has the directory open, and whether the client was closed or the process just ended."""
+    word = unlike()
+    with process(STAY, url) as other, Client(url, agent="mac-ann") as ann:
+        assert heard(other) == "there"
+        for close in (False, True):
+            ann.send_direct_message("mac-other", f"{word} {close}", ephemeral=True)
+            assert words_in(Path(url.removeprefix("local:")), [word])
+            with process(ACKNOWLEDGE + "bob.close()" * close, url) as bob:
+                assert heard(bob) == f"@mac-other {word} {close}"
+                assert bob.wait(20) == 0
+            assert words_in(Path(url.removeprefix("local:")), [word]) == []
 
 
 # Stores side by side
