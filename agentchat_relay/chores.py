@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, retirement, upkeep, vanishing
+from .service import groups, limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
 from .service.work import kinds
 from .store.seam import Lane, Reading
@@ -33,7 +33,7 @@ _AT_FIRST = 600.0  # nothing is purged
 _PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
 _BETWEEN_VACUUMS = 60.0  # of tables that several relays share
 _AT_MOST = 0.25  # of the writer's time
-_LAST = 2.0  # for what is finished at the end
+_LAST = 2.0  # for each thing that is finished at the end
 _BREATH = 0.02  # for whoever reads, and so is in the way
 _HOUR = 3600.0
 _log = logging.getLogger("agentchat.relay")
@@ -110,7 +110,7 @@ class Chores:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._push.stirred = self._stir
-        chores = (self._run, self._have_vanish, self._keep_time)
+        chores = (self._go_on, self._run, self._have_vanish, self._keep_time)
         self._tasks = [asyncio.create_task(chore()) for chore in chores]
 
     async def stop(self) -> None:
@@ -119,6 +119,7 @@ class Chores:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+            await self._try(self._tell_the_rest)
             await self._try(self._have_gone)
 
     async def _run(self) -> None:
@@ -164,6 +165,25 @@ class Chores:
         finally:
             if self._purged != before:
                 await self._ask(Lane.WRITE, retention.finish)
+
+    # Who was told nothing yet
+
+    async def _go_on(self) -> None:
+        """Where the last one ended, right at the start: nobody asks whether the clock is right."""
+        await self._try(self._tell_groups)
+
+    async def _tell_groups(self) -> None:
+        if await self._ask(Lane.READ, groups.is_telling):
+            while await self._given_way(groups.fan_out):
+                pass
+
+    async def _tell_the_rest(self) -> None:
+        """Before this process ends; what is too much for that, the next one goes on with."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                if await self._ask(Lane.READ, groups.is_telling):
+                    while await self._ask(Lane.WRITE, groups.fan_out):
+                        pass
 
     # What vanishes
 

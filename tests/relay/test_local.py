@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from agentchat_relay.blobs.directory import DirectoryBlobs
 from agentchat_relay.chores import DoubtedClock, Known
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
+from agentchat_relay.service import administration, groups
 from agentchat_relay.store.seam import Lane, News
 from agentchat_relay.store.sqlite.engine import Sqlite
 from agentchat_relay.store.sqlite.neighbours import Turn
@@ -349,6 +350,33 @@ def test_what_was_acknowledged_has_vanished_when_its_process_ends(url: str) -> N
                 assert heard(bob) == f"@mac-other {word} {close}"
                 assert bob.wait(20) == 0
             assert words_in(Path(url.removeprefix("local:")), [word]) == []
+
+
+TELL = """
+import os, sys
+from agentchat import Client
+assert Client(sys.argv[1], agent="mac-ann").send_direct_message("all", "hello")["pending"]
+if sys.argv[2] == "killed":
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_a_large_group_is_told_though_the_author_is_gone(url: str, tmp_path: Path, how: str) -> None:
+    """Before it is gone; or else as soon as the next one comes, though the chores were done a moment ago."""
+    with Client(url, agent="mac-ann") as ann:
+        ann.check_board()
+        path = tmp_path / "shared"
+        until((path / "chores").exists)
+    with closing(Sqlite(path, neighbours=True)) as store:
+        store.ask(Lane.WRITE, lambda tx: [administration.named(tx, f"mac-{number}") for number in range(2000)])
+        with process(TELL, url, how) as author:
+            assert author.wait(60) == 0
+        waiting = store.ask(Lane.READ, lambda tx: groups.is_telling(tx))
+        assert waiting == (how == "killed")
+        with Client(url, agent="mac-ann") as ann:
+            until(lambda: not ann.list_sent()["messages"][0]["pending"])
+            assert ann.list_sent()["messages"][0]["states"] == {"stored": 2000}
 
 
 # Stores side by side
