@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -448,6 +449,51 @@ def test_turns_go_to_whoever_waits_longest(tmp_path: Path) -> None:
     for thread in waiting:
         thread.join()
     assert order == [0, 1, 2, 3, 4]
+
+
+def test_who_gets_no_turn_is_told_so_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of it is written, neither then nor later."""
+    turn = Path(url.removeprefix("local:"), "turn")
+    with Client(url, agent="mac-ann", retries=0) as ann:
+        ann.send_message("general", "before")
+        turn.unlink()
+        turn.mkdir()
+        told: list[str] = []
+
+        def say(number: int) -> None:
+            with pytest.raises(errors.Unavailable) as refused:
+                ann.send_message("general", f"{number}")
+            told.append(refused.value.message)
+
+        saying = [threading.Thread(target=say, args=(number,)) for number in range(8)]
+        for thread in saying:
+            thread.start()
+        for thread in saying:
+            thread.join(20)
+        assert told == [f"Cannot write in {turn.parent}: Is a directory. Nothing was stored."] * 8
+        turn.rmdir()
+        ann.send_message("general", "after")
+        assert [message["content"] for message in ann.read_messages("general")["messages"]] == ["before", "after"]
+    with Client(url, agent="mac-ann", retries=0) as ann:
+        ann.check_board()
+        shutil.rmtree(turn.parent)
+        with pytest.raises(errors.Unavailable, match="No such file or directory"):
+            ann.send_message("general", "to nowhere")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_store_that_gets_no_turn_to_scrub_says_so(tmp_path: Path) -> None:
+    with closing(Sqlite(tmp_path, neighbours=True)) as store:
+        (tmp_path / "turn").unlink()
+        (tmp_path / "turn").mkdir()
+        done: list[bool] = []
+        store.scrub(done.append)
+        until(lambda: done == [False])
+        with pytest.raises(errors.Unavailable, match="Cannot write in"):
+            store.ask(Lane.WRITE, lambda tx: tx.forget())
+        (tmp_path / "turn").rmdir()
+        store.scrub(done.append)
+        until(lambda: done == [False, True])
 
 
 def _blocked(path: Path) -> int:
