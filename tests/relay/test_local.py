@@ -172,6 +172,36 @@ def test_without_the_relays_package_the_error_names_it(url: str, monkeypatch: py
         Client(url, agent="mac-ann")
 
 
+LAST_WORDS = """
+import atexit, sys
+from agentchat import Client, errors
+class Agent:
+    def __init__(self):
+        self.client = Client(sys.argv[1], agent="mac-ann")
+        self.client.send_message("general", "hello")
+    def __del__(self):
+        try:
+            self.client.send_message("general", "bye")
+        except errors.Conflict as error:
+            print(error.message, flush=True)
+agent = None
+if sys.argv[2] == "open again":
+    atexit.register(lambda: agent.client.check_board())
+agent = Agent()
+"""
+
+
+@pytest.mark.parametrize("state", ["closed", "open again"])
+def test_a_call_while_the_interpreter_takes_itself_apart_is_refused(url: str, state: str) -> None:
+    """It waited for a thread that could not run any more."""
+    with process(LAST_WORDS, url, state) as other:
+        assert other.wait(20) == 0
+        path = url.removeprefix("local:")
+        assert heard(other) == f"This process is ending, so it cannot use {path} any more."
+    with Client(url, agent="mac-ann") as ann:
+        assert [message["content"] for message in ann.read_messages("general")["messages"]] == ["hello"]
+
+
 # A fork
 
 
