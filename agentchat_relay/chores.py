@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from agentchat.errors import AgentChatError
 
 from .http.parts import Parts
-from .service import limits, retention, retirement, upkeep, vanishing
+from .service import groups, limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
 from .service.work import kinds
 from .store.seam import Lane, Reading
@@ -33,6 +33,8 @@ _AT_FIRST = 600.0  # nothing is purged
 _PAUSE = 0.25  # between two looks at what is to vanish: what stirs them comes in crowds
 _BETWEEN_VACUUMS = 60.0  # of tables that several relays share
 _AT_MOST = 0.25  # of the writer's time
+_LAST = 2.0  # for each thing that is finished at the end
+_BREATH = 0.02  # for whoever reads, and so is in the way
 _HOUR = 3600.0
 _log = logging.getLogger("agentchat.relay")
 # Goes on while the machine sleeps, unlike the usual one.
@@ -108,14 +110,17 @@ class Chores:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._push.stirred = self._stir
-        chores = (self._run, self._have_vanish, self._keep_time)
+        chores = (self._go_on, self._run, self._have_vanish, self._keep_time)
         self._tasks = [asyncio.create_task(chore()) for chore in chores]
 
     async def stop(self) -> None:
+        """Finish first what others were promised soon: it may be long until another process comes."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+            await self._try(self._tell_the_rest)
+            await self._try(self._have_gone)
 
     async def _run(self) -> None:
         while True:
@@ -161,6 +166,25 @@ class Chores:
             if self._purged != before:
                 await self._ask(Lane.WRITE, retention.finish)
 
+    # Who was told nothing yet
+
+    async def _go_on(self) -> None:
+        """Where the last one ended, right at the start: nobody asks whether the clock is right."""
+        await self._try(self._tell_groups)
+
+    async def _tell_groups(self) -> None:
+        if await self._ask(Lane.READ, groups.is_telling):
+            while await self._given_way(groups.fan_out):
+                pass
+
+    async def _tell_the_rest(self) -> None:
+        """Before this process ends; what is too much for that, the next one goes on with."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                if await self._ask(Lane.READ, groups.is_telling):
+                    while await self._ask(Lane.WRITE, groups.fan_out):
+                        pass
+
     # What vanishes
 
     def _stir(self) -> None:
@@ -188,15 +212,28 @@ class Chores:
         at = self._clock.believed(due.now)
         is_over = at is not None and due.at is not None and due.at <= at
         if due.is_acknowledged or is_over:
+            self._dirty = self._rounds  # though it be stopped in the middle: what it asked for is done all the same
             while await self._given_way(partial(vanishing.vanish, at=at)):
                 pass
-            self._dirty = self._rounds
             self._wait = 0.0  # the next one's time is not known
             await self._tidy()
         elif at is not None and due.at is not None:
             self._wait = min((due.at - at) / 1e6, _BETWEEN)
         if self._dirty:
             await self._scrub()
+
+    async def _have_gone(self) -> None:
+        """What was acknowledged is out of the files before this process ends. Tables that several relays share are
+        vacuumed by those that are left, or by the next one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                if (await self._ask(Lane.READ, vanishing.due)).is_acknowledged:
+                    self._dirty = self._rounds
+                    while await self._ask(Lane.WRITE, partial(vanishing.vanish, at=None)):
+                        pass
+                while self._dirty and not self._store.is_shared:
+                    await self._scrub_now()
+                    await asyncio.sleep(_BREATH if self._dirty else 0)
 
     # What has a deadline, or a lease
 
@@ -227,13 +264,16 @@ class Chores:
 
     async def _scrub(self) -> None:
         if (left := self._scrub_at - time.monotonic()) <= 0:
-            clean: asyncio.Future[bool] = self._loop.create_future()
-            self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
-            self._dirty -= await clean
+            await self._scrub_now()
             left = _BETWEEN_VACUUMS if self._store.is_shared else _PAUSE
             self._scrub_at = time.monotonic() + left
         if self._dirty:
             self._wait = min(self._wait, max(left, 0.0))
+
+    async def _scrub_now(self) -> None:
+        clean: asyncio.Future[bool] = self._loop.create_future()
+        self._store.scrub(lambda is_clean: self._loop.call_soon_threadsafe(_settle, clean, is_clean))
+        self._dirty -= await clean
 
     async def _portion(self, call: Callable[..., int]) -> int:
         """Have a portion done, then leave the writer to the others for a while. A pass may take minutes, so each

@@ -128,6 +128,7 @@ class Directory:
 
     def make(self) -> None:
         """The directory itself, for this user only; one that was there with other things in it stays as it is."""
+        self._check_name()
         try:
             if not os.path.isdir(self.path):
                 os.makedirs(self.path, mode=0o700)
@@ -136,6 +137,13 @@ class Directory:
                 os.chmod(self.path, 0o700)
         except OSError as error:
             raise self._unusable(error) from error
+
+    def _check_name(self) -> None:
+        """SQLite takes names in UTF-8 only."""
+        try:
+            self.path.encode()
+        except UnicodeEncodeError:
+            raise NotConfigured(f"Cannot use {self.path!r} as data directory: its name is not UTF-8.") from None
 
     def _unusable(self, error: OSError) -> AgentChatError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

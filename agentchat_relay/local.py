@@ -15,6 +15,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import os
+import sys
 import threading
 import time
 import weakref
@@ -28,7 +29,15 @@ from agentchat import settings as client_settings
 from agentchat import types
 from agentchat._exchange import Request, Response
 from agentchat._transport import MAX_RESPONSE_BYTES
-from agentchat.errors import AgentChatError, BadRequest, ConnectionFailed, ProtocolError, TimedOut, Unauthorized
+from agentchat.errors import (
+    AgentChatError,
+    BadRequest,
+    Conflict,
+    ConnectionFailed,
+    ProtocolError,
+    TimedOut,
+    Unauthorized,
+)
 
 from .chores import Errands
 from .directory import Directory
@@ -145,6 +154,7 @@ class Host:
 
     def submit(self, request: Request, most: int) -> concurrent.futures.Future[Response] | None:
         """The answer to come; None if it is too late to ask."""
+        _check_time(self.path)
         with self._gate:
             if self.is_over:
                 return None
@@ -257,7 +267,14 @@ _hosts: dict[str, Host] = {}
 _guard = threading.Lock()
 
 
+def _check_time(path: str) -> None:
+    """Once the interpreter takes itself apart no other thread runs: its answer would be waited for for ever."""
+    if sys.is_finalizing():
+        raise Conflict(f"This process is ending, so it cannot use {path} any more.")
+
+
 def _host_of(path: str, user: object) -> Host:
+    _check_time(path)
     with _guard:
         host = _hosts.get(path)
         if host is None or host.is_over:

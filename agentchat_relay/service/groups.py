@@ -156,6 +156,11 @@ def tell(tx: Writing, posted: Posted, members: list[int], terms: Terms, told: se
     return True
 
 
+def is_telling(tx: Reading) -> bool:
+    """Whether a large group has something that not all of it was told."""
+    return tx.one("next_fan_out") is not None
+
+
 def fan_out(tx: Writing) -> int:
     """Tell the next members of the first large group that has something; how many that were."""
     row = tx.one("next_fan_out")

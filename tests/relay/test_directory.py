@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from agentchat import Client
 from agentchat.errors import AgentChatError, Conflict, NotConfigured
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
@@ -200,6 +201,16 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
     assert str(file) in refusal(file)
     assert str(file / "deeper") in refusal(file / "deeper")
     assert file.read_text() == "mine"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    path = f"{tmp_path}/{os.fsdecode(b'bad' + bytes([255]))}/inner"
+    refused = pytest.raises(NotConfigured, match=r"Cannot use '.+/bad\\udcff/inner' as data directory: .+ not UTF-8")
+    with refused:
+        Directory(path).hold("a relay")
+    with Client(f"local:{path}", agent="mac-ann") as ann, refused:
+        ann.check_board()
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_lock_that_is_a_directory_is_an_error_with_its_reason(tmp_path: Path) -> None:

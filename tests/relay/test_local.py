@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from agentchat_relay.blobs.directory import DirectoryBlobs
 from agentchat_relay.chores import DoubtedClock, Known
 from agentchat_relay.directory import Directory
 from agentchat_relay.embedded import running
+from agentchat_relay.service import administration, groups
 from agentchat_relay.store.seam import Lane, News
 from agentchat_relay.store.sqlite.engine import Sqlite
 from agentchat_relay.store.sqlite.neighbours import Turn
 from langchain_agentchat import AsyncClient
 from tests.relay.conftest import UNLIMITED, until
 from tests.relay.peek import Peek
+from tests.relay.test_vanishing import unlike, words_in
 
 pytestmark = pytest.mark.sqlite
 
@@ -167,6 +170,36 @@ def test_without_the_relays_package_the_error_names_it(url: str, monkeypatch: py
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **about: [])
     with pytest.raises(errors.NotConfigured, match=re.escape('pip install "langchain-agentchat[relay]"')):
         Client(url, agent="mac-ann")
+
+
+LAST_WORDS = """
+import atexit, sys
+from agentchat import Client, errors
+class Agent:
+    def __init__(self):
+        self.client = Client(sys.argv[1], agent="mac-ann")
+        self.client.send_message("general", "hello")
+    def __del__(self):
+        try:
+            self.client.send_message("general", "bye")
+        except errors.Conflict as error:
+            print(error.message, flush=True)
+agent = None
+if sys.argv[2] == "open again":
+    atexit.register(lambda: agent.client.check_board())
+agent = Agent()
+"""
+
+
+@pytest.mark.parametrize("state", ["closed", "open again"])
+def test_a_call_while_the_interpreter_takes_itself_apart_is_refused(url: str, state: str) -> None:
+    """It waited for a thread that could not run any more."""
+    with process(LAST_WORDS, url, state) as other:
+        assert other.wait(20) == 0
+        path = url.removeprefix("local:")
+        assert heard(other) == f"This process is ending, so it cannot use {path} any more."
+    with Client(url, agent="mac-ann") as ann:
+        assert [message["content"] for message in ann.read_messages("general")["messages"]] == ["hello"]
 
 
 # A fork
@@ -328,6 +361,55 @@ def test_the_deadline_of_a_process_that_is_gone_is_kept_by_who_is_there(
         until(lambda: ann.get_task(id)["history"][-1]["action"] == "expire")  # though ann has only looked on
 
 
+ACKNOWLEDGE = """
+import sys
+from agentchat import Client
+bob = Client(sys.argv[1], agent="mac-other")
+print(bob.claim_items(acknowledge=True)["items"][0]["content"], flush=True)
+"""
+
+
+def test_what_was_acknowledged_has_vanished_when_its_process_ends(url: str) -> None:
+    """Though another one has the directory open, and whether the client was closed or the process just ended."""
+    word = unlike()
+    with process(STAY, url) as other, Client(url, agent="mac-ann") as ann:
+        assert heard(other) == "there"
+        for close in (False, True):
+            ann.send_direct_message("mac-other", f"{word} {close}", ephemeral=True)
+            assert words_in(Path(url.removeprefix("local:")), [word])
+            with process(ACKNOWLEDGE + "bob.close()" * close, url) as bob:
+                assert heard(bob) == f"@mac-other {word} {close}"
+                assert bob.wait(20) == 0
+            assert words_in(Path(url.removeprefix("local:")), [word]) == []
+
+
+TELL = """
+import os, sys
+from agentchat import Client
+assert Client(sys.argv[1], agent="mac-ann").send_direct_message("all", "hello")["pending"]
+if sys.argv[2] == "killed":
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_a_large_group_is_told_though_the_author_is_gone(url: str, tmp_path: Path, how: str) -> None:
+    """Before it is gone; or else as soon as the next one comes, though the chores were done a moment ago."""
+    with Client(url, agent="mac-ann") as ann:
+        ann.check_board()
+        path = tmp_path / "shared"
+        until((path / "chores").exists)
+    with closing(Sqlite(path, neighbours=True)) as store:
+        store.ask(Lane.WRITE, lambda tx: [administration.named(tx, f"mac-{number}") for number in range(2000)])
+        with process(TELL, url, how) as author:
+            assert author.wait(60) == 0
+        waiting = store.ask(Lane.READ, lambda tx: groups.is_telling(tx))
+        assert waiting == (how == "killed")
+        with Client(url, agent="mac-ann") as ann:
+            until(lambda: not ann.list_sent()["messages"][0]["pending"])
+            assert ann.list_sent()["messages"][0]["states"] == {"stored": 2000}
+
+
 # Stores side by side
 
 
@@ -397,6 +479,51 @@ def test_turns_go_to_whoever_waits_longest(tmp_path: Path) -> None:
     for thread in waiting:
         thread.join()
     assert order == [0, 1, 2, 3, 4]
+
+
+def test_who_gets_no_turn_is_told_so_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of it is written, neither then nor later."""
+    turn = Path(url.removeprefix("local:"), "turn")
+    with Client(url, agent="mac-ann", retries=0) as ann:
+        ann.send_message("general", "before")
+        turn.unlink()
+        turn.mkdir()
+        told: list[str] = []
+
+        def say(number: int) -> None:
+            with pytest.raises(errors.Unavailable) as refused:
+                ann.send_message("general", f"{number}")
+            told.append(refused.value.message)
+
+        saying = [threading.Thread(target=say, args=(number,)) for number in range(8)]
+        for thread in saying:
+            thread.start()
+        for thread in saying:
+            thread.join(20)
+        assert told == [f"Cannot write in {turn.parent}: Is a directory. Nothing was stored."] * 8
+        turn.rmdir()
+        ann.send_message("general", "after")
+        assert [message["content"] for message in ann.read_messages("general")["messages"]] == ["before", "after"]
+    with Client(url, agent="mac-ann", retries=0) as ann:
+        ann.check_board()
+        shutil.rmtree(turn.parent)
+        with pytest.raises(errors.Unavailable, match="No such file or directory"):
+            ann.send_message("general", "to nowhere")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_store_that_gets_no_turn_to_scrub_says_so(tmp_path: Path) -> None:
+    with closing(Sqlite(tmp_path, neighbours=True)) as store:
+        (tmp_path / "turn").unlink()
+        (tmp_path / "turn").mkdir()
+        done: list[bool] = []
+        store.scrub(done.append)
+        until(lambda: done == [False])
+        with pytest.raises(errors.Unavailable, match="Cannot write in"):
+            store.ask(Lane.WRITE, lambda tx: tx.forget())
+        (tmp_path / "turn").rmdir()
+        store.scrub(done.append)
+        until(lambda: done == [False, True])
 
 
 def _blocked(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -177,6 +178,22 @@ def test_a_killed_relay_goes_on_at_its_next_start(process: Process, tmp_path: Pa
     process.kill()
     assert words_in(data, gone) == []
     assert wrong(str(data)) == []
+
+
+@pytest.mark.sqlite
+def test_it_has_gone_when_the_relay_is_stopped(tmp_path: Path):
+    """Right after the acknowledgement, and while somebody has the database open, so that the log outlives the relay."""
+    word = unlike()
+    with running(str(tmp_path), settings=UNLIMITED) as relay:
+        ann, bob = (Client(relay.url, relay.token(name)) for name in ("ann", "bob"))
+        with ann, bob:
+            ann.send_direct_message("bob", word, ephemeral=True)
+            assert words_in(tmp_path, [word])
+            bystander = sqlite3.connect(tmp_path / "agentchat.db")
+            assert bystander.execute("SELECT content FROM messages").fetchall() == [(f"@bob {word}",)]
+            assert bob.claim_items(acknowledge=True)["items"]
+    with contextlib.closing(bystander):
+        assert words_in(tmp_path, [word]) == []
 
 
 # When

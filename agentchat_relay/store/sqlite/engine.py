@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from . import damage
 from .fulltext import SearchFile
 from .index import Index
 from .migrate import migrate
-from .neighbours import Lookout, Turn
+from .neighbours import Lookout, Turn, refusal
 from .transaction import WriteTransaction, read_group
 
 T = TypeVar("T")
@@ -241,7 +241,13 @@ class Sqlite:
             self._scrub()
         if not group:
             return
-        with self._turn:
+        with ExitStack() as turn:
+            try:
+                turn.enter_context(self._turn)
+            except OSError as error:  # nothing was begun
+                refused = refusal(error, self.path)
+                self._deliver([(waiting.done, None, refused) for waiting in group])
+                return
             calls = [*group]
             if self._has_neighbours:  # it may have waited for its turn
                 self._writer.take_along(calls)
@@ -275,7 +281,7 @@ class Sqlite:
             _, log = self._bring_up_to_date("PASSIVE")
             if log > _LONG_LOG and monotonic() >= self._restart_at:
                 self._begin_log_anew()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._failed_to_keep(error)
 
     def _scrub(self) -> None:
@@ -286,14 +292,14 @@ class Sqlite:
         try:
             with self._turn:
                 is_clean = not self._bring_up_to_date("TRUNCATE")[0]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._failed_to_keep(error)
         finally:
             self._connection.execute("PRAGMA busy_timeout = 30000")
             for done in waiting:
                 done(is_clean)
 
-    def _failed_to_keep(self, error: sqlite3.Error) -> None:
+    def _failed_to_keep(self, error: sqlite3.Error | OSError) -> None:
         is_cut_short = self._cut_short or self._has_neighbours
         if is_cut_short and getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
             self._give_up(error)

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from agentchat.errors import StorageFull, Unavailable
+
+from ..faults import as_ours
 from ..seam import News
 from .transaction import epoch_of
 
@@ -32,14 +35,27 @@ class Turn:
         self._file = -1
 
     def __enter__(self) -> None:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)
+
+
+def refusal(error: OSError, path: str) -> Exception:
+    """Why nobody gets a turn here, for who waits for one."""
+    found = as_ours(error)
+    if isinstance(found, StorageFull):
+        return found
+    return Unavailable(f"Cannot write in {os.path.dirname(path)}: {error.strerror}. Nothing was stored.")
 
 
 class Lookout:
