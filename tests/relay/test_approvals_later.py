@@ -78,8 +78,8 @@ def test_silence_ends_what_had_no_deadline_any_more(asleep: None, house: House, 
     asked(ann, expires_in=60)
     (item,) = items(rob)
     dies(rob)
-    rob.requeue_items([item["item_id"]])
     clock.ahead += 61
+    rob.requeue_items([item["item_id"]])
     assert [item["expires_at"] for item in items(rob)] == [None]
     house.settle()
     assert items(rob) == []

@@ -468,11 +468,12 @@ def test_a_misspelt_name_is_not_mended_with_one_of_another_space(live: Embedded,
     def ask(name: str) -> Answer:
         return ours.ask("mac-ann", made, {**own, parameter: [name] if parameter == "recipients" else name})
 
-    answer = ask(f"{theirs.only[:-1]}-")
-    assert theirs.only not in answer.text
+    own_name, foreign = (space.squad if parameter == "group" else space.only for space in (ours, theirs))
+    answer = ask(f"{foreign[:-1]}-")
+    assert foreign not in answer.text
     if answer.status == 404:
-        answer = ask(f"{ours.only[:-1]}-")
-        assert json.loads(answer.text)["near"] == [ours.only], "this is how it would be told"
+        answer = ask(f"{own_name[:-1]}-")
+        assert json.loads(answer.text)["near"] == [own_name], "this is how it would be told"
 
 
 def test_the_events_of_a_space_are_its_own(live: Embedded) -> None:

@@ -131,8 +131,10 @@ def check_result(schema: dict[str, Any], text: str) -> None:
     """Refuse a result that does not fit, in words by which a model can mend it."""
     try:
         result = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise BadRequest(f"result must be JSON, since the task has a result_schema: {error}.") from None
+    except RecursionError:
+        raise _too_deep() from None
     if depth(result) > _DEEPEST_RESULT:
         raise BadRequest(f"result must not be nested deeper than {_DEEPEST_RESULT}, to be checked; make it flatter.")
     deadline = time.monotonic() + _LONGEST
