@@ -579,7 +579,8 @@ def test_a_group_that_cannot_be_joined_names_the_setting(live: Embedded, agent: 
         (ann.agent or "", Conflict, "is an agent"),
         ("system", Forbidden, "is reserved"),
     ):
-        with Client(live.url, live.token(fresh()), groups=[group], retries=0) as client:
+        name = fresh()
+        with Client(live.url, live.token(name), agent=name, groups=[group], retries=0) as client:
             for ask in (client.check_board, partial(next, client.events())):
                 with pytest.raises(kind) as refused:
                     ask()
