@@ -71,6 +71,9 @@ def test_a_stream_here_is_told_who_came_to_the_other_relay(two: Two, three: list
         )))  # fmt: skip
         with Stream(two[1].url, bob.key):
             assert told(stream) == (bob.name, "online")
+        relay = two[1].relay
+        until(lambda: bool(relay and not relay.parts.push._open))  # else it was here until the clock has been moved
+        two[1].ask(lambda tx: None)  # and so was a note of it on its way
         clock.ahead += 2 * PRESENT
         assert told(stream) == (bob.name, "offline")
 
