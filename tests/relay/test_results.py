@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -106,6 +108,15 @@ def test_a_schema_cannot_take_the_relay_with_it(schema: dict[str, Any], result: 
     check_schema(schema)
     with pytest.raises(BadRequest, match="in time"):  # it would take hours
         check_result(schema, result)
+
+
+def test_on_a_busy_machine_what_fits_takes_longer_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two looks at the clock others had the processor for an hour."""
+    hours = count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(hours) * 3600.0)
+    check_result(COUNT, '{"beans": 42}')
+    with pytest.raises(BadRequest, match="less than the minimum"):
+        check_result(COUNT, '{"beans": -1}')
 
 
 @pytest.mark.parametrize(
