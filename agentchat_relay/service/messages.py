@@ -163,6 +163,7 @@ def append(
         "metadata": metadata,
         "vanishes_at": vanishes_at,
     }
+    repeats.mark(tx, agent.id, call.key)
     tx.later(
         "insert_message",
         **row,

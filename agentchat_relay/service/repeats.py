@@ -28,7 +28,7 @@ def earlier(tx: Writing, call: Call) -> Row | None:
     """What this agent did under this key before, if it was this very call."""
     if call.key is None:
         return None
-    tx.settle((call.key, call.agent.id))
+    tx.settle(_kept_under(call.agent.id, call.key))
     row = tx.one("repeat", key=call.key, agent_id=call.agent.id)
     if row is not None and row["digest"] != call.digest:
         raise Conflict(
@@ -36,6 +36,16 @@ def earlier(tx: Writing, call: Call) -> Row | None:
             code="idempotency_mismatch",
         )
     return row
+
+
+def mark(tx: Writing, agent_id: int, key: str | None) -> None:
+    """Something is kept under this key that is not written down yet."""
+    if key is not None:
+        tx.mark(_kept_under(agent_id, key))
+
+
+def _kept_under(agent_id: int, key: str) -> object:
+    return key, agent_id
 
 
 def once(
@@ -60,6 +70,7 @@ def once(
 
 def keep(tx: Writing, agent_id: int, key: str, digest: bytes | None, answer: str) -> None:
     """For a repeat of a call that left no row, or none any more."""
+    mark(tx, agent_id, key)
     tx.later("insert_answer", agent_id=agent_id, key=key, digest=digest, answer=answer, created_at=tx.now)
     if tx.now % _NOW_AND_THEN == 0:
         tx.run("bound_answers", agent_id=agent_id, keep=_MOST_ANSWERS)

@@ -77,10 +77,12 @@ class Buffered:
         else:
             rows.append(row)
 
+    def mark(self, token: object) -> None:
+        self._tokens.add(token)
+
     def settle(self, token: object) -> None:
         if token in self._tokens:
             self.flush()
-        self._tokens.add(token)
 
     def place(self, channel_id: int, *, chat: bool) -> Place:
         self.steps += 1

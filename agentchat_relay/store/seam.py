@@ -126,8 +126,12 @@ class Writing(Reading, Protocol):
         """Run it before the commit, together with others of its kind. Nobody may need it before."""
         ...
 
+    def mark(self, token: object) -> None:
+        """What this call runs `later` is about that, and a call that needs it will `settle` the same token."""
+        ...
+
     def settle(self, token: object) -> None:
-        """Make sure that what an earlier call of the same token appended can be read."""
+        """Make sure that what was marked so can be read."""
         ...
 
     def place(self, channel_id: int, *, chat: bool) -> Place:

@@ -366,9 +366,10 @@ def _is_live_all_the_while(told: Locks, lock: Lock, attempt: Attempt) -> bool:
     shown = Shown(lock.told, attempt.began_at - SLACK, (attempt.ended_at or 0) + NEAR, attempt.who)
     if lock.lines[0].at > shown.since or (lock.last.after in FINAL and lock.last.at <= shown.until):
         return False
-    if lock.grant is None or lock.grant.at > shown.since:
-        return lock.wait_until is not None and lock.wait_until > shown.until
-    return _least(told, lock, shown) > shown.until
+    granted = FOREVER if lock.grant is None else lock.grant.at
+    if granted > shown.since and (lock.wait_until is None or lock.wait_until <= shown.until):
+        return False  # of a grant that was not stored yet
+    return granted > shown.until or _least(told, lock, shown._replace(since=max(shown.since, granted))) > shown.until
 
 
 # What was refused

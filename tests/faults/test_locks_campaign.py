@@ -723,9 +723,25 @@ def stored_later(story: Story) -> None:
     story.release("x", "ann")
 
 
+def granted_and_over(story: Story) -> None:
+    """While somebody listed locks for long, it was waited for, then held, and then its lease was over."""
+    story.acquire("x", "ann", "x")
+    story.acquire("y", "bob", "x", lease=1, wait=60, waits=True)
+    began = story.now
+    story.release("x", "ann")
+    story.now = began
+    story.moved("y", "grant", "bob")
+    story.listed(name="x")
+    listed = story.attempts[-1]
+    story.attempts[-1] = listed._replace(ended=listed.ended + 2, ended_at=(listed.ended_at or 0) + 2 * SECOND)
+    story.now += 2 * SECOND
+    story.moved("y", "lapse")
+
+
 @pytest.mark.parametrize(
     "right",
     [
+        granted_and_over,
         lost_but_done,
         lost_renewal,
         released_before_it_was_answered,

@@ -99,7 +99,7 @@ class Machine:
 def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
     """One that the caller may see: those of channels, and its own."""
     if tx.writes:
-        _settle_log(cast("Writing", tx), public_id)
+        cast("Writing", tx).settle(_log_of(public_id))  # whether somebody had it once is asked of the log
     found = find_in(tx, call.agent.space_id, machine, public_id)
     me = call.agent.id
     if machine.is_public or is_visible(found, me) or (machine.is_reviewed and is_reviewer(tx, me)):
@@ -127,11 +127,6 @@ def earlier(tx: Writing, call: Call, machine: Machine) -> Thing | None:
     if before is None:
         return None
     return found(tx, call.agent.space_id, machine.kind, tx.the("work_key", id=before["id"])["public_id"])
-
-
-def _settle_log(tx: Writing, public_id: str) -> None:
-    """The log of an earlier call of the same group may be needed."""
-    tx.settle(("work", public_id))
 
 
 def found(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing:
@@ -309,7 +304,6 @@ def create(
     thing: Thing = dict.fromkeys(_MEMBERS) | {"version": 1, "fence": 0, "context_size": 0, "space_id": me.space_id}
     thing |= {"kind": machine.kind, "state": machine.begins, "created_at": tx.now, **values}
     thing |= {"creator_id": me.id, "creator": me.public_id, "creator_name": me.name}
-    _settle_log(tx, thing["public_id"])
     thing["id"] = tx.run("insert_work", **thing, key=call.key, digest=call.digest)
     recent.remember(tx, thing)
     _log(tx, thing, action, me.id, None, None)
@@ -331,7 +325,13 @@ def _moved(
     return thing
 
 
+def _log_of(public_id: str) -> object:
+    """Stands for lines of the log that are not written down yet."""
+    return "work", public_id
+
+
 def _log(tx: Writing, thing: Thing, action: str, actor_id: int | None, before: str | None, note: str | None) -> None:
+    tx.mark(_log_of(thing["public_id"]))
     tx.later(
         "insert_work_log", space_id=thing["space_id"], work_id=thing["id"], version=thing["version"], action=action,
         actor_id=actor_id, before=before, after=thing["state"], fence=thing["fence"], note=note, at=tx.now,
