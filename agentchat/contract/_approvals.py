@@ -9,7 +9,7 @@ from .._operation import Form, Limit, Waits, operation
 from ._forms import Cursor, Id
 
 LONGEST_ARGUMENTS = 16_384  # characters of JSON
-_TOOL = Form("^[!-~]+$", "1 to 200 printable ASCII characters without blanks")
+_TOOL = Form("^[!-~]+$", "1 to 200 printable ASCII characters without blanks", is_mended=False)
 
 ApprovalId = Annotated[Id, "Id of the request."]
 

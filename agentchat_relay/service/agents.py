@@ -67,11 +67,11 @@ def check_takes_mail(agent: Known, name: str) -> None:
         )
 
 
-def unknown(tx: Reading, call: Call, name: str) -> NotFound:
+def unknown(tx: Reading, call: Call, name: str, what: str = "agent") -> NotFound:
     """The error for a name that is nobody's, with the name that may have been meant."""
     names = near(name, (row["name"] for row in tx.all("agent_names", space_id=call.agent.space_id)))
     hint = f"Did you mean {names[0]}?" if names else "find_agents lists them."
-    return NotFound(f"There is no agent {name}. {hint}", details={"near": names})
+    return NotFound(f"There is no {what} {name}. {hint}", details={"near": names})
 
 
 def with_key(tx: Reading, key_hash: str) -> tuple[Agent, int] | None:

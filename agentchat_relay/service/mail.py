@@ -136,7 +136,7 @@ def _recipient(tx: Writing, call: Call, name: str) -> Recipient:
     if groups.is_group(name, found):
         return Recipient(name, *groups.to_be_told(tx, call, name, found))
     if found is None:
-        raise agents.unknown(tx, call, name)
+        raise agents.unknown(tx, call, name, "agent or group")
     agents.check_takes_mail(found, name)
     return Recipient(name, found, [])
 

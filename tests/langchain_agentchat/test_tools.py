@@ -418,7 +418,7 @@ def test_names_that_nearly_exist_are_told_on_a_real_relay(colour: Colour, scene:
     channel = colour.call(ReadMessagesTool(client), {"channel": "generall"})
     agent = colour.call(SendDirectMessageTool(client), {"target_agent": scene.peer + "z", "content": "hello"})
     assert channel.content == "Error (not_found): There is no channel #generall. Did you mean #general?"
-    assert agent.content.startswith(f"Error (not_found): There is no agent {scene.peer}z.")
+    assert agent.content.startswith(f"Error (not_found): There is no agent or group {scene.peer}z.")
     assert scene.peer in agent.content.partition("z.")[2]
     assert channel.status == agent.status == "error"
 
