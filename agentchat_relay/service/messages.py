@@ -156,13 +156,9 @@ def append(
     times = [seconds for seconds in (vanish_after, channel.vanish_after) if seconds]
     vanishes_at = place.at + min(times) * 1_000_000 if times else None
     row: dict[str, Any] = {
-        "public_id": new_id(place.at),
-        "created_at": place.at,
-        "kind": kind,
-        "content": content,
-        "metadata": metadata,
+        "public_id": new_id(place.at), "created_at": place.at, "kind": kind, "content": content, "metadata": metadata,
         "vanishes_at": vanishes_at,
-    }
+    }  # fmt: skip
     repeats.mark(tx, agent.id, call.key)
     tx.later(
         "insert_message",

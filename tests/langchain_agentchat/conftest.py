@@ -177,9 +177,13 @@ class Scene(NamedTuple):
             return mine.send_interrupt(**self.interrupting())["interrupt"]["id"]
 
     def pausing(self) -> dict[str, Any]:
-        """For a pause that is soon over by itself: a space has room for so many."""
+        """For a pause. Those of other scenes are over: a space has room for so many."""
         self.grant("admin")
-        return {"reason": "zebras cross", "group": self.group, "expires_in": 5}
+        with self.client() as mine:
+            for pause in mine.list_pauses()["pauses"]:
+                if pause["paused_by"] != self.me:
+                    mine.resume_agents(pause["id"])
+        return {"reason": "zebras cross", "group": self.group, "expires_in": 600}
 
     def pause(self) -> str:
         """One that this agent may end."""

@@ -210,6 +210,7 @@ def request_of(made: Operation[..., Any], arguments: Arguments) -> tuple[str, An
 
 def rows_of(relay: Embedded, space: str) -> dict[str, set[tuple[Any, ...]]]:
     """All rows of a space, by table: those that lead to it over foreign keys. No name of a table is known here."""
+    relay.ask(lambda tx: None)  # that a caller was seen is written down after its call
     with database.opened(relay) as ask:
         return _rows_of(relay, space, ask)
 
