@@ -31,7 +31,7 @@ from ..administration import (
 )
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, inbox, upkeep, vanishing
+from . import agents, channels, inbox, retirement, upkeep, vanishing
 from .call import Agent
 from .guess import near
 from .work import approvals, locks
@@ -174,10 +174,11 @@ def agent_update(
 def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
     row = _agent(tx, space, name, or_group=True)
     grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
-    tx.run("bury_agent", id=row["id"], name=grave)
-    for statement in ("delete_inbox", "delete_memberships", "delete_memberships_in_groups", "delete_answers"):
+    tx.run("bury_agent", id=row["id"], name=grave, now=tx.now)
+    for statement in ("delete_memberships", "delete_memberships_in_groups", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
     tx.run("end_leases", agent_id=row["id"], now=tx.now)
+    retirement.give_back(tx, tx.now)  # the next portions follow by themselves
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
     return {"name": name, "messages_now_by": grave}

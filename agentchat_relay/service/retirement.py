@@ -3,7 +3,7 @@
 What waited for it ends as dead letters, which it can bring back, and whoever wrote that learns of it: once for a
 message, however many did not get it. All of it goes in portions, each of which leaves things as they may be: retired
 first, then given back, and what was left half done is gone on with by whoever looks next. Any call brings an agent
-back.
+back. One that is deleted is retired for good.
 """
 
 from __future__ import annotations

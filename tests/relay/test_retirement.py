@@ -192,6 +192,39 @@ def test_nobody_is_told_for_a_sender_who_was_deleted(place: Place, clock: Clock)
     assert database.ask(place.relay, "SELECT count(*) FROM inbox WHERE kind = 'returned'") == [(0,)]
 
 
+def test_senders_are_told_of_what_a_deleted_agent_did_not_get(place: Place):
+    ann, bob, cid = place.agent("ann"), place.agent("bob"), place.agent("cid")
+    sent = ann.send_direct_message("bob", "hello?")["message"]["id"]
+    offered = ann.create_task("count", target_agent="bob")["task"]
+    ann.send_message("general", "@bob @cid look")
+    ann.check_inbox()
+    ann.send_direct_message("bob", "read this")
+    (read,) = bob.claim_items(limit=1)["items"]
+    grave = place.relay.ask(lambda tx: administration.agent_delete(tx, name="bob"))["messages_now_by"]
+    told = ann.claim_items()["items"]
+    assert {item["kind"] for item in told} == {"returned"}
+    assert all(item.get("undelivered_to") == [grave] for item in told)
+    assert {sent, offered["message_id"], read["message_id"]} <= {item["message_id"] for item in told}
+    assert len(told) == 4
+    (receipt,) = ann.get_receipts(sent)["receipts"]
+    assert (receipt["agent_name"], receipt["state"], receipt.get("reason")) == (grave, "dead", "retired")
+    (mail,) = [mail for mail in ann.list_sent()["messages"] if mail["message_id"] == sent]
+    assert mail["states"] == {"dead": 1}
+    assert [item["kind"] for item in cid.check_inbox()["items"]] == ["mention"]
+    assert ann.cancel_task(offered["id"])["task"]["state"] == "cancelled"
+    assert place.agent("bob").check_inbox()["items"] == [], "the name is another agent's"
+
+
+def test_more_than_a_portion_of_a_deleted_agent_follows_by_itself(place: Place):
+    ann = place.agent("ann")
+    place.agent("bob")
+    for number in range(205):
+        ann.send_direct_message("bob", str(number))
+    place.relay.ask(lambda tx: administration.agent_delete(tx, name="bob"))
+    assert place.give_back() == 5
+    assert place.open_items("ann") == 205
+
+
 def test_what_was_dead_before_stays_dead_for_its_own_reason(place: Place, clock: Clock):
     ann, bob = place.agent("ann"), place.agent("bob")
     ann.send_direct_message("bob", "poison")

@@ -46,9 +46,9 @@ UPDATE agents SET roles = :roles WHERE id = :id
 -- update_agent: what an operator may change
 UPDATE agents SET kind = :kind, active = :active WHERE id = :id
 
--- bury_agent: its name is free again, its messages keep an author
+-- bury_agent: its name is free again, its messages keep an author, and it is retired for good
 UPDATE agents SET name = :name, active = 0, key_hash = NULL, machine_id = NULL, card = NULL, card_role = NULL,
-    tags = '', roles = '' WHERE id = :id
+    tags = '', roles = '', retired_at = :now WHERE id = :id
 
 -- delete_memberships: of an agent that is gone
 DELETE FROM memberships WHERE agent_id = :agent_id

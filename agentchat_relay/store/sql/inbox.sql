@@ -27,9 +27,6 @@ WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL AND ki
 -- close_item: the agent has dealt with what it is about
 UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND done_at IS NULL
 
--- delete_inbox: of an agent that is gone
-DELETE FROM inbox WHERE agent_id = :agent_id
-
 -- peek_items: what waits, in the order in which it is given out, from a place on. One that is being held waits, too
 SELECT i.id, i.public_id, i.kind, i.urgent, i.deliveries, i.expires_at, i.lease_until, i.scope,
     m.public_id AS message_id, m.content, m.metadata, m.created_at, m.vanishes_at, c.name AS channel, a.name AS author
