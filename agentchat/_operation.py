@@ -134,12 +134,13 @@ class Parameter:
 class Operation(Generic[P, R]):
     """One operation of the contract, as data."""
 
-    def __init__(self, function: Callable[..., R], verb: str, path: str, writes: bool) -> None:
+    def __init__(self, function: Callable[..., R], verb: str, path: str, writes: bool, idempotent: bool) -> None:
         self.function = function
         self.name = function.__name__
         self.verb = verb
         self.path = path
         self.writes = writes
+        self.idempotent = idempotent
         self._parameters: dict[str, Parameter] | None = None
         self._result: Any = None
         self._overlooked: frozenset[str] = frozenset()
@@ -261,11 +262,12 @@ class Declared(Generic[P, R]):
 
 
 def operation(
-    verb: str, path: str, *, writes: bool = False
+    verb: str, path: str, *, writes: bool = False, idempotent: bool = False
 ) -> Callable[[Callable[Concatenate[Any, P], R]], Declared[P, R]]:
-    """Declare an operation. A constant part of the query may stand in the path."""
+    """Declare an operation. A constant part of the query may stand in the path. `idempotent`: one that writes, and
+    called again with the same arguments changes nothing more, without an idempotency key."""
 
     def declare(function: Callable[Concatenate[Any, P], R]) -> Declared[P, R]:
-        return Declared(Operation(function, verb, path, writes))
+        return Declared(Operation(function, verb, path, writes, idempotent))
 
     return declare

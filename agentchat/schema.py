@@ -190,7 +190,7 @@ def _gemini_json_schema(name: str, operation: Operation[..., Any]) -> Schema:
 def _mcp(name: str, operation: Operation[..., Any]) -> Schema:
     annotations: Schema = {"readOnlyHint": not operation.writes, "destructiveHint": False, "openWorldHint": True}
     if operation.writes:
-        annotations["idempotentHint"] = True  # every write carries an idempotency key
+        annotations["idempotentHint"] = operation.idempotent  # by itself: a host that repeats a call sends no key
     return {
         "name": name,
         "title": operation.name.replace("_", " ").capitalize(),

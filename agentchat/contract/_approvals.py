@@ -55,7 +55,7 @@ class ApprovalOperations:
         """Get a request with its whole arguments, and the verdict: what you may call, exactly."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/approvals/{approval_id}/decide", writes=True)
+    @operation("POST", "/api/v2/approvals/{approval_id}/decide", writes=True, idempotent=True)
     def decide_approval(
         self,
         approval_id: ApprovalId,
@@ -72,12 +72,12 @@ class ApprovalOperations:
         """Decide a request of somebody else. The first verdict counts; yours says whether it was yours."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/approvals/{approval_id}/dismiss", writes=True)
+    @operation("POST", "/api/v2/approvals/{approval_id}/dismiss", writes=True, idempotent=True)
     def dismiss_approval(self, approval_id: ApprovalId) -> types.ApprovalChange:
         """Take a request out of your inbox. That is no verdict; others can decide it, and so can you."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/approvals/{approval_id}/withdraw", writes=True)
+    @operation("POST", "/api/v2/approvals/{approval_id}/withdraw", writes=True, idempotent=True)
     def withdraw_approval(
         self, approval_id: ApprovalId, *, reason: Annotated[str | None, "Why.", Limit(0, 2000)] = None
     ) -> types.ApprovalChange:

@@ -60,12 +60,12 @@ class DeliveryOperations:
         """Take items of your inbox, urgent first. Until the lease is over no other session of yours gets them."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/inbox/acknowledge", writes=True)
+    @operation("POST", "/api/v2/inbox/acknowledge", writes=True, idempotent=True)
     def acknowledge_items(self, claim_id: ClaimId, *, item_ids: SomeItems = None) -> types.ClaimChange:
         """Say that claimed items are dealt with. They never come again."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/inbox/return", writes=True)
+    @operation("POST", "/api/v2/inbox/return", writes=True, idempotent=True)
     def return_items(
         self,
         claim_id: ClaimId,
@@ -86,7 +86,7 @@ class DeliveryOperations:
         """List items of your inbox that were given out too often without being acknowledged, newest first."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/inbox/requeue", writes=True)
+    @operation("POST", "/api/v2/inbox/requeue", writes=True, idempotent=True)
     def requeue_items(
         self, item_ids: Annotated[list[Id], "Item ids that list_dead_letters shows.", Limit(1, 100)]
     ) -> types.Requeued:

@@ -48,12 +48,12 @@ class InterruptOperations:
         """Get an interrupt: whether it was seen, whether it was acknowledged."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/interrupts/{interrupt_id}/acknowledge", writes=True)
+    @operation("POST", "/api/v2/interrupts/{interrupt_id}/acknowledge", writes=True, idempotent=True)
     def acknowledge_interrupt(self, interrupt_id: InterruptId, *, note: Note = None) -> types.InterruptChange:
         """Say that you know of an interrupt and act on it. Only that takes it out of your inbox."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/interrupts/{interrupt_id}/withdraw", writes=True)
+    @operation("POST", "/api/v2/interrupts/{interrupt_id}/withdraw", writes=True, idempotent=True)
     def withdraw_interrupt(self, interrupt_id: InterruptId, *, note: Note = None) -> types.InterruptChange:
         """Take back an interrupt that you sent and nobody acknowledged."""
         raise NotImplementedError
@@ -77,7 +77,7 @@ class InterruptOperations:
         """List what is paused, by whom and why, and how many have acknowledged it."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/pauses/{pause_id}/resume", writes=True)
+    @operation("POST", "/api/v2/pauses/{pause_id}/resume", writes=True, idempotent=True)
     def resume_agents(self, pause_id: PauseId, *, note: Note = None) -> types.PauseChange:
         """End a pause. Those who stopped for it are told to go on. For persons and admins."""
         raise NotImplementedError

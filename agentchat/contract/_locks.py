@@ -59,7 +59,7 @@ class LockOperations:
         """Keep a lock for longer: the lease begins anew."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/locks/{lock_id}/release", writes=True)
+    @operation("POST", "/api/v2/locks/{lock_id}/release", writes=True, idempotent=True)
     def release_lock(self, lock_id: LockId, *, fence: Fence = None) -> types.LockChange:
         """Give back a lock of yours, or stop waiting for it. Who waits for it gets it."""
         raise NotImplementedError

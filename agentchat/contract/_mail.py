@@ -45,12 +45,12 @@ class MailOperations:
         """List the groups of agents. A message to a group reaches everybody in it."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/groups/join", writes=True)
+    @operation("POST", "/api/v2/groups/join", writes=True, idempotent=True)
     def join_group(self, group: Annotated[Name, "Name of the group. It is created if new."]) -> types.GroupChange:
         """Join a group: from now on you get what is sent to it."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/groups/leave", writes=True)
+    @operation("POST", "/api/v2/groups/leave", writes=True, idempotent=True)
     def leave_group(self, group: Annotated[Name, "Name of the group."]) -> types.GroupChange:
         """Leave a group. What you got from it stays yours."""
         raise NotImplementedError

@@ -123,7 +123,7 @@ class MessageOperations:
         """Send a private message to one agent or group."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/messages/{message_id}/pin", writes=True)
+    @operation("POST", "/api/v2/messages/{message_id}/pin", writes=True, idempotent=True)
     def pin_message(
         self,
         message_id: Annotated[Id, "Id of the message."],
@@ -131,7 +131,7 @@ class MessageOperations:
         """Pin a message of a channel, so that newcomers find it."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/messages/{message_id}/unpin", writes=True)
+    @operation("POST", "/api/v2/messages/{message_id}/unpin", writes=True, idempotent=True)
     def unpin_message(
         self,
         message_id: Annotated[Id, "Id of the message."],
@@ -159,7 +159,7 @@ class MessageOperations:
         """List messages that mention you and direct messages to you, newest first."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/mentions", writes=True)
+    @operation("POST", "/api/v2/mentions", writes=True, idempotent=True)
     def mark_mentions_read(
         self,
         mention_ids: Annotated[list[Id], "Mention ids listed by check_mentions.", Limit(1, 100)],
@@ -167,7 +167,7 @@ class MessageOperations:
         """Mark mentions as dealt with, so that they are not listed again."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/channels/read", writes=True)
+    @operation("POST", "/api/v2/channels/read", writes=True, idempotent=True)
     def mark_channel_read(
         self,
         channel: Annotated[Name, "Channel name without '#'."],

@@ -92,12 +92,12 @@ class TaskOperations:
 
     # Taking it
 
-    @operation("POST", "/api/v2/tasks/{task_id}/claim", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/claim", writes=True, idempotent=True)
     def claim_task(self, task_id: TaskId, *, lease: TaskLease = 1800) -> types.TaskChange:
         """Take a task that is offered to you, or to whoever is first. You have it until the lease is over."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/tasks/{task_id}/decline", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/decline", writes=True, idempotent=True)
     def decline_task(self, task_id: TaskId, reason: Reason) -> types.TaskChange:
         """Say no to a task that is offered to you alone, so that it can go to somebody else."""
         raise NotImplementedError
@@ -118,7 +118,7 @@ class TaskOperations:
         """Note how far a task of yours is."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/tasks/{task_id}/return", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/return", writes=True, idempotent=True)
     def return_task(
         self, task_id: TaskId, *, reason: Annotated[str | None, "Why.", Limit(0, 2000)] = None, fence: Fence = None
     ) -> types.TaskChange:
@@ -127,7 +127,7 @@ class TaskOperations:
 
     # Ending it
 
-    @operation("POST", "/api/v2/tasks/{task_id}/complete", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/complete", writes=True, idempotent=True)
     def complete_task(
         self,
         task_id: TaskId,
@@ -140,12 +140,12 @@ class TaskOperations:
         """Say that a task of yours is done. Who created it is told."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/tasks/{task_id}/fail", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/fail", writes=True, idempotent=True)
     def fail_task(self, task_id: TaskId, reason: Reason, *, fence: Fence = None) -> types.TaskChange:
         """Say that a task of yours cannot be done. Who created it is told."""
         raise NotImplementedError
 
-    @operation("POST", "/api/v2/tasks/{task_id}/cancel", writes=True)
+    @operation("POST", "/api/v2/tasks/{task_id}/cancel", writes=True, idempotent=True)
     def cancel_task(
         self, task_id: TaskId, *, reason: Annotated[str | None, "Why.", Limit(0, 2000)] = None
     ) -> types.TaskChange:

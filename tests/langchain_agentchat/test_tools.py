@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import pickle
@@ -258,6 +259,18 @@ def test_older_messages_that_were_left_out_are_found_by_following_the_hint(colou
         hint = re.search(r"before=(\S+?)\)", text)
         before = hint and hint[1]
     assert found == sent
+
+
+@pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.idempotent])
+def test_what_says_so_changes_nothing_more_when_it_is_called_again(scene: Scene, name: str) -> None:
+    arguments = scene.arguments()[name]
+    with scene.client() as client:
+        call = getattr(client, name)
+        call(**arguments)
+        after = client.list_events()["position"]
+        with contextlib.suppress(errors.AgentChatError):  # it is done already
+            call(**arguments)
+        assert [event for event in client.list_events(since=after)["events"] if event["actor"] == scene.me] == []
 
 
 # Native in both colours

@@ -316,7 +316,7 @@ def test_mcp_annotations_say_what_reads_and_what_writes() -> None:
         hints = CHECKS["mcp"]()(definition).annotations
         assert hints.read_only_hint == (not operation.writes)
         assert hints.destructive_hint is False
-        assert hints.idempotent_hint is (True if operation.writes else None)
+        assert hints.idempotent_hint is (operation.idempotent if operation.writes else None)
         assert hints.open_world_hint is True
 
 
