@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 
 from agentchat import __version__, errors, settings
 
@@ -22,6 +23,7 @@ from . import config
 from .options import Values, add_to, seconds
 
 _WAIT = 120.0
+_NEEDED = ("cryptography", "httptools", "jsonschema", "msgspec", "uvicorn")  # of the extra `relay`, imported later
 _log = logging.getLogger("agentchat.relay")
 
 
@@ -38,12 +40,21 @@ def main(argv: Sequence[str]) -> int:
     if options.print_config:
         print(config.written(chosen), end="")
         return 0
+    _check_installed()
     directory = Directory(chosen["data"])
     if not options.daemon:
         if options.wait is not None:
             raise errors.InvalidArguments("--wait goes with --daemon")
         return _run(directory, chosen)
     return _run_in_background(directory, chosen, _WAIT if options.wait is None else options.wait)
+
+
+def _check_installed() -> None:
+    """Before there is a directory or a process in the background."""
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise errors.NotConfigured(
+            f'agentchat serve needs {", ".join(missing)}, not installed here: pip install "langchain-agentchat[relay]"'
+        )
 
 
 def default_directory() -> str:

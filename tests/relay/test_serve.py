@@ -17,18 +17,20 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import agentchat_relay.cli.serve  # noqa: F401  before the process is somebody else, who may not read it
 from agentchat import Client, __version__, cli
-from agentchat.errors import AgentChatError
+from agentchat.errors import AgentChatError, NotConfigured
+from agentchat_relay.cli import serve  # now, before the process is somebody else, who may not read it
 
 pytestmark = pytest.mark.sqlite
 
+ROOT = Path(__file__).resolve().parents[2]
 AGENTCHAT = (sys.executable, "-m", "agentchat")
 READY = re.compile(r"AgentChat relay (\S+) is ready on (http://\S+), data in (.+)")
 PATIENCE = 60.0  # seconds before a test gives up; nothing is measured by it
@@ -159,6 +161,19 @@ def _unbuffered_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Starting
+
+
+def test_what_is_not_installed_is_named_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = serve.find_spec
+    monkeypatch.setattr(serve, "find_spec", lambda name: None if name in ("uvicorn", "msgspec") else found(name))
+    for more in ([], ["--daemon"]):
+        with pytest.raises(NotConfigured, match=r"needs msgspec, uvicorn, not installed here: pip install .*\[relay\]"):
+            serve.main(["--data", str(tmp_path / "data"), *more])
+    assert not (tmp_path / "data").exists()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["relay"]
+    assert {*serve._NEEDED} < {re.split("[>;]", line)[0] for line in extra}
 
 
 def test_the_readiness_line_means_that_connections_are_accepted(data: Path) -> None:
