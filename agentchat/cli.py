@@ -253,7 +253,8 @@ def typed(parameter: Parameter, value: Any) -> Any:
         try:
             return json.loads(value)
         except ValueError:
-            raise errors.InvalidArguments(f"--{parameter.name} must be a JSON object, got {value[:60]!r}") from None
+            option = parameter.name.replace("_", "-")
+            raise errors.InvalidArguments(f"--{option} must be a JSON object, got {value[:60]!r}") from None
     return value
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from .errors import NotConfigured
 
@@ -214,7 +215,9 @@ def read_config(path: str) -> dict[str, str]:
 
 
 def agent_name(machine: str, project: str) -> str:
-    """`<machine>-<project>` as a valid name."""
+    """`<machine>-<project>` as a valid name. Of a project in other letters only, a number stands for it."""
+    if project and not re.search("[a-z0-9]", project.lower()):
+        project = f"{crc32(project.encode(errors='surrogateescape')):08x}"
     return re.sub("-+", "-", re.sub("[^a-z0-9-]", "-", f"{machine}-{project}".lower())).strip("-")[:100]
 
 

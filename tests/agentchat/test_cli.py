@@ -441,6 +441,7 @@ MISTAKES = [
     (["read-messages", "general", "--limit", "0"], "limit must be from 1 to 200, got 0; use 1"),
     (["read-messages", "My Channel"], "use my-channel"),
     (["send-message", "general", "x", "--metadata", "{nope"], "--metadata must be a JSON object, got '{nope'"),
+    (["create-task", "x", "--result-schema", "{"], "--result-schema must be a JSON object, got '{'"),
     (["send-message", "general", "x", "--metadata", "[1]"], "metadata must be a JSON object, got a list"),
     (["send-message", "general", " "], "text that is not blank"),
     (["mark-mentions-read", "1"], "mention_ids item 1 must be a lowercase UUID"),

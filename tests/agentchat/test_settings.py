@@ -262,10 +262,11 @@ def test_no_url_says_how_to_start_a_relay(
     [
         ("mac", "demo", "mac-demo"),
         ("Mac Studio", "My_App v2", "mac-studio-my-app-v2"),
-        ("--mac--", "--", "mac"),
+        ("--mac--", "--", "mac-242c1465"),
         ("mac", "", "mac"),
         ("mac", "../../etc/passwd", "mac-etc-passwd"),
-        ("m\u00e4c", "\u30c7\u30e2", "m-c"),
+        ("m\u00e4c", "\u30c7\u30e2", "m-c-2408ebfa"),
+        ("m\u00e4c", "\u30c7\u30e2x", "m-c-x"),
         ("m", "x" * 200, "m-" + "x" * 98),
         ("mac", "a\nb\0c", "mac-a-b-c"),
     ],
