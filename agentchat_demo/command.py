@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn
 
 from agentchat import Client
 from agentchat.cli import Parser
@@ -37,7 +39,25 @@ def main(argv: Sequence[str]) -> int:
         return int(done.code or 0)
     if options.pace is None:
         options.pace = _PACE if sys.stdout.isatty() else 0.0
-    return _play(as_json=options.json, pace=min(max(options.pace, 0.0), 2.0))
+    with _tidy_when_terminated():
+        return _play(as_json=options.json, pace=min(max(options.pace, 0.0), 2.0))
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM ends it as an interrupt does: the relay's directory goes on the way out."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _play(*, as_json: bool, pace: float) -> int:

@@ -92,13 +92,18 @@ def test_a_terminal_gets_a_colour_for_each_agent_unless_it_wants_none() -> None:
     assert (code, sorted(painted), len({*painted.values()})) == (0, ["demo-analyst", "demo-planner"], 2)
 
 
-def test_an_interrupt_ends_it_at_once() -> None:
-    with subprocess.Popen([*DEMO, "--pace", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_and_leaves_nothing(sent: int, code: int, tmp_path: Path) -> None:
+    command, environ = [*DEMO, "--pace", "2"], {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().startswith("A relay on ")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
+        process.send_signal(sent)
+        assert process.wait(PATIENCE) == code
         assert "Traceback" not in process.stderr.read()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
