@@ -24,6 +24,7 @@ from agentchat_relay.store.sqlite import engine as sqlite
 from agentchat_relay.store.sqlite import transaction as sqlite_tx
 from agentchat_relay.wire import iso, now
 
+from . import database
 from .conftest import fresh
 
 SESSIONS = ("one", "two")
@@ -397,7 +398,8 @@ def test_delivery(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         Delivery,
         settings=settings(
-            max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck],
+            max_examples=database.examples(80), stateful_step_count=40, deadline=None,
+            suppress_health_check=[*HealthCheck],
         ),
     )  # fmt: skip
 

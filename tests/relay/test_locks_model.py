@@ -20,6 +20,7 @@ from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.service.work import kinds, locks
 from agentchat_relay.store.seam import Lane
 
+from . import database
 from .conftest import fresh
 from .test_inbox_model import SECOND, Crash, Crashing, StandingClock
 
@@ -288,6 +289,7 @@ def test_locks(live: Embedded, clock: StandingClock, monkeypatch: pytest.MonkeyP
     run_state_machine_as_test(
         Locks,
         settings=settings(
-            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]
+            max_examples=database.examples(25), stateful_step_count=40, deadline=None,
+            suppress_health_check=[*HealthCheck]
         ),
     )  # fmt: skip

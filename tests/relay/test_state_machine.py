@@ -16,6 +16,7 @@ from agentchat import Client, types
 from agentchat.errors import Conflict, NotFound
 from agentchat_relay.embedded import Embedded
 
+from . import database
 from .conftest import fresh
 
 DIRECT = "direct-messages"
@@ -398,6 +399,9 @@ def test_every_agent_sees_what_the_model_says(live: Embedded) -> None:
     run_state_machine_as_test(
         OnThisRelay,
         settings=settings(
-            max_examples=75, stateful_step_count=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=database.examples(75),
+            stateful_step_count=100,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )

@@ -19,6 +19,7 @@ from agentchat_relay.service.operations import SERVICES
 from agentchat_relay.service.work import kinds
 from agentchat_relay.store.seam import Lane
 
+from . import database
 from .conftest import fresh
 from .test_inbox_model import SECOND, Crash, Crashing, StandingClock
 
@@ -389,6 +390,7 @@ def test_tasks(live: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         Tasks,
         settings=settings(
-            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck],
+            max_examples=database.examples(25), stateful_step_count=40, deadline=None,
+            suppress_health_check=[*HealthCheck],
         ),
     )  # fmt: skip
