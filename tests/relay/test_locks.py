@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -486,6 +486,50 @@ def test_what_a_deleted_agent_had_is_for_others(live: Embedded, agent: MakeAgent
     assert asked.result(30)["state"] == "held"
     assert (asked.result(30)["fence"] or 0) > (mine["fence"] or 0)
     assert cy.claim_task(id)["task"]["fence"] == 2
+
+
+def _revoke(tx: Any, name: str) -> None:
+    administration.machine_add(tx, name=f"of-{name}", public_key="0" * 64)
+    machine = tx.the("machine_by_name", name=f"of-{name}")["id"]
+    tx.run("set_key", id=_agent(tx, name).id, key_hash=None, machine_id=machine)
+    administration.machine_revoke(tx, name=f"of-{name}")
+
+
+GONE: dict[str, Callable[[Any, str], Any]] = {
+    "deleted": lambda tx, name: administration.agent_delete(tx, name=name),
+    "deactivated": lambda tx, name: administration.agent_deactivate(tx, name=name),
+    "its machine is revoked": _revoke,
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_who_is_gone_is_granted_nothing(
+    live: Embedded, agent: MakeAgent, root: str, waiting: Waiting, gone: str
+) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(ann, f"{root}/a", shared=True)
+    asked = waiting(bob, f"{root}/a", wait=600, lease=86_400)
+    behind = waiting(cy, f"{root}/a", shared=True)
+    live.ask(lambda tx: GONE[gone](tx, bob.agent or ""))
+    assert behind.result(20)["state"] == "held", "nobody is before it any more"
+    with pytest.raises(CallerError):
+        asked.result(20)
+    ann.release_lock(mine["id"])
+    assert [one["holder"] for one in cy.list_locks(name=f"{root}/a")["locks"]] == [cy.agent]
+
+
+def test_what_is_over_with_the_agent_lets_others_in(
+    live: Embedded, agent: MakeAgent, root: str, waiting: Waiting
+) -> None:
+    """It has one name and waits for the other, and somebody wants both."""
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(ann, f"{root}/a")
+    lock(bob, f"{root}/b", lease=86_400)
+    waiting(bob, f"{root}/a", wait=600, lease=86_400)
+    behind = waiting(cy, f"{root}/**")
+    live.ask(lambda tx: administration.agent_delete(tx, name=bob.agent or ""))
+    ann.release_lock(mine["id"])
+    assert behind.result(20)["state"] == "held"
 
 
 def test_there_is_a_limit(agent: MakeAgent, root: str, monkeypatch: pytest.MonkeyPatch, waiting: Waiting) -> None:
