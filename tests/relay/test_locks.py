@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentchat import Client, types
+from agentchat import Client, cli, types
 from agentchat._operation import Waits
 from agentchat.contract import OPERATIONS
 from agentchat.errors import (
@@ -332,9 +332,28 @@ def test_who_waits_may_stop(agent: MakeAgent, root: str, waiting: Waiting) -> No
     (own,) = bob.list_locks(mine=True)["locks"]
     done = bob.release_lock(own["id"])
     assert (done["lock"]["state"], done["idempotent"]) == ("withdrawn", False)
-    assert found.result(20)["state"] == "withdrawn"
+    with pytest.raises(Conflict, match="taken back by release_lock while it waited") as caught:
+        found.result(20)
+    assert ((caught.value.current or {})["state"], caught.value.details["holders"]) == ("withdrawn", [])
     assert behind.result(20)["state"] == "held", "nobody is before it any more"
     assert bob.release_lock(own["id"])["idempotent"] is True
+
+
+def test_a_request_that_was_taken_back_is_no_success_for_a_shell(
+    live: Embedded, agent: MakeAgent, root: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = agent(), agent()
+    lock(ann, root)
+    monkeypatch.setenv("AGENTCHAT_URL", live.url)
+    monkeypatch.setenv("AGENTCHAT_KEY", bob.credential.held or "")
+    monkeypatch.setenv("AGENTCHAT_AGENT", bob.agent or "")
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(cli.main, ["acquire-lock", root, "--wait", "30"])
+        until(lambda: bool(bob.list_locks(mine=True)["locks"]))
+        bob.release_lock(bob.list_locks(mine=True)["locks"][0]["id"])
+        assert code.result(20) == 5
+    told = capsys.readouterr()
+    assert (told.out, "Nothing was locked." in told.err) == ("", True)
 
 
 def test_the_clients_of_either_colour_wait(either: Any, agent: MakeAgent, root: str) -> None:
