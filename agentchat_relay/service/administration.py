@@ -80,6 +80,7 @@ def machine_revoke(tx: Writing, *, name: str) -> MachineRow:
         raise _not_found("machine", name, [row["name"] for row in tx.all("list_machines")])
     tx.run("revoke_machine", id=row["id"])
     agents_off = tx.run("revoke_agents_of_machine", machine_id=row["id"])
+    tx.run("end_waits", space_id=row["space_id"], now=tx.now)
     tx.forget()
     return {"name": name, "space": row["space"], "active": False, "agents": agents_off}
 
@@ -166,6 +167,7 @@ def agent_update(
         raise BadRequest("Nothing to change: give kind or active.")
     on = bool(row["active"]) if active is None else active
     tx.run("update_agent", id=row["id"], kind=kind or row["kind"], active=int(on))
+    tx.run("end_waits", space_id=row["space_id"], now=tx.now)
     if on and not row["active"] and "reviewer" in row["roles"].split():
         approvals.welcome(tx, row["space_id"], row["id"])
     return _changed(tx, space, name)
@@ -175,9 +177,9 @@ def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted
     row = _agent(tx, space, name, or_group=True)
     grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
     tx.run("bury_agent", id=row["id"], name=grave, now=tx.now)
-    for statement in ("delete_memberships", "delete_memberships_in_groups", "delete_answers"):
-        tx.run(statement, agent_id=row["id"])
-    tx.run("end_leases", agent_id=row["id"], now=tx.now)
+    for statement in ("delete_memberships", "delete_memberships_in_groups", "delete_answers", "end_leases"):
+        tx.run(statement, agent_id=row["id"], now=tx.now)
+    tx.run("end_waits", space_id=row["space_id"], now=tx.now)
     retirement.give_back(tx, tx.now)  # the next portions follow by themselves
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
@@ -250,7 +252,6 @@ def _channel(row: Any) -> ChannelRow:
 
 
 def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRows:
-    found = inbox.dead_letters(tx, _agent(tx, space, name)["id"], _MOST_LETTERS)
     return {
         "letters": [
             {
@@ -263,7 +264,7 @@ def letter_list(tx: Reading, *, name: str, space: str = upkeep.MAIN) -> LetterRo
                 "ended_at": item["ended_at"],
                 "reason": item["reason"],
             }
-            for item in found["items"]
+            for item in inbox.dead_letters(tx, _agent(tx, space, name)["id"], _MOST_LETTERS)["items"]
         ]
     }
 

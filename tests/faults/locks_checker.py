@@ -28,6 +28,7 @@ WAYS = {
 }
 NOBODYS = ("break", "lapse", "expire")
 BY_CLOCK = {"lapsed": "lapse", "expired": "expire"}
+IN_VAIN = ("expired", "withdrawn")
 CHANGES = ("renew_lock", "release_lock")
 
 
@@ -159,6 +160,8 @@ def _acquired(told: Locks, call: Call, attempt: Attempt) -> Iterator[str]:
         yield f"{what}: acknowledged, and lost"
     elif lock.call is not call:
         yield f"{what}: told of another call's lock"
+    elif shown["state"] in IN_VAIN:
+        yield f"{what}: it was {shown['state']}, and not refused"
 
 
 def _changed(told: Locks, call: Call, attempt: Attempt) -> Iterator[str]:

@@ -548,6 +548,13 @@ def refused_and_granted(story: Story) -> None:
     story.again("y", refusal="conflict", details={"current": expired, "holders": []})
 
 
+def withdrawn_and_told_so(story: Story) -> None:
+    story.acquire("x", "ann", "x")
+    story.acquire("y", "bob", "x", wait=60, waits=True, lost=True)
+    story.release("y", "bob")
+    story.again("y")
+
+
 def refused_its_holder(story: Story) -> None:
     story.acquire("x", "ann", "x")
     story.refuse("release_lock", "x", "ann", "stale_fence", fence=story.fence)
@@ -609,6 +616,7 @@ def events_in_disorder(story: Story) -> None:
         (lost_release, "release_lock of lock x: acknowledged, and not in the log"),
         (one_for_two, "acknowledged to two calls"),
         (lost_break, "it was broken, and the log does not say so"),
+        (withdrawn_and_told_so, "acquire_lock, lock y: it was withdrawn, and not refused"),
         (made_twice, "one call made 2 locks"),
         (made_twice, "a repeated acquire_lock made another lock"),
         (other_names, "asked for were (['x', 'y'], False)"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from agentchat import Client, types
+from agentchat import Client, cli, types
 from agentchat._operation import Waits
 from agentchat.contract import OPERATIONS
 from agentchat.errors import (
@@ -332,9 +332,28 @@ def test_who_waits_may_stop(agent: MakeAgent, root: str, waiting: Waiting) -> No
     (own,) = bob.list_locks(mine=True)["locks"]
     done = bob.release_lock(own["id"])
     assert (done["lock"]["state"], done["idempotent"]) == ("withdrawn", False)
-    assert found.result(20)["state"] == "withdrawn"
+    with pytest.raises(Conflict, match="taken back by release_lock while it waited") as caught:
+        found.result(20)
+    assert ((caught.value.current or {})["state"], caught.value.details["holders"]) == ("withdrawn", [])
     assert behind.result(20)["state"] == "held", "nobody is before it any more"
     assert bob.release_lock(own["id"])["idempotent"] is True
+
+
+def test_a_request_that_was_taken_back_is_no_success_for_a_shell(
+    live: Embedded, agent: MakeAgent, root: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = agent(), agent()
+    lock(ann, root)
+    monkeypatch.setenv("AGENTCHAT_URL", live.url)
+    monkeypatch.setenv("AGENTCHAT_KEY", bob.credential.held or "")
+    monkeypatch.setenv("AGENTCHAT_AGENT", bob.agent or "")
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(cli.main, ["acquire-lock", root, "--wait", "30"])
+        until(lambda: bool(bob.list_locks(mine=True)["locks"]))
+        bob.release_lock(bob.list_locks(mine=True)["locks"][0]["id"])
+        assert code.result(20) == 5
+    told = capsys.readouterr()
+    assert (told.out, "Nothing was locked." in told.err) == ("", True)
 
 
 def test_the_clients_of_either_colour_wait(either: Any, agent: MakeAgent, root: str) -> None:
@@ -486,6 +505,50 @@ def test_what_a_deleted_agent_had_is_for_others(live: Embedded, agent: MakeAgent
     assert asked.result(30)["state"] == "held"
     assert (asked.result(30)["fence"] or 0) > (mine["fence"] or 0)
     assert cy.claim_task(id)["task"]["fence"] == 2
+
+
+def _revoke(tx: Any, name: str) -> None:
+    administration.machine_add(tx, name=f"of-{name}", public_key="0" * 64)
+    machine = tx.the("machine_by_name", name=f"of-{name}")["id"]
+    tx.run("set_key", id=_agent(tx, name).id, key_hash=None, machine_id=machine)
+    administration.machine_revoke(tx, name=f"of-{name}")
+
+
+GONE: dict[str, Callable[[Any, str], Any]] = {
+    "deleted": lambda tx, name: administration.agent_delete(tx, name=name),
+    "deactivated": lambda tx, name: administration.agent_deactivate(tx, name=name),
+    "its machine is revoked": _revoke,
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_who_is_gone_is_granted_nothing(
+    live: Embedded, agent: MakeAgent, root: str, waiting: Waiting, gone: str
+) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(ann, f"{root}/a", shared=True)
+    asked = waiting(bob, f"{root}/a", wait=600, lease=86_400)
+    behind = waiting(cy, f"{root}/a", shared=True)
+    live.ask(lambda tx: GONE[gone](tx, bob.agent or ""))
+    assert behind.result(20)["state"] == "held", "nobody is before it any more"
+    with pytest.raises(CallerError):
+        asked.result(20)
+    ann.release_lock(mine["id"])
+    assert [one["holder"] for one in cy.list_locks(name=f"{root}/a")["locks"]] == [cy.agent]
+
+
+def test_what_is_over_with_the_agent_lets_others_in(
+    live: Embedded, agent: MakeAgent, root: str, waiting: Waiting
+) -> None:
+    """It has one name and waits for the other, and somebody wants both."""
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(ann, f"{root}/a")
+    lock(bob, f"{root}/b", lease=86_400)
+    waiting(bob, f"{root}/a", wait=600, lease=86_400)
+    behind = waiting(cy, f"{root}/**")
+    live.ask(lambda tx: administration.agent_delete(tx, name=bob.agent or ""))
+    ann.release_lock(mine["id"])
+    assert behind.result(20)["state"] == "held"
 
 
 def test_there_is_a_limit(agent: MakeAgent, root: str, monkeypatch: pytest.MonkeyPatch, waiting: Waiting) -> None:

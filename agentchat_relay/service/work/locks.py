@@ -19,7 +19,7 @@ from ...store.seam import Reading, Row, Writing
 from ...wire import Cursor, new_id, read_cursor
 from ..call import Call
 from . import machine, names, telling
-from .lock import HELD, LOCK, RENEW, WAITING, WITHDRAWN, Details, details_of, snapshot
+from .lock import EXPIRED, HELD, LOCK, RENEW, WAITING, WITHDRAWN, Details, details_of, snapshot
 from .machine import Thing
 from .refused import Refused
 
@@ -75,9 +75,11 @@ def acquire_lock(
 
 
 def acquired(tx: Reading, call: Call, thing: Thing) -> types.Acquired:
-    """What became of a request by now. One that waited in vain is refused."""
+    """What became of a request by now. One that waited in vain is refused, also if it was taken back."""
     now_in = machine.by_clock(LOCK, thing, tx.now)["state"]
-    if now_in not in (WAITING, "expired"):
+    if now_in == WITHDRAWN:
+        raise _refused(tx, call, [], waited=thing)
+    if now_in not in (WAITING, EXPIRED):
         return {"lock": snapshot(thing, tx.now), "holders": []}
     rows, _ = _in_the_way(tx, call, details_of(thing), before=thing["id"])
     if now_in == WAITING:

@@ -11,7 +11,7 @@ from agentchat import types
 from agentchat.errors import Conflict
 from agentchat.text import word
 
-from .lock import HELD
+from .lock import HELD, WITHDRAWN
 
 _MOST_NAMES = 3
 _LONGEST_NAME = 80
@@ -29,6 +29,8 @@ class Refused(Conflict):
             first, over = holders[0], "; your wait is over" if mine else ""
             text = f"{_has(first, '@' + word(first['holder']), now)}{_and_others(holders)}. Nothing was locked{over}. "
             text += _instead(first)
+        elif mine and mine["state"] == WITHDRAWN:
+            text = "Your request was taken back by release_lock while it waited. Nothing was locked."
         else:
             text = "Your wait was over before it was your turn. Nothing was locked; call acquire_lock again."
         super().__init__(text, details={"current": mine or holders[0], "holders": list(holders)})

@@ -27,6 +27,10 @@ FROM TEXTS(:below) AS each JOIN work w ON w.id PICKED (
 ) PICKED WHERE w.id > :after AND w.id < :before AND :state IN ('', w.state) AND :agent_id IN (0, w.creator_id)
 ORDER BY id LIMIT :limit
 
+-- end_waits: of those of a space who may not call any more, so that they are granted nothing
+UPDATE work SET deadline_at = :now WHERE space_id = :space_id AND kind = 'lock' AND state = 'waiting'
+AND deadline_at > :now AND EXISTS (SELECT 1 FROM agents a WHERE a.id = work.creator_id AND a.active = 0)
+
 -- live_of: how much an agent has or wants, and how much of that it waits for
 SELECT count(*) AS live, count(CASE WHEN state = :waiting THEN 1 END) AS waiting FROM work
 WHERE creator_id = :agent_id AND kind = :kind AND ended_at IS NULL
