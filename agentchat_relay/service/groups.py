@@ -195,7 +195,10 @@ def tell_now(tx: Reading, call: Call) -> None:
 
 
 def _written_down(row: Row) -> tuple[Posted, Terms]:
-    posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
+    is_persons = row["author_kind"] == "person"
+    posted = Posted(
+        row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"], is_persons
+    )
     return posted, Terms(row["urgent"], row["expires_at"], row["scope"], row["vanishes_at"] is not None)
 
 
