@@ -80,6 +80,9 @@ FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents w ON w.id = m
 JOIN agents g ON g.id = m.recipient_id
 ORDER BY f.message_id LIMIT 1
 
+-- fan_out_to: one that is not done of a certain group
+SELECT f.message_id FROM fan_outs f JOIN messages m ON m.id = f.message_id WHERE m.recipient_id = :group_id LIMIT 1
+
 -- untold: what is still to be told to an agent, the oldest first. It begins with what is not done of everybody's, which
 -- is little, and looks each up
 SELECT f.message_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id, m.vanishes_at,
