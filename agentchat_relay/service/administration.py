@@ -31,7 +31,7 @@ from ..administration import (
 )
 from ..store.seam import NeedsWrite, Reading, Row, Writing
 from ..wire import iso, new_id
-from . import agents, channels, inbox, retirement, upkeep, vanishing
+from . import agents, channels, groups, inbox, retirement, upkeep, vanishing
 from .call import Agent
 from .guess import near
 from .work import approvals, locks
@@ -175,6 +175,7 @@ def agent_update(
 
 def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted:
     row = _agent(tx, space, name, or_group=True)
+    groups.before_deletion(tx, row)
     grave = f"{agents.GRAVE}{secrets.token_hex(6)}"
     tx.run("bury_agent", id=row["id"], name=grave, now=tx.now)
     for statement in ("delete_memberships", "delete_memberships_in_groups", "delete_answers", "end_leases"):

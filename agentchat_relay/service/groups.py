@@ -5,7 +5,8 @@ who join and leave are its only rules. `all` is everybody in the space. A small 
 send; of a large one the rest is written down, and told in portions after it, whatever happens to the relay meanwhile.
 
 Each message has the time of its send in everybody's list of direct messages, so a member who was told late could find
-it behind a cursor. Therefore whoever reads that list is told first (`tell_now`), and so is who leaves.
+it behind a cursor. Therefore whoever reads that list is told first (`tell_now`), and so is who leaves or is deleted.
+A group that is deleted is told the rest before (`before_deletion`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def leave_group(tx: Writing, call: Call, *, group: str) -> types.GroupChange:
     found = _look_up(tx, call, group)
     if found is None:
         raise unknown(tx, call, group)
-    tell_now(tx, call)
+    tell_now(tx, call.agent.id)
     changed = bool(tx.run("delete_member", group_id=found.id, agent_id=call.agent.id))
     if changed:
         _tell(tx, call, "group.left", found)
@@ -180,22 +181,37 @@ def fan_out(tx: Writing) -> int:
     return max(len(members), 1)
 
 
-def tell_now(tx: Reading, call: Call) -> None:
-    """Tell the caller, before its turn, what it is still to be told: for whoever reads on from a place in time, or is
+def before_deletion(tx: Writing, row: Row) -> None:
+    """Tell a member what it is still to be told, and all of a group: it is about to have no members."""
+    if row["name"] == ALL:
+        raise Conflict(f"{ALL} is everybody in the space; it cannot be deleted.")
+    if not row["is_group"]:
+        tell_now(tx, row["id"])
+    while tx.one("fan_out_to", group_id=row["id"]) is not None:
+        fan_out(tx)
+        tx.mark(fan_out)
+        tx.settle(fan_out)  # the next portion looks who was told already
+
+
+def tell_now(tx: Reading, agent_id: int) -> None:
+    """Tell an agent, before its turn, what it is still to be told: for whoever reads on from a place in time, or is
     about to be no member."""
-    rows = tx.all("untold", agent_id=call.agent.id)
+    rows = tx.all("untold", agent_id=agent_id)
     if rows and not tx.writes:
         raise NeedsWrite
     told: set[int] = set()
     for row in rows:
         if row["first_id"] not in told:
             posted, terms = _written_down(row)
-            notices.put(cast("Writing", tx), posted, call.agent.id, "group", terms, at_once=True)
+            notices.put(cast("Writing", tx), posted, agent_id, "group", terms, at_once=True)
             told.add(row["first_id"])
 
 
 def _written_down(row: Row) -> tuple[Posted, Terms]:
-    posted = Posted(row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"])
+    is_persons = row["author_kind"] == "person"
+    posted = Posted(
+        row["message_id"], row["created_at"], row["channel_id"], row["space_id"], row["author_id"], is_persons
+    )
     return posted, Terms(row["urgent"], row["expires_at"], row["scope"], row["vanishes_at"] is not None)
 
 

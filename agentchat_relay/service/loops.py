@@ -16,7 +16,6 @@ from .agents import Known
 from .call import Call
 
 _SECOND = 1_000_000
-_FEW = 50  # newest items of an inbox, in which a person's word is looked for
 
 
 class Turn(NamedTuple):
@@ -46,10 +45,20 @@ def check(tx: Writing, call: Call, kind: str, parent: Row | None, told: Iterable
     return [turn for agent in others if (turn := _next(tx, call, agent)) is not None]
 
 
-def count(tx: Writing, call: Call, turns: Iterable[Turn]) -> None:
+def count(tx: Writing, turns: Iterable[Turn]) -> None:
     for turn in turns:
-        tx.tallies["turn", turn.low_id, turn.high_id] = turn
-        tx.later("set_turn", **turn._asdict())
+        _note(tx, turn)
+
+
+def hear(tx: Writing, agent_id: int, person_id: int) -> None:
+    """Note that a person's word has just reached an agent. It is kept where an agent would stand with itself, and so
+    outlives the message, which may vanish, and whatever comes after it."""
+    _note(tx, Turn(agent_id, agent_id, person_id, 0, tx.now))
+
+
+def _note(tx: Writing, turn: Turn) -> None:
+    tx.tallies["turn", turn.low_id, turn.high_id] = turn
+    tx.later("set_turn", **turn._asdict())
 
 
 def _check_parent(call: Call, kind: str, parent: Row) -> None:
@@ -82,7 +91,8 @@ def _next(tx: Writing, call: Call, other: Known) -> Turn | None:
         return None
     if last.turns < most:
         return Turn(low, high, me, last.turns + 1, tx.now)
-    if any(tx.one("heard_a_person", agent_id=one, since=last.at, few=_FEW) for one in (me, other.id)):
+    words = (_last(tx, one, one) for one in (me, other.id))
+    if any(word is not None and word.at >= last.at for word in words):
         return Turn(low, high, me, 1, tx.now)
     name, pause = tx.the("seen_agent", id=other.id)["name"], _worded(call.loops.pause)
     raise _refused(

@@ -63,7 +63,7 @@ def send_direct_message(
     letter = _letter(tx, content, metadata, urgent, expires_in, scope, ephemeral)._replace(parent=parent)
     turns = loops.check(tx, call, "chat", parent, [target.known])
     sent, _ = _send(tx, call, target, letter)
-    loops.count(tx, call, turns)
+    loops.count(tx, turns)
     return sent
 
 
@@ -95,7 +95,7 @@ def send_to_many(
         if sent.get("pending"):
             answer["pending"] = True
         first = first or id
-    loops.count(tx, call, turns)
+    loops.count(tx, turns)
     return answer
 
 

@@ -65,7 +65,7 @@ def send_message(
         tx, call, place, content, kind=kind, metadata=stored, parent=parent, unmatched=unmatched,
         vanish_after=vanish_after,
     )  # fmt: skip
-    loops.count(tx, call, turns)
+    loops.count(tx, turns)
     posted, terms = (
         notices.posted_by(call, new.id, new.at, place.id),
         notices.terms(tx, urgent, expires_in, scope, place.vanish_after is not None),

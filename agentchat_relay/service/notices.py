@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..store.seam import Writing
 from ..wire import new_id
+from . import loops
 from .call import Call
 
 FIRST = 2
@@ -29,6 +30,7 @@ class Posted(NamedTuple):
     channel_id: int
     space_id: int
     author_id: int
+    is_persons: bool = False
 
 
 def terms(tx: Writing, urgent: bool, expires_in: int | None, scope: str | None, vanishes: bool = False) -> Terms:
@@ -47,7 +49,9 @@ def put(tx: Writing, posted: Posted, agent_id: int, kind: str, terms: Terms, *, 
         posted.space_id, "inbox.added", actor_id=posted.author_id, subject=public_id, channel_id=posted.channel_id,
         audience_id=agent_id,
     )  # fmt: skip
+    if posted.is_persons:
+        loops.hear(tx, agent_id, posted.author_id)
 
 
 def posted_by(call: Call, id: int, at: int, channel_id: int) -> Posted:
-    return Posted(id, at, channel_id, call.agent.space_id, call.agent.id)
+    return Posted(id, at, channel_id, call.agent.space_id, call.agent.id, call.agent.is_person)

@@ -42,7 +42,7 @@ def read_messages(
     if not tx.writes and (member is None or mark_read):
         raise NeedsWrite
     if found.is_direct:
-        groups.tell_now(tx, call)
+        groups.tell_now(tx, call.agent.id)
         rows = _direct(tx, call, start, limit + 1)
     else:
         name = f"{'full_' if include_status else ''}page_{'after' if start.newer else 'before'}"
@@ -102,7 +102,7 @@ def read_thread(
 ) -> types.MessagePage:
     found = _find(tx, call, message_id)
     if found["recipient_id"] is not None:
-        groups.tell_now(tx, call)
+        groups.tell_now(tx, call.agent.id)
     root_id = found["root_id"] or found["id"]
     root = tx.one("root_of", id=root_id, agent_id=call.agent.id)
     list_id = _GONE if root is None else root["public_id"]  # the first message may have had its time

@@ -118,6 +118,40 @@ def test_an_operator_deletes_a_group(agent: MakeAgent, live: Embedded) -> None:
     live.token(group)
 
 
+def test_all_cannot_be_deleted(agent: MakeAgent, live: Embedded) -> None:
+    ann, _ = agent(), agent()
+    ann.send_direct_message("all", "hear")
+    with pytest.raises(Conflict, match="everybody in the space"):
+        live.ask(lambda tx: administration.agent_delete(tx, name="all"))
+
+
+def test_a_group_that_is_deleted_is_told_first(
+    agent: MakeAgent, live: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so is a member that is: what it was to get comes back."""
+    for size in ("_AT_ONCE", "_PORTION"):
+        monkeypatch.setattr(groups, size, 2)
+    fan_out, held = groups.fan_out, True
+    monkeypatch.setattr(groups, "fan_out", lambda tx: 0 if held else fan_out(tx))
+    ann, large, other = agent(), fresh("group"), fresh("group")
+    crowd = members(agent, large, 7)
+    for one in crowd[:3]:
+        one.join_group(other)
+    sent = ann.send_to_many([other, large], "hello")
+    again = ann.send_direct_message(large, "again")["message"]
+    assert sent["pending"] is True
+    hello = sent["messages"][1]
+    grave = live.ask(lambda tx: administration.agent_delete(tx, name=crowd[6].agent or ""))["messages_now_by"]
+    returned = [(item["kind"], item["message_id"]) for item in ann.check_inbox()["items"]]
+    assert returned == [("returned", hello["id"]), ("returned", again["id"])]
+    held = False
+    live.ask(lambda tx: administration.agent_delete(tx, name=large))
+    assert [texts(one.check_inbox()) for one in crowd[:6]] == [["hello", "again"]] * 6
+    assert [row["pending"] for row in ann.list_sent()["messages"]] == [False] * 3
+    told = [row["agent_name"] for row in ann.get_receipts(hello["id"])["receipts"]]
+    assert sorted(told) == sorted([grave, *(one.agent or "" for one in crowd[3:6])])
+
+
 # Mail
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from agentchat import Client
-from agentchat.errors import Conflict
+from agentchat.errors import Conflict, NotFound
 from agentchat_relay.embedded import Embedded, running
-from agentchat_relay.service import loops
+from agentchat_relay.service import groups, loops
 from agentchat_relay.settings import Loops
-from tests.relay.conftest import UNLIMITED, Clock, fresh
+from tests.relay.conftest import UNLIMITED, Clock, fresh, until
 
 LOOPS = Loops(depth=4, turns=6, pause=600)
 Make = Callable[..., Client]
@@ -82,6 +82,50 @@ def test_a_person_lets_two_who_were_stopped_go_on() -> None:
         refused(lambda: ann.send_direct_message("bob", "and"))
         mira.send_direct_message("ann", "Go on.")
         ping_pong(ann, bob, LOOPS.turns)
+
+
+def test_a_persons_word_counts_though_it_vanished(make: Make) -> None:
+    ann, bob, mira = make(), make(), make("person")
+    ping_pong(ann, bob, LOOPS.turns)
+    sent = mira.send_direct_message(ann.agent or "", "Go on.", ephemeral=True)["message"]["id"]
+    ann.claim_items(limit=50, acknowledge=True)
+    until(lambda: mira.list_sent()["messages"] == [])
+    with pytest.raises(NotFound):
+        ann.get_message(sent)
+    ping_pong(ann, bob, LOOPS.turns)
+    refused(lambda: ann.send_direct_message(bob.agent or "", "and"))
+
+
+def test_a_persons_word_counts_whatever_came_after_it(make: Make) -> None:
+    ann, bob, cleo, mira = make(), make(), make(), make("person")
+    ping_pong(ann, bob, LOOPS.turns)
+    mira.send_message("general", f"@{bob.agent} Go on.")
+    for number in range(60):
+        cleo.send_direct_message(bob.agent or "", f"report {number}")
+    ping_pong(ann, bob, LOOPS.turns)
+    refused(lambda: ann.send_direct_message(bob.agent or "", "and"))
+
+
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_a_persons_word_counts_once_a_large_group_is_told(
+    make: Make, guarded: Embedded, monkeypatch: pytest.MonkeyPatch, reads_first: bool
+) -> None:
+    monkeypatch.setattr(groups, "_AT_ONCE", 1)
+    fan_out = groups.fan_out
+    monkeypatch.setattr(groups, "fan_out", lambda tx: 0)
+    ann, bob, mira, group = make(), make(), make("person"), fresh("group")
+    for one in (ann, bob):
+        one.join_group(group)
+    assert mira.send_direct_message(group, "Go on.")["pending"]
+    ping_pong(ann, bob, LOOPS.turns)
+    refused(lambda: ann.send_direct_message(bob.agent or "", "and"))
+    if reads_first:
+        bob.read_messages("direct-messages")
+    else:
+        while guarded.ask(fan_out):
+            pass
+    ping_pong(ann, bob, LOOPS.turns)
+    refused(lambda: ann.send_direct_message(bob.agent or "", "and"))
 
 
 @pytest.mark.parametrize(

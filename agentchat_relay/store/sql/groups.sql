@@ -74,16 +74,22 @@ VALUES (:message_id, :after_id, :urgent, :expires_at, :scope)
 
 -- next_fan_out: the oldest that is not done
 SELECT f.message_id, f.after_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id,
-    m.vanishes_at, m.recipient_id AS group_id, g.space_id, g.name, coalesce(m.sent_with, m.id) AS first_id
-FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents g ON g.id = m.recipient_id
+    w.kind AS author_kind, m.vanishes_at, m.recipient_id AS group_id, g.space_id, g.name,
+    coalesce(m.sent_with, m.id) AS first_id
+FROM fan_outs f JOIN messages m ON m.id = f.message_id JOIN agents w ON w.id = m.author_id
+JOIN agents g ON g.id = m.recipient_id
 ORDER BY f.message_id LIMIT 1
+
+-- fan_out_to: one that is not done of a certain group
+SELECT f.message_id FROM fan_outs f JOIN messages m ON m.id = f.message_id WHERE m.recipient_id = :group_id LIMIT 1
 
 -- untold: what is still to be told to an agent, the oldest first. It begins with what is not done of everybody's, which
 -- is little, and looks each up
 SELECT f.message_id, f.urgent, f.expires_at, f.scope, m.created_at, m.channel_id, m.author_id, m.vanishes_at,
-    g.space_id, coalesce(m.sent_with, m.id) AS first_id
-FROM fan_outs f CROSS JOIN messages m CROSS JOIN agents g
-WHERE f.after_id < :agent_id AND m.id = f.message_id AND m.author_id <> :agent_id AND g.id = m.recipient_id
+    w.kind AS author_kind, g.space_id, coalesce(m.sent_with, m.id) AS first_id
+FROM fan_outs f CROSS JOIN messages m CROSS JOIN agents w CROSS JOIN agents g
+WHERE f.after_id < :agent_id AND m.id = f.message_id AND m.author_id <> :agent_id AND w.id = m.author_id
+AND g.id = m.recipient_id
 AND (
     EXISTS (
         SELECT 1 FROM group_members x

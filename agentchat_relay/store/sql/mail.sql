@@ -17,18 +17,12 @@ SELECT state, count(*) AS items FROM (
     END AS state FROM inbox WHERE message_id = :message_id AND kind <> 'returned'
 ) AS items GROUP BY state ORDER BY state
 
--- turn_of: where two agents stand
+-- turn_of: where two agents stand; of one with itself, when a person's word reached it
 SELECT author_id, turns, at FROM turns WHERE low_id = :low_id AND high_id = :high_id
 
 -- set_turn: where they stand now
 INSERT INTO turns (low_id, high_id, author_id, turns, at) VALUES (:low_id, :high_id, :author_id, :turns, :at)
 ON CONFLICT (low_id, high_id) DO UPDATE SET author_id = excluded.author_id, turns = excluded.turns, at = excluded.at
-
--- heard_a_person: whether one of the newest in an agent's inbox, since a time, is a person's
-SELECT 1 AS heard FROM (
-    SELECT message_id FROM inbox WHERE agent_id = :agent_id ORDER BY message_id DESC LIMIT :few
-) AS newest JOIN messages m ON m.id = newest.message_id JOIN agents a ON a.id = m.author_id
-WHERE a.kind = 'person' AND m.created_at > :since LIMIT 1
 
 -- sweep_turns: a portion of what was a while ago
 DELETE FROM turns WHERE (low_id, high_id) IN (SELECT low_id, high_id FROM turns WHERE at < :before LIMIT :limit)
