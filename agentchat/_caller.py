@@ -49,7 +49,9 @@ _MOST_SENT = 32
 
 
 class ClientOptions(TypedDict, total=False):
-    """Options of every client. `timeout` is for one attempt, `deadline` for a whole call with its retries.
+    """Options of every client. `timeout` is for one attempt, `deadline` for a whole call with its `retries`.
+
+    A call that waits has more of them: until its wait is over, if the relay was there before; with 0 it has none.
 
     `session` labels this process among others of the same agent; by default it is random. `scopes` say where it works,
     like `repo:github.com/org/proj`: it is given what is meant for there. `groups` are joined with the first call.

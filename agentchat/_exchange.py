@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
+from math import inf
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast, get_args, get_origin
 from urllib.parse import quote, urlencode
 
@@ -87,6 +88,18 @@ class Options(NamedTuple):
     deadline: float = 45.0
     retries: int = 3
     idempotency_key: str | None = None
+
+
+class Patience(NamedTuple):
+    """What a wait has beyond the retries of a call: attempts begin until then, and may end `grace` seconds later.
+
+    Only where somebody is known to be there, by this wait or before (`is_met`): a wrong URL fails at once. Who wants no
+    retries has none here either.
+    """
+
+    until: float
+    grace: float
+    is_met: bool
 
 
 Step = NeedKey | Request | Pause
@@ -220,9 +233,11 @@ def exchange(
     *,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = _random,
+    patience: Patience | None = None,
 ) -> Steps[R]:
     """All the steps of one call. `build(key, timeout)` makes the request of one attempt."""
     deadline = clock() + options.deadline
+    until, grace, is_met = patience or Patience(-inf, 0.0, False)
     key: str | None = yield NeedKey(None, options.deadline)
     renewed = False
     attempt = 0
@@ -230,6 +245,7 @@ def exchange(
         timeout = min(options.timeout, max(deadline - clock(), 0.001))
         request = build(key, timeout)
         answer: Response | NetworkError = yield request
+        is_met = is_met or isinstance(answer, Response) or answer.reached
         error: AgentChatError
         if isinstance(answer, NetworkError):
             error = answer
@@ -246,10 +262,13 @@ def exchange(
             key = fresh
             continue
         repeatable = not operation.writes or IDEMPOTENCY_HEADER in request.headers
-        if not (error.retryable and repeatable and attempt < options.retries):
-            raise error
         pause = pause_after(error, attempt, jitter())
-        if clock() + pause >= deadline:
+        outlasts = is_met and options.retries > 0 and clock() + pause < until
+        if not (error.retryable and repeatable and (outlasts or attempt < options.retries)):
+            raise error
+        if outlasts:
+            deadline = max(deadline, until + grace)
+        elif clock() + pause >= deadline:
             _give_up(error, options)
         yield Pause(pause)
         attempt += 1

@@ -307,7 +307,9 @@ def _as_ours(error: Exception, request: Request, host: str) -> Exception:
     if isinstance(error, TimeoutError):
         return TimedOut(f"No answer from {host} to {call} within {request.timeout:g} s.")
     if isinstance(error, ConnectionResetError | BrokenPipeError | IncompleteRead):
-        return ConnectionFailed(f"{host} hung up before {call} was answered whole.")
+        hung_up = ConnectionFailed(f"{host} hung up before {call} was answered whole.")
+        hung_up.reached = True
+        return hung_up
     if type(error).__name__ == "SSLCertVerificationError":
         return NotConfigured(f"{host}'s certificate is not trusted ({error}); set SSL_CERT_FILE or pass ssl_context=.")
     if isinstance(error, OSError):

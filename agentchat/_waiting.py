@@ -4,6 +4,8 @@ One request waits for at most so long as proxies put up with. Each goes on from 
 so that nothing is missed between two of them. The first one does not wait: whatever is repeated later, because a
 connection was lost, has a position to begin from. How long a request waits is reckoned when it is sent, so that a
 repeated one neither shortens the wait nor doubles it.
+
+A relay that was there and is away, as while it is started anew, is asked again until the time is over (`Patience`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from ._exchange import Options, Pause, Request, Steps, exchange
+from ._exchange import Options, Patience, Pause, Request, Steps, exchange
 from ._operation import Operation, Parameter, Waits
 
 R = TypeVar("R")
@@ -42,11 +44,13 @@ def wait_steps(
         asked[parameter.name] = part = max(0, min(longest, round(until - clock())))
         return build(key, min(timeout, options.timeout + part), asked)
 
+    is_met = False
     while True:
         begun = clock()
+        patience = Patience(until, options.deadline, is_met)
         spent = min(longest, max(until - begun, 0.0))
-        patient = options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
-        result: Any = yield from exchange(operation, attempt, patient, clock=clock)
+        result: Any = yield from exchange(operation, attempt, _longer(options, spent), clock=clock, patience=patience)
+        is_met = True
         if _came(result, waited=asked[parameter.name] > 0):
             return cast("R", result)
         if until - clock() < _SHORTEST:
@@ -75,16 +79,23 @@ def held_steps(
         asked = arguments if operation.writes else {**arguments, parameter.name: round(left)}
         return build(key, min(timeout, options.timeout + left), asked)
 
+    is_met = False
     while True:
         begun = clock()
+        patience = Patience(until, options.deadline, is_met)
         spent = min(at_most, max(until - begun, 0.0))
-        patient = options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
-        result: Any = yield from exchange(operation, attempt, patient, clock=clock)
+        result: Any = yield from exchange(operation, attempt, _longer(options, spent), clock=clock, patience=patience)
+        is_met = True
         left = until - clock()
         if not _waits_on(result) or left < (-_LATEST if operation.writes else _SHORTEST):
             return cast("R", result)
         if (early := _NOT_AGAIN_WITHIN - (clock() - begun)) > 0:
             yield Pause(early)
+
+
+def _longer(options: Options, spent: float) -> Options:
+    """For a request that the relay keeps for a while."""
+    return options._replace(timeout=options.timeout + spent, deadline=options.deadline + spent)
 
 
 def _waits_on(result: Any) -> bool:

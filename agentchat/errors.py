@@ -169,6 +169,7 @@ class NetworkError(AgentChatError):
     """The relay could not be reached."""
 
     code = "network_error"
+    reached = False  # true: somebody was there, and hung up before the whole answer
 
 
 class ConnectionFailed(NetworkError):

@@ -222,14 +222,18 @@ def _as_ours(error: Exception, request: Request, url: str) -> AgentChatError:
         return TimedOut(f"No answer from {url} to {call} within {request.timeout:g} s.")
     if isinstance(error, httpx.RemoteProtocolError):
         if "disconnect" in str(error) or "peer closed" in str(error):
-            return ConnectionFailed(f"{url} closed the connection before {call} was answered whole.")
+            hung_up = ConnectionFailed(f"{url} closed the connection before {call} was answered whole.")
+            hung_up.reached = True
+            return hung_up
         return ProtocolError(f"{url} did not answer {call} with HTTP.")
     if isinstance(error, httpx.TransportError):
         if (untrusted := _untrusted(error)) is not None:
             return NotConfigured(
                 f"{url}'s certificate is not trusted ({untrusted}); set SSL_CERT_FILE or pass ssl_context=."
             )
-        return ConnectionFailed(f"Cannot reach {url} for {call}: {error}.")
+        failed = ConnectionFailed(f"Cannot reach {url} for {call}: {error}.")
+        failed.reached = isinstance(error, httpx.ReadError | httpx.WriteError)
+        return failed
     return ProtocolError(f"{url} did not answer {call} with HTTP that can be read.")
 
 

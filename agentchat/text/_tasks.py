@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -135,10 +136,11 @@ def _context(data: Any, cut: Cut) -> str:
         rest = "" if is_all else f"\n(the rest: offset={begin + kept})"
         return fit(title, [row], cut._replace(max_chars=1 << 40)) + rest
 
-    kept = len(text)
-    while len(answer := shown(kept)) > cut.max_chars and kept > 8:
-        kept = max(8, kept - max(1, len(answer) - cut.max_chars))
-    return answer
+    if len(answer := shown(len(text))) <= cut.max_chars:
+        return answer
+    # Each line takes the fence's characters too, so what fits is looked for; some of it always does.
+    fits = bisect_right(range(min(len(text), cut.max_chars)), cut.max_chars, key=lambda kept: len(shown(kept))) - 1
+    return shown(max(8, fits))
 
 
 def _work(data: Any, cut: Cut) -> str:

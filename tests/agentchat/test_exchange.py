@@ -20,6 +20,7 @@ from agentchat._exchange import (
     KEY_HEADER,
     NeedKey,
     Options,
+    Patience,
     Pause,
     Request,
     Response,
@@ -46,7 +47,15 @@ class Driven:
     """Drives one exchange with answers, the last one for ever. Only its pauses and `takes` move its clock."""
 
     def __init__(
-        self, *answers, operation=Contract.check_board, keys=("first",), keyed=False, takes=0, jitter=0.5, **options
+        self,
+        *answers,
+        operation=Contract.check_board,
+        keys=("first",),
+        keyed=False,
+        takes=0,
+        jitter=0.5,
+        patience=None,
+        **options,
     ):
         self.now, self.takes = 1000.0, takes
         self.answers, self.keys = list(answers), list(keys)
@@ -58,6 +67,7 @@ class Driven:
             Options(**options),
             clock=lambda: self.now,
             jitter=lambda: jitter,
+            patience=patience,
         )
 
     def run(self) -> Any:
@@ -265,6 +275,56 @@ def test_no_pause_or_attempt_starts_after_the_deadline(answers: list[Any], takes
     assert len(driven.requests) <= 1 + retries + renewals
     assert sum(driven.pauses) < more["deadline"]
     assert driven.now - 1000 <= more["deadline"] + takes * (1 + renewals) + 1e-6
+    assert all(0 < request.timeout <= 10 for request in driven.requests)
+
+
+# Waits, which outlast a relay that is away
+
+
+def hung_up() -> errors.ConnectionFailed:
+    error = errors.ConnectionFailed()
+    error.reached = True
+    return error
+
+
+AWAY = [errors.ConnectionFailed() for _ in range(12)]
+
+
+@pytest.mark.parametrize("first", [hung_up(), refusal(503), refusal(502)])
+def test_a_wait_outlasts_a_relay_that_was_there(first: Any):
+    driven = Driven(first, *AWAY, OK, patience=Patience(1060, 45, False))
+    assert driven.run() == DATA
+    assert len(driven.requests) == 14
+    assert driven.pauses == sorted(driven.pauses) and max(driven.pauses) <= 5
+
+
+def test_a_wait_for_one_that_was_met_before_outlasts_its_being_away():
+    assert Driven(*AWAY, OK, patience=Patience(1060, 45, True)).run() == DATA
+
+
+def test_where_nobody_ever_was_a_wait_fails_as_soon_as_any_call():
+    driven = Driven(*AWAY, OK, patience=Patience(1600, 45, False))
+    driven.fail(errors.ConnectionFailed)
+    assert len(driven.requests) == 4 and driven.now < 1003
+
+
+def test_who_wants_no_retries_has_none_in_a_wait():
+    driven = Driven(hung_up(), OK, retries=0, patience=Patience(1060, 45, True))
+    driven.fail(errors.ConnectionFailed)
+    assert len(driven.requests) == 1
+
+
+def test_a_write_without_a_key_is_not_repeated_for_a_wait_either():
+    driven = Driven(hung_up(), OK, operation=Contract.acquire_lock, patience=Patience(1060, 45, True))
+    driven.fail(errors.ConnectionFailed)
+
+
+@given(takes=st.floats(0, 20), jitter=st.floats(0, 1, exclude_max=True), lasts=st.floats(0, 600))
+def test_when_a_wait_is_over_it_raises_what_it_had(takes: float, jitter: float, lasts: float):
+    patience = Patience(1000 + lasts, 45, True)
+    driven = Driven(refusal(503), takes=takes, jitter=jitter, timeout=10, deadline=45, patience=patience)
+    driven.fail(errors.Unavailable)
+    assert lasts - takes - 5 <= driven.now - 1000 <= max(lasts, 0) + 45 + takes
     assert all(0 < request.timeout <= 10 for request in driven.requests)
 
 

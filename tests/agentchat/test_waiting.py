@@ -138,6 +138,14 @@ def test_the_deadline_of_a_request_that_waits_is_that_much_later():
     assert len(wait.requests) == 3
 
 
+@given(away=st.lists(st.floats(0, 1), min_size=5, max_size=30))
+def test_a_relay_that_is_away_ends_no_wait_that_met_it(away: list[float]):
+    wait = Wait(wait=300, lost=away)
+    assert wait.run()["timed_out"] is True
+    assert 299.5 <= wait.took <= 300.6
+    assert max(wait.pauses) <= 5
+
+
 def test_a_relay_that_never_waits_is_not_asked_in_a_tight_loop():
     wait = Wait(wait=30)
     wait.early = 0.0

@@ -225,7 +225,19 @@ def test_a_redirect_is_not_followed_to_another_host(connect: Connect, status: in
 
 def test_nobody_listening_is_a_failed_connection_that_names_the_host(connect: Connect):
     with refusing() as url:
-        assert url.removeprefix("http://") in connect(url).fails(errors.ConnectionFailed).message
+        failed = connect(url).fails(errors.ConnectionFailed)
+        assert url.removeprefix("http://") in failed.message
+        assert failed.reached is False
+
+
+@pytest.mark.parametrize("then", [Peer.close, Peer.reset])
+def test_whoever_hangs_up_was_there(connect: Connect, then: Callable[[Peer], object]):
+    def hangs_up(peer: Peer) -> None:
+        peer.read()
+        then(peer)
+
+    with Scripted(hangs_up) as server:
+        assert connect(server.url).fails(errors.ConnectionFailed).reached is True
 
 
 @pytest.mark.parametrize("host", ["x..localhost", "a" * 70 + ".localhost"])

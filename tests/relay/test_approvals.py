@@ -81,11 +81,27 @@ def test_a_long_call_is_shown_in_part_and_given_whole(house: House) -> None:
     assert approval["preview"] == whole[:2000]
     assert approval["arguments_size"] == len(whole) > 5000
     (item,) = items(rob)
-    assert item["content"] == f"Approval wanted: bash\n\n{whole[:2000]}"
+    first = f"Shown are the first 2000 of {len(whole)} characters of its arguments; get_approval has all."
+    shown = f"{first}\n{whole[:2000]}\n({len(whole) - 2000} more characters)"
+    assert item["content"] == f"Approval wanted: bash\n\n{shown}"
+    assert ann.get_message(approval["message_id"] or "")["message"]["content"].endswith(shown)
     for client in (ann, rob):
         details = client.get_approval(approval["id"])
         assert (details["arguments"], details["allowed_arguments"]) == (call, None)
         assert call_hash("bash", details["arguments"]) == approval["call_hash"]
+
+
+def test_no_reason_passes_for_the_end_of_a_long_call(house: House) -> None:
+    """Its last argument is what matters, and the reason closes the JSON before it."""
+    ann, rob = house.agent(), house.reviewer()
+    harmless, end = {"command": "ls", "environment": ""}, '"}'
+    room = 2000 - len(canonical(harmless)) + len(end)
+    asked(ann, {**harmless, "environment": "x" * room, "sudo_command": "rm -rf /"}, reason=end)
+    (item,) = items(rob)
+    head, call, mark, *reason = item["content"].split("\n\n", 1)[1].split("\n")
+    assert json.loads(call + end) == {**harmless, "environment": "x" * room}
+    assert head.startswith("Shown are the first 2000 of 2028 characters")
+    assert (mark, reason) == ("(28 more characters)", ["", end])
 
 
 @pytest.mark.parametrize(

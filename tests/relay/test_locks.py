@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentchat import Client, cli, types
+from agentchat import Client, _exchange, cli, types
 from agentchat._operation import Waits
 from agentchat.contract import OPERATIONS
 from agentchat.errors import (
@@ -763,3 +763,25 @@ def test_who_waits_outlives_the_relay(tmp_path: Path) -> None:
         assert (status, told["data"]["lock"]["state"]) == (200, "held")
         assert told["data"]["lock"]["fence"] > (mine["fence"] or 0)
         assert len(ann.list_locks()["locks"]) == 1, "the same call is the same request"
+
+
+def test_nobody_loses_its_place_while_the_relay_is_started_anew(
+    tmp_path: Path, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Any] = []
+    monkeypatch.setattr(_exchange, "pause_after", lambda error, *_: lost.append(error) or 0.01)
+    path = str(tmp_path / "relay")
+    with running(path, settings=UNLIMITED) as relay:
+        ann, bob, cy = (Client(relay.url, relay.token(name), agent=name) for name in ("ann", "bob", "cy"))
+        mine = lock(ann, "a")
+        first, second = waiting(bob, "a", wait=60), waiting(cy, "a", wait=60)
+    until(lambda: len(lost) > 20 or first.done() or second.done())
+    with running(path, settings=UNLIMITED, port=int(relay.url.rpartition(":")[2])):
+        ann.release_lock(mine["id"], fence=mine["fence"])
+        theirs = first.result(20)
+        assert theirs["state"] == "held" and not second.done()
+        assert len(ann.list_locks()["locks"]) == 2, "all that a client asks is one request"
+        bob.release_lock(theirs["id"], fence=theirs["fence"])
+        assert second.result(20)["state"] == "held"
+        for client in (ann, bob, cy):
+            client.close()

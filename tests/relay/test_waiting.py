@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentchat_relay.embedded import Embedded
+from agentchat import Client, _exchange
+from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, waiting
+from tests.clients.conftest import Connect
 from tests.relay.conftest import fresh, until
 from tests.relay.test_events import Agent
 from tests.relay.test_events import waiting as how_many_wait
@@ -336,3 +339,30 @@ def _from_the_beginning(agent: Agent, room: str, rounds: int) -> list[str]:
         at = found["position"]
         post(agent, room, str(int(heard[-1]) + 1))
     return heard
+
+
+@pytest.mark.parametrize("name", ["get_approval", "wait_for_message"])
+def test_a_wait_outlasts_a_relay_that_is_started_anew(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    lost: list[Any] = []
+    monkeypatch.setattr(_exchange, "pause_after", lambda error, *_: lost.append(error) or 0.01)
+    path = str(tmp_path / "relay")
+    with running(path) as relay, ThreadPoolExecutor(1) as threads:
+        ann = Client(relay.url, relay.token("ann"), agent="ann")
+        bob = connect(relay.url, relay.token("bob"), agent="bob", retries=1)
+        relay.ask(lambda tx: administration.agent_grant(tx, name="ann", role="reviewer", space="main"))
+        asked = bob("request_approval", "deploy", "{}")["approval"]["id"]
+        given = {"get_approval": {"approval_id": asked}, "wait_for_message": {"channel": "general"}}[name]
+        result = threads.submit(bob, name, **given, wait=60)
+        until(lambda: how_many_wait(relay) == 1)
+        relay.close()
+        until(lambda: len(lost) > 20 or result.done())
+        with running(path, port=int(relay.url.rpartition(":")[2])):
+            ann.decide_approval(asked, "allow")
+            ann.send_message("general", "hi")
+            if name == "get_approval":
+                assert result.result(20)["approval"]["state"] == "allowed"
+            else:
+                assert result.result(20)["message"]["content"] == "hi"
+    ann.close()

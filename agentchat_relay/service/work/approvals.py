@@ -92,9 +92,14 @@ def _exactly(tool_name: str, arguments: dict[str, Any]) -> Details:
 
 
 def _what(thing: Thing) -> str:
-    """The call first, in one line: nothing that is said for it can pass for the call."""
-    preview = details_of(thing).preview
-    return f"{preview}\n\n{thing['body']}" if thing["body"] else preview
+    """The call first, in one line, and before it whether that is all: nothing that is said for it can pass for the
+    call, or for its end."""
+    details = details_of(thing)
+    shown, size = details.preview, len(details.arguments)
+    if size > (kept := len(shown)):
+        first = f"Shown are the first {kept} of {size} characters of its arguments; get_approval has all."
+        shown = f"{first}\n{shown}\n({size - kept} more characters)"
+    return f"{shown}\n\n{thing['body']}" if thing["body"] else shown
 
 
 def _reviewers(tx: Reading, thing: Thing) -> list[Row]:
