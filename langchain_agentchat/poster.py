@@ -249,7 +249,7 @@ class Poster:
         return {"timeout": left, "deadline": left}
 
     def _redacted(self, content: str) -> str:
-        """The beginning of what was said; cut after the hook, which must see a secret whole to know it."""
+        """The beginning of what was said; cut after the hook, which must see a secret whole to know it (`preview`)."""
         try:
             shown = content if self._redact is None else self._redact(content)
             if not isinstance(shown, str):
