@@ -32,7 +32,7 @@ else:
 
 R = TypeVar("R")
 _LOG = logging.getLogger("agentchat.status")
-_LONGEST_QUOTE = 20_000  # that `redact` sees; what is posted is shorter
+_LONGEST_QUOTE = 20_000  # that `redact` looks through; what is posted is shorter
 
 Content = Literal["inputs", "outputs", "errors", "interrupts"]
 
@@ -45,8 +45,9 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
 
     The first post of a run is followed by replies. By default it holds names, counts and durations; `include` adds
     "inputs", "outputs", "errors" or "interrupts", each passed through `redact(text) -> text`, which runs on the
-    handler's thread. `name` replaces the run's own. At most `max_pending` statuses wait for a slow relay. At exit,
-    what is left is sent within `drain_seconds`; `flush()` and `close()` do it earlier.
+    handler's thread; a text of more than 20,000 characters is left out then. `name` replaces the run's own. At most
+    `max_pending` statuses wait for a slow relay. At exit, what is left is sent within `drain_seconds`; `flush()` and
+    `close()` do it earlier.
     """
 
     run_inline = True  # a status is queued in microseconds: a thread would cost more
@@ -74,6 +75,7 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         if channel == "direct-messages" or not hasattr(client, "send_message"):
             raise InvalidArguments("The handler needs a client, and a channel that is not direct-messages.")
         self._name = name
+        self._redacts = redact is not None
         self._runs = Runs()
         self._poster = Poster(
             sync_client(client), channel, redact=redact, max_pending=max_pending, drain_seconds=drain_seconds
@@ -215,16 +217,22 @@ class AgentChatCallbackHandler(GraphCallbackHandler):
         """What was said, for those who asked for it. Made at once, without the lock: it runs code of the caller's."""
         if kind not in self._include:
             return None
-        note = f"{kind}: {'; '.join(map(preview, values))}"
+        note = f"{kind}: {'; '.join(preview(value, whole=self._redacts) for value in values)}"
         return lambda: note
 
 
-def preview(value: Any) -> str:
-    """An input, an output or an error as people would quote it: of a conversation, the latest message."""
+def preview(value: Any, *, whole: bool) -> str:
+    """An input, an output or an error as people would quote it: of a conversation, the latest message.
+
+    A redact hook gets it whole or not at all: it knows no secret whose end is missing.
+    """
     try:
-        return _quoted(value)[:_LONGEST_QUOTE]
+        quoted = _quoted(value)
     except Exception as error:
         return f"({type(value).__name__} that cannot be shown: {type(error).__name__})"
+    if whole and len(quoted) > _LONGEST_QUOTE:
+        return f"(a text of {len(quoted)} characters, too long to be redacted)"
+    return quoted[:_LONGEST_QUOTE]
 
 
 def _quoted(value: Any) -> str:

@@ -20,7 +20,7 @@ from weakref import WeakSet
 from agentchat._arguments import json_text
 from agentchat._exchange import new_idempotency_key
 from agentchat.contract import SHORT_CHANNELS
-from agentchat.errors import AgentChatError
+from agentchat.errors import AgentChatError, NotFound
 from agentchat.text import visible
 
 from .stories import Status, Story
@@ -189,14 +189,16 @@ class Poster:
     def _send(self, one: _Pending) -> bool:
         """Post a status; true if it must be tried again."""
         try:
-            post = one.post = one.post or self._written(one.status)
-            client = self._client
-            if hasattr(client, "with_options"):
-                client = client.with_options(idempotency_key=post.key, **self._patience())
-            sent = client.send_message(
-                self._channel, post.text, parent_message_id=post.parent, metadata=post.facts, kind="status"
-            )
-            story = one.status.story
+            story, post = one.status.story, one.post or self._written(one.status)
+            one.post = post
+            try:
+                sent = self._sent(post)
+            except NotFound:
+                if post.parent is None:
+                    raise
+                story.first_post = None  # the channel kept it no longer: this opens another thread
+                one.post = post = post._replace(key=new_idempotency_key(), parent=None)
+                sent = self._sent(post)
             story.first_post = story.first_post or sent["message"]["id"]
             with self._changed:
                 self._away = False
@@ -211,6 +213,14 @@ class Poster:
         except BaseException as error:  # whatever a client of the caller's raises, even to cancel what is not its own
             self.lost(type(error).__name__)
         return False
+
+    def _sent(self, post: _Post) -> Any:
+        client = self._client
+        if hasattr(client, "with_options"):
+            client = client.with_options(idempotency_key=post.key, **self._patience())
+        return client.send_message(
+            self._channel, post.text, parent_message_id=post.parent, metadata=post.facts, kind="status"
+        )
 
     def _written(self, status: Status) -> _Post:
         with self._changed:
@@ -239,7 +249,7 @@ class Poster:
         return {"timeout": left, "deadline": left}
 
     def _redacted(self, content: str) -> str:
-        """The beginning of what was said; cut after the hook, which must see a secret whole to know it."""
+        """The beginning of what was said; cut after the hook, which must see a secret whole to know it (`preview`)."""
         try:
             shown = content if self._redact is None else self._redact(content)
             if not isinstance(shown, str):

@@ -6,9 +6,10 @@ wrote arrives fenced; the relay's whole answer is the artifact.
 
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, Self
 
+from langchain_core.runnables import run_in_executor
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field, ValidationError
 
@@ -58,6 +59,8 @@ class AgentChatTool(BaseTool):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         if "operation" in vars(cls):
             cls.__doc__ = cls.__doc__ or cls.operation.description
+        if _definer(cls, "_run") < _definer(cls, "_arun"):  # what `_run` refuses, `ainvoke` must not let through
+            _await_its_run(cls)
 
     def __init__(self, client: Any = None, **options: Any) -> None:
         if unknown := options.keys() - type(self).model_fields.keys():
@@ -134,6 +137,24 @@ class AgentChatTool(BaseTool):
         if self.raise_on_transport_error and isinstance(error, NetworkError | Unavailable):
             return error
         return ToolException(text.explain(error, self.max_chars))
+
+
+def _definer(tool: type, method: str) -> int:
+    """Where a class gets a method from: 0 is itself, higher numbers are its ancestors."""
+    return next(place for place, one in enumerate(tool.__mro__) if method in vars(one))
+
+
+def _await_its_run(tool: Any) -> None:
+    """Give a class an `_arun` that calls its `_run` in a thread, with what LangChain gives that."""
+    run = tool._run
+
+    @wraps(run)
+    async def _arun(self: AgentChatTool, *args: Any, **arguments: Any) -> Any:
+        if (manager := arguments.get("run_manager")) is not None:
+            arguments["run_manager"] = manager.get_sync()
+        return await run_in_executor(None, run, self, *args, **arguments)
+
+    tool._arun = _arun
 
 
 def as_artifact(data: Any) -> Any:

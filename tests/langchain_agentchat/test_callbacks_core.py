@@ -417,15 +417,27 @@ def test_long_content_is_cut(board: Board):
     assert len(told[0]) < 3_000
 
 
-def test_of_huge_content_no_more_than_a_part_is_redacted(board: Board):
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [
+        (20_000, "***"),
+        (20_001, "(a text of 20001 characters, too long to be redacted)"),
+        (4_000_000, "(a text of 4000000 characters, too long to be redacted)"),
+    ],
+)
+def test_redaction_sees_a_text_whole_or_the_text_is_left_out(board: Board, length: int, told: str):
+    """A hook knows a secret by its end, too."""
     seen: list[str] = []
-    told_by(
-        board,
-        ["inputs"],
-        lambda config: chain(board).invoke("huge" * 1_000_000, config),
-        redact=lambda text: seen.append(text) or "",
-    )
-    assert 1_000 < len(seen[0]) < 100_000
+
+    def redact(text: str) -> str:
+        seen.append(text)
+        return text.partition(SECRET)[0] + "***" if text.endswith("END") else text
+
+    said = secret("begins").ljust(length - 3, ".") + "END"
+    posts = told_by(board, ["inputs"], lambda config: chain(board).invoke(said, config), redact=redact)
+    assert posts[0] == f"chain: started\ninputs: {told}"
+    assert len(seen[0]) < 20_100
+    board.open = False  # nothing of it was told
 
 
 def test_content_is_redacted(board: Board):

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockingError, blockbuster_ctx
+from langchain_core.callbacks import CallbackManagerForToolRun
+from langchain_core.tools import ToolException
 
 from agentchat import Client, errors
 from agentchat._exchange import Request, Response
@@ -234,6 +236,55 @@ def test_an_object_with_coroutines_can_only_be_awaited():
     for tool in (look, post):
         with pytest.raises(TypeError, match=r"AsyncDuck .* can only be awaited: use ainvoke"):
             tool.invoke({} if tool is look else POST)
+
+
+# Tools that do things their own way
+
+
+class Guarding:
+    """A policy in one colour: what it refuses, no way of calling may let through."""
+
+    def _run(self, *args: Any, run_manager: CallbackManagerForToolRun, **arguments: Any) -> Any:
+        assert run_manager.run_id
+        if "secret" in arguments["content"]:
+            raise ToolException("refused by policy")
+        return super()._run(*args, **arguments)
+
+
+class GuardedSend(Guarding, SendMessageTool):
+    pass
+
+
+class GuardedFurther(GuardedSend):
+    """What an heir adds to both colours is done once in each."""
+
+    def _run(self, *, content: str, run_manager: Any, **arguments: Any) -> Any:
+        return super()._run(content=f"{content}!", run_manager=run_manager, **arguments)
+
+    async def _arun(self, *, content: str, run_manager: Any, **arguments: Any) -> Any:
+        return await super()._arun(content=f"{content}!", run_manager=run_manager, **arguments)
+
+
+@pytest.mark.parametrize(("tool", "ending"), [(GuardedSend, ""), (GuardedFurther, "!")])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_a_tool_refuses_in_its_run_it_refuses_in_both_colours(scene: Scene, kind: Any, tool: Any, ending: str):
+    send = tool(scene.client(kind))
+    place = {"configurable": {"thread_id": "t"}, "metadata": {"langgraph_checkpoint_ns": "tools:1"}}
+
+    async def awaited(text: str) -> Any:
+        got = await send.ainvoke(tool_call(send, {"channel": scene.channel, "content": text}), place)
+        await closing(send.client)
+        return got
+
+    def called(text: str) -> Any:
+        return send.invoke(tool_call(send, {"channel": scene.channel, "content": text}), place)
+
+    for got in (called("the secret"), asyncio.run(awaited("the secret"))):
+        assert (got.status, got.content) == ("error", "refused by policy")
+    assert scene.stored() == []
+    for got in (asyncio.run(awaited("the news")), called("the news")):  # one place, so one message
+        assert got.status == "success"
+    assert scene.stored() == [f"the news{ending}"]
 
 
 # Event loops

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from agentchat import Client
 from agentchat_relay.embedded import Embedded, running
+from agentchat_relay.service import administration, retention
+from agentchat_relay.store.seam import Writing
 from langchain_agentchat import poster as poster_module
 from langchain_agentchat.poster import Poster
 from langchain_agentchat.runs import Status, Story
@@ -358,6 +360,25 @@ def test_a_story_whose_first_post_was_refused_begins_with_its_next(board: Board,
     assert parents[2] is not None
     poster.close()
     client.close()
+
+
+def test_a_story_whose_posts_have_expired_opens_another_thread(board: Board, live: Embedded):
+    poster, story = board.poster(), Story("run")
+    poster.put(told(story, "waiting"))
+    board.flush()
+    live.ask(lambda tx: administration.channel_update(tx, name=board.channel, retention=1))
+
+    def purge(tx: Writing) -> int:
+        at = tx.now + 2 * retention.DAY
+        return sum(retention.purge(tx, channel_id, at) for channel_id in retention.due(tx, at))
+
+    live.ask(purge)
+    live.ask(retention.finish)
+    assert contents(board) == []
+    for state in ("waiting", "done"):
+        poster.put(told(story, state))
+    assert board.story() == ["run: waiting", "run: done"]
+    assert poster.stats == (3, 0, 0, 0)
 
 
 class Failing:
