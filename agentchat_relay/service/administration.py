@@ -108,11 +108,8 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
 
 
 def _join(tx: Writing, space_id: int, name: str, kind: str, key_hash: str | None) -> None:
-    public_id = new_id(tx.now)
-    agent_id = tx.run(
-        "insert_agent", public_id=public_id, space_id=space_id, name=name, machine_id=None, kind=kind,
-        key_hash=key_hash, created_at=tx.now,
-    )  # fmt: skip
+    row = {"public_id": (public_id := new_id(tx.now)), "space_id": space_id, "name": name, "created_at": tx.now}
+    agent_id = tx.run("insert_agent", **row, machine_id=None, kind=kind, key_hash=key_hash)
     tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
 
 
@@ -133,8 +130,8 @@ def named(tx: Reading, name: str) -> tuple[Agent, int]:
         raise Conflict(f"{name} is a group of agents; choose another name.")
     if not row["active"]:
         raise Unauthorized(f"{name} is deactivated.")
-    agent = Agent(row["id"], row["public_id"], name, space_id, row["kind"] == "person")
-    return agent, tx.now - (row["last_seen_at"] or 0)
+    unseen = tx.now - (row["last_seen_at"] or 0)
+    return Agent(row["id"], row["public_id"], name, space_id, row["kind"] == "person"), unseen
 
 
 def agent_list(tx: Reading, *, space: str | None = None) -> AgentRows:
@@ -147,8 +144,8 @@ def agent_grant(
     tx: Writing, *, name: str, role: str, revoke: bool = False, space: str = upkeep.MAIN
 ) -> AgentRow:  # fmt: skip
     row = _agent(tx, space, name)
-    before = set(row["roles"].split())
-    roles = before - {role} | (set() if revoke else {role})
+    before = {*row["roles"].split()}
+    roles = before - {role} if revoke else before | {role}
     tx.run("set_roles", id=row["id"], roles=" ".join(sorted(roles)))
     if "reviewer" in before ^ roles:
         (approvals.dismiss_all if revoke else approvals.welcome)(tx, row["space_id"], row["id"])
@@ -165,8 +162,8 @@ def agent_update(
     row = _agent(tx, space, name)
     if kind is None and active is None:
         raise BadRequest("Nothing to change: give kind or active.")
-    on = bool(row["active"]) if active is None else active
-    tx.run("update_agent", id=row["id"], kind=kind or row["kind"], active=int(on))
+    on = int(row["active"] if active is None else active)
+    tx.run("update_agent", id=row["id"], kind=kind or row["kind"], active=on)
     tx.run("end_waits", space_id=row["space_id"], now=tx.now)
     if on and not row["active"] and "reviewer" in row["roles"].split():
         approvals.welcome(tx, row["space_id"], row["id"])
