@@ -244,6 +244,19 @@ def test_who_only_reads_leaves_everything_unread(colour: Colour, scene: Scene, r
         assert len(own.check_mentions()["mentions"]) == 4  # reading a channel acknowledges no mention
 
 
+def test_who_only_reads_joins_what_it_reads_all_the_same(colour: Colour, scene: Scene):
+    """As the pages say: a channel's first read joins it, and others see who reads it."""
+    tools = {tool.name: tool for tool in AgentChatToolkit(colour.of(scene), read_only=True, prefix="").get_tools()}
+    with Client(scene.relay.url, scene.peer_key) as peer:
+
+        def readers() -> set[str]:
+            return {row["agent_name"] for row in peer.list_readers(scene.channel)["readers"]}
+
+        assert scene.me not in readers()
+        colour.call(tools["read_messages"], {"channel": scene.channel})
+        assert scene.me in readers()
+
+
 @pytest.mark.parametrize(
     ("defer", "deferred"),
     [
