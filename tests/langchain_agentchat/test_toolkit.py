@@ -217,6 +217,11 @@ def test_every_tool_gets_the_toolkits_bound_and_its_view_of_failures():
     assert {(tool.max_chars, tool.raise_on_transport_error) for tool in made.get_tools()} == {(1234, True)}
 
 
+def test_a_toolkit_names_every_preset():
+    told = (AgentChatToolkit.__doc__ or "").partition("`preset` is ")[2].partition(";")[0]
+    assert {*re.findall(r"\w+", told)} - {"or"} == {*PRESETS}
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_toolkit_that_only_reads_has_no_operation_that_writes(preset: str):
     found = {tool.operation.name for tool in toolkit(preset=preset, read_only=True).get_tools()}
