@@ -3,6 +3,10 @@
 Thread, checkpoint namespace and tool-call id are the same when a node is run again after a crash, by a retry, or on
 resume after an interrupt, and differ in every later turn, even if a provider repeats its ids. Outside LangGraph there
 is no such place, and the client makes a random key per call.
+
+One repeat is not known as one: the retry of a node, or of a tool, that holds a subgraph. LangGraph numbers the calls of
+subgraphs in a task through its retries (`node:<task>|1|inner:<other task>`), as if the node had called a second one on
+purpose; nothing in the config tells the two apart. So its calls are made anew: better a message twice than one lost.
 """
 
 from __future__ import annotations

@@ -96,6 +96,13 @@ class AgentChatTool(BaseTool):
         with running_at(kwargs.get("config"), kwargs.get("tool_call_id")):
             return await super().arun(tool_input, *args, **kwargs)
 
+    def _to_args_and_kwargs(self, tool_input: Any, tool_call_id: str | None) -> Any:
+        """As every tool's, and what is given to a tool that takes nothing is refused, where LangChain drops it."""
+        schema: Any = self.args_schema
+        if isinstance(tool_input, dict) and getattr(schema, "model_fields", None) == {}:
+            schema.model_validate(tool_input)
+        return super()._to_args_and_kwargs(tool_input, tool_call_id)
+
     def _run(self, *args: Any, **arguments: Any) -> tuple[str, Any]:
         try:
             prepared, key = self._prepared(args, arguments)
@@ -185,8 +192,10 @@ def _problem(operation: Operation[..., Any], problem: Mapping[str, Any]) -> str:
     parameter = operation.parameters.get(name)
     form = parameter and (parameter.item_form if inner else parameter.form)
     if problem["type"] == "extra_forbidden":
-        near = nearest(name, [known for known, one in operation.parameters.items() if not one.client_only])
-        reason = "there is no such argument" + (f"; did you mean {near}?" if near else "")
+        names = [parameter.name for parameter in for_models(operation)]
+        near = nearest(name, names)
+        hint = f"; did you mean {near}?" if near else "" if names else "; it takes none"
+        reason = f"there is no such argument{hint}"
     elif problem["type"] == "string_pattern_mismatch" and form:
         reason = f"must be {form.words}"
     else:

@@ -24,10 +24,11 @@ class AgentChatToolkit(BaseToolkit):
         agent = create_agent(model, toolkit.get_tools())
 
     `client` is a `Client` or an `AsyncClient`; tools called in the other colour get its twin. `preset` is core,
-    standard or all; `include` and `exclude` name operations. `read_only` leaves out what changes something, and reading
-    then marks nothing as read. `defer` tells providers that search tools (`extras["defer_loading"]`) to load all tools,
-    or those named, only when asked for. With `raise_on_transport_error` an unreachable relay ends the run instead of
-    becoming a message to the model.
+    standard, tasks, locks, interrupts, approvals or all; `include` and `exclude` name operations. `read_only` leaves
+    out what changes something, and reading then marks nothing as read; the first read of a channel joins it anyway.
+    `defer` tells providers that search tools (`extras["defer_loading"]`) to load all tools, or those named, only when
+    asked for. With `raise_on_transport_error` an unreachable relay ends the run instead of becoming a message to the
+    model.
     """
 
     client: Any = Field(exclude=True, repr=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any, Unpack
 
 from agentchat import text
@@ -16,12 +19,15 @@ from .execution import Call, Planned, Result, RuleOptions, Rules, batches
 
 text.load()
 
+_PARALLEL_READS = 32  # of one turn: with a sync client each takes a thread
+
 
 class AsyncExecutor(Rules):
     """Runs a model's tool calls on an event loop.
 
     The client is an async one (`langchain_agentchat.AsyncClient`, or any object with async methods of the contract's
-    names), or a sync one, which is then called in threads. Options as of `Executor`; `others` may be async.
+    names), or a sync one, which is then called in threads. There a cancelled call goes on until the relay answers, and
+    holds nobody up. Options as of `Executor`; `others` may be async.
     """
 
     def __init__(self, client: Any, **options: Unpack[RuleOptions]) -> None:
@@ -54,8 +60,14 @@ class AsyncExecutor(Rules):
 
     async def _run_all(self, calls: Sequence[Call]) -> list[Result]:
         results: dict[int, Result] = {}
+        room = asyncio.Semaphore(_PARALLEL_READS)
+
+        async def run(call: Call) -> Result:
+            async with room:
+                return await self._run(call)
+
         for batch in batches(calls, self):
-            done = await asyncio.gather(*(self._run(calls[position]) for position in batch))
+            done = await asyncio.gather(*(run(calls[position]) for position in batch))
             results.update(zip(batch, done, strict=True))
         return [results[position] for position in range(len(calls))]
 
@@ -80,5 +92,22 @@ async def _called(function: Callable[..., Any], arguments: dict[str, Any], clien
     """Call an async function on the loop, any other one in a thread."""
     if isinstance(client, AsyncCaller) or inspect.iscoroutinefunction(function):
         return await function(**arguments)
-    outcome = await asyncio.to_thread(function, **arguments)
+    threaded = asyncio.to_thread if client is None else _in_daemon
+    outcome = await threaded(function, **arguments)
     return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+async def _in_daemon(function: Callable[..., Any], **arguments: Any) -> Any:
+    """As `asyncio.to_thread`, whose threads asyncio.run waits for: a wait for the relay takes up to ten minutes."""
+    future, context = Future[Any](), copy_context()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(context.run(function, **arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="agentchat-call", daemon=True).start()
+    return await asyncio.wrap_future(future)

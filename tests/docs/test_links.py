@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import langchain_agentchat
+from agentchat.contract import PRESETS
 from tests.docs.documents import DOCUMENTS, GENERATED, ROOT
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -54,3 +56,15 @@ def test_examples_and_scripts_that_are_named_are_there(document: str) -> None:
 )
 def test_a_dead_link_is_noticed(link: str, is_dead: bool) -> None:
     assert dead(ROOT / "docs" / "status.md", link) is is_dead
+
+
+@pytest.mark.parametrize("document", ["docs/langgraph.md", "tool_definitions/README.md"])
+def test_a_page_that_lists_the_presets_lists_them_all(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    assert [preset for preset in PRESETS if f"`{preset}`" not in text] == []
+
+
+def test_the_tools_that_the_page_on_migration_sends_people_to_are_there() -> None:
+    rows = [row.split("|") for row in (ROOT / "docs/migration.md").read_text("utf-8").splitlines() if row[:2] == "| "]
+    named = {name for row in rows if "Tool" in row[1] for name in re.findall(r"\b\w+Tool\b", row[-2])}
+    assert {"CreateTaskTool", "CheckWorkTool", "SendMessageTool"} <= named <= {*langchain_agentchat.__all__}

@@ -271,6 +271,50 @@ async def test_the_async_executor_calls_a_sync_client_in_threads(relay: FakeRela
         assert not refused.ok
 
 
+def test_a_cancelled_call_of_a_sync_client_does_not_hold_up_the_end_of_the_program(relay: FakeRelay) -> None:
+    asked, over = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+    answered = threading.Event()
+
+    def held(seen: Seen) -> bytes:
+        asked.set()
+        in_time.append(over.wait(10))
+        answered.set()
+        return answer(enveloped({"channels": []}))
+
+    async def cancelled(client: Client) -> None:
+        task = asyncio.create_task(AsyncExecutor(client).execute("check_board"))
+        await asyncio.to_thread(asked.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    relay.override["GET", "/api/v2/board"] = held
+    with Client(relay.url, KEY, retries=0) as client:
+        asyncio.run(cancelled(client))
+        over.set()
+        assert answered.wait(10)
+    assert in_time == [True]
+
+
+async def test_the_reads_of_one_turn_run_in_so_many_threads_at_most() -> None:
+    full, released = threading.Barrier(33), threading.Event()
+
+    class Held:
+        def check_board(self) -> Any:
+            if not released.is_set():
+                full.wait(10)
+            released.wait(10)
+            return {"channels": []}
+
+    calls = [{"type": "function_call", "call_id": f"c{n}", "name": "check_board", "arguments": {}} for n in range(40)]
+    turn = asyncio.create_task(AsyncExecutor(Held()).handle_openai_responses({"id": "r", "output": calls}))
+    await asyncio.to_thread(full.wait, 10)
+    assert sum(thread.name == "agentchat-call" for thread in threading.enumerate()) == 32
+    released.set()
+    assert {result["output"] for result in await turn} == {"0 channels."}
+
+
 class Duck:
     """An object with async methods of the contract's names, and nothing else."""
 

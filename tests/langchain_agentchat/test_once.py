@@ -197,10 +197,11 @@ class State(TypedDict, total=False):
 Steps = Callable[[], Iterator[tuple[Any, Any]]]
 
 
-def graph_of(colour: Colour, steps: Steps) -> Any:
-    """A graph with a checkpointer and one node, which makes the calls that `steps` yields."""
+def graph_of(colour: Colour, steps: Steps, *, saved: bool = True, retried: bool = False) -> Any:
+    """A graph with one node, which makes the calls that `steps` yields. `retried`: again, as long as it crashes."""
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.graph import START, StateGraph
+    from langgraph.types import RetryPolicy
 
     def node(state: State) -> State:
         for tool, call in steps():
@@ -212,8 +213,9 @@ def graph_of(colour: Colour, steps: Steps) -> Any:
             await tool.ainvoke(call)
         return {"done": True}
 
-    builder = StateGraph(State).add_node("work", asynchronous if colour.asynchronous else node)
-    return builder.add_edge(START, "work").compile(checkpointer=InMemorySaver())
+    policy = RetryPolicy(initial_interval=0.0, jitter=False, retry_on=Crash) if retried else None
+    builder = StateGraph(State).add_node("work", asynchronous if colour.asynchronous else node, retry_policy=policy)
+    return builder.add_edge(START, "work").compile(checkpointer=InMemorySaver() if saved else None)
 
 
 def agent_of(model: Any, tools: list[Any], *middleware: Any, saved: bool = True) -> Any:
@@ -465,6 +467,46 @@ def test_an_agent_inside_a_node_that_is_run_again_posts_nothing_again(colour: Co
     colour.run(graph, None, at("t1"))
     assert len({*front.keys_of()}) == 1
     assert scene.stored() == ["done"]
+
+
+@pytest.mark.agents
+@pytest.mark.parametrize(
+    ("retried", "stored"),
+    [("inner", ["derived", "by hand"]), ("outer", ["derived", "by hand", "derived"])],
+)
+def test_a_retried_node_posts_nothing_again_but_what_a_subgraph_in_it_posted_without_a_key_by_hand(
+    colour: Colour, front: Front, scene: Scene, retried: str, stored: list[str]
+):
+    """LangGraph counts the retry of what holds a subgraph as a second call of that subgraph (see the next test)."""
+    send = SendMessageTool(colour.of(scene, url=front.url))
+    call = tool_call(send, {"channel": scene.channel, "content": "derived"})
+    crash = once_per_process()
+
+    def inside() -> Iterator[Any]:
+        yield send, call
+        with scene.client() as client:
+            client.with_options(idempotency_key=f"by-hand-{scene.channel}").send_message(scene.channel, "by hand")
+        crash()
+
+    inner = graph_of(colour, inside, saved=False, retried=retried == "inner")
+
+    def steps() -> Iterator[Any]:
+        yield inner, {"done": False}
+
+    outer = graph_of(colour, steps, retried=retried == "outer")
+    assert colour.run(outer, {"done": False}, at("t1")) == {"done": True}
+    assert len(front.keys_of()) == 2
+    assert scene.stored() == stored
+
+
+@pytest.mark.agents
+def test_a_subgraph_that_a_node_calls_twice_posts_twice(colour: Colour, front: Front, scene: Scene):
+    """A lost message would be worse than a doubled one."""
+    send = SendMessageTool(colour.of(scene, url=front.url))
+    call = tool_call(send, {"channel": scene.channel, "content": "again"})
+    inner = graph_of(colour, lambda: iter([(send, call)]), saved=False)
+    colour.run(graph_of(colour, lambda: iter([(inner, {"done": False})] * 2)), {"done": False}, at("t1"))
+    assert scene.stored() == ["again"] * 2
 
 
 def test_a_read_only_tool_sends_no_key(colour: Colour, relay: FakeRelay):

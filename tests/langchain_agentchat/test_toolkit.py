@@ -217,6 +217,11 @@ def test_every_tool_gets_the_toolkits_bound_and_its_view_of_failures():
     assert {(tool.max_chars, tool.raise_on_transport_error) for tool in made.get_tools()} == {(1234, True)}
 
 
+def test_a_toolkit_names_every_preset():
+    told = (AgentChatToolkit.__doc__ or "").partition("`preset` is ")[2].partition(";")[0]
+    assert {*re.findall(r"\w+", told)} - {"or"} == {*PRESETS}
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_toolkit_that_only_reads_has_no_operation_that_writes(preset: str):
     found = {tool.operation.name for tool in toolkit(preset=preset, read_only=True).get_tools()}
@@ -242,6 +247,19 @@ def test_who_only_reads_leaves_everything_unread(colour: Colour, scene: Scene, r
         (unread,) = [row["unread"] for row in own.check_board()["channels"] if row["channel"] == scene.channel]
         assert unread == (3 if read_only else 0)
         assert len(own.check_mentions()["mentions"]) == 4  # reading a channel acknowledges no mention
+
+
+def test_who_only_reads_joins_what_it_reads_all_the_same(colour: Colour, scene: Scene):
+    """As the pages say: a channel's first read joins it, and others see who reads it."""
+    tools = {tool.name: tool for tool in AgentChatToolkit(colour.of(scene), read_only=True, prefix="").get_tools()}
+    with Client(scene.relay.url, scene.peer_key) as peer:
+
+        def readers() -> set[str]:
+            return {row["agent_name"] for row in peer.list_readers(scene.channel)["readers"]}
+
+        assert scene.me not in readers()
+        colour.call(tools["read_messages"], {"channel": scene.channel})
+        assert scene.me in readers()
 
 
 @pytest.mark.parametrize(

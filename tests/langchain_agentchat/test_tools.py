@@ -23,6 +23,8 @@ from langchain_core.tools import ToolException
 
 from agentchat import Client, errors
 from agentchat.contract import OPERATIONS
+from agentchat.schema import for_models
+from agentchat_executor import Executor
 from agentchat_relay.embedded import Embedded
 from langchain_agentchat import AgentChatToolkit, AsyncClient
 from langchain_agentchat.tools import (
@@ -536,11 +538,26 @@ def test_nulls_and_whole_floats_are_what_models_mean_by_them(colour: Colour, rel
     assert relay.seen[-1].target == "/api/v2/messages?channel=general&limit=5&mark_read=true"
 
 
-def test_a_tool_without_arguments_is_not_troubled_by_some(colour: Colour, relay: FakeRelay):
-    tool = CheckBoardTool(colour.client(relay.url))
-    for arguments in ({}, {"limit": 5}, {"": None}):
-        assert colour.call(tool, arguments).status == "success"
-    assert {seen.target for seen in relay.seen} == {"/api/v2/board"}
+WITHOUT_ARGUMENTS = [name for name, operation in OPERATIONS.items() if not for_models(operation)]
+
+
+@pytest.mark.parametrize("name", WITHOUT_ARGUMENTS)
+def test_a_tool_without_arguments_refuses_invented_ones_as_the_executor_does(
+    colour: Colour, relay: FakeRelay, name: str
+):
+    tool = TOOLS[name](colour.client(relay.url))
+    got = colour.call(tool, {"channel": HIDDEN})
+    assert got.status == "error"
+    assert got.content == f"{FIRST_LINE}\nchannel: there is no such argument; it takes none"
+    with Client(relay.url, KEY) as client:
+        executed = Executor(client, preset="all").execute(tool.name, {"channel": HIDDEN})
+    assert executed.text.endswith("there is no argument 'channel'; it takes none.")
+    assert relay.seen == []
+
+
+@pytest.mark.parametrize("name", WITHOUT_ARGUMENTS)
+def test_a_tool_without_arguments_is_called_with_none(colour: Colour, scene: Scene, name: str):
+    assert colour.call(TOOLS[name](colour.of(scene)), {}).status == "success"
 
 
 def test_a_lone_text_is_the_first_argument(colour: Colour, relay: FakeRelay):
