@@ -294,6 +294,17 @@ def offered(tx: Writing, thing: Thing, offer_id: int) -> Thing:
     return recent.remember(tx, thing | {"offer_id": offer_id})
 
 
+def announced_anew(tx: Writing, thing: Thing, old_id: int, message_id: int, message: str) -> Thing:
+    """A message about it is another one now: what announced it, what offered it last, or neither."""
+    changes: dict[str, Any] = {"message_id": message_id, "message": message} if thing["message_id"] == old_id else {}
+    if thing["offer_id"] == old_id:
+        changes["offer_id"] = message_id
+    if not changes:
+        return thing
+    tx.run("work_announced", **(thing | changes))
+    return recent.remember(tx, thing | changes)
+
+
 class Stale(Conflict):
     """The caller had it once, and has lost it; or it brings the number of an earlier time."""
 
