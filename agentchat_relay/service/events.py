@@ -149,14 +149,15 @@ def _retired(tx: Reading, event: Row) -> Any:
 
 
 def _transition(tx: Reading, event: Row) -> Any:
-    """What moved, as it is by now, and what it was that happened to it."""
+    """What moved, as it is by now for those who are told, and what it was that happened to it."""
     public_id, _, version = event["subject"].partition(machine.VERSION)
     line = tx.one("work_logged", public_id=public_id, version=int(version))
     if line is None:
         return None
     thing = machine.found(tx, line["space_id"], line["kind"], public_id)
+    told = [agent_id for agent_id in (event["actor_id"], event["audience_id"]) if agent_id is not None]
     return {
-        line["kind"]: KINDS[line["kind"]].shown(thing, tx.now),
+        line["kind"]: machine.shown_to(KINDS[line["kind"]], thing, tx.now, told),
         **{name: line[name] for name in ("version", "action", "before", "after", "note")},
     }
 

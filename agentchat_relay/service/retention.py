@@ -1,7 +1,8 @@
 """Retention: a channel keeps its messages and files for so many days, then they are deleted, the oldest first.
 
 What had its time is gone from pages, search, inboxes and pins, and from everybody's unread. A cursor to it still
-works, since a cursor is a place in time. Whatever waited for somebody in it has expired.
+works, since a cursor is a place in time. Whatever waited for somebody in it has expired, except what is about work that
+is not over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ..store.seam import Reading, Row, Writing
+from .work import outliving
 
 DAY = 86_400_000_000
 MOST_DAYS = 36_500
@@ -51,11 +53,7 @@ def finish(tx: Writing) -> None:
 def _purge_messages(tx: Writing, channel_id: int, channel: Row, messages: list[Row]) -> None:
     """They are the channel's oldest, without a gap: everything up to the last of them."""
     through, chats = messages[-1]["created_at"], messages[-1]["chats"]
-    for item in tx.all("items_due", channel_id=channel_id, through=through):
-        tx.event(
-            channel["space_id"], "inbox.expired", actor_id=None, subject=item["public_id"], channel_id=channel_id,
-            audience_id=item["agent_id"],
-        )  # fmt: skip
+    _end_items(tx, channel_id, channel, through)
     _count_as_gone(tx, channel_id, messages, chats)
     for statement in ("purge_items", "purge_fan_outs", "purge_pins", "purge_chats", "purge_status"):
         tx.run(statement, channel_id=channel_id, through=through)
@@ -65,6 +63,18 @@ def _purge_messages(tx: Writing, channel_id: int, channel: Row, messages: list[R
         channel["space_id"], "messages.purged", actor_id=None, subject=channel["public_id"], channel_id=channel_id,
         payload=str(through),
     )  # fmt: skip
+
+
+def _end_items(tx: Writing, channel_id: int, channel: Row, through: int) -> None:
+    outlived: dict[int, bool] = {}
+    for item in tx.all("items_due", channel_id=channel_id, through=through):
+        if item["message_id"] not in outlived:
+            outlived[item["message_id"]] = outliving.write_anew(tx, item["kind"], item["message_id"])
+        if not outlived[item["message_id"]]:
+            tx.event(
+                channel["space_id"], "inbox.expired", actor_id=None, subject=item["public_id"], channel_id=channel_id,
+                audience_id=item["agent_id"],
+            )  # fmt: skip
 
 
 def _count_as_gone(tx: Writing, channel_id: int, messages: list[Row], chats: int) -> None:

@@ -398,7 +398,8 @@ def _not_in_the_way(told: Locks, call: Call, attempt: Attempt) -> str | None:
         other = told.locks.get(shown["id"])
         if shown["state"] not in ("held", "waiting") or other is None or other.call is call:
             return f"lock {brief(shown['id'])} is in nobody's way"
-        if not other.conflicts(call.arguments["names"], call.arguments.get("shared", False)):
+        is_own = other.call is not None and (other.call.who, other.call.session) == (call.who, call.session)
+        if not other.conflicts(call.arguments["names"], call.arguments.get("shared", False) and not is_own):
             return f"{other} is not in the way"
     if current["reason"] == call.key:
         own = told.locks.get(current["id"])

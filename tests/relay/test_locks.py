@@ -198,6 +198,23 @@ def test_nobody_waits_for_itself(live: Embedded, agent: MakeAgent, root: str, wa
     other.close()
 
 
+def test_nobody_waits_behind_who_waits_for_it(agent: MakeAgent, root: str, waiting: Waiting) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    mine = lock(ann, f"{root}/a", shared=True)
+    again = lock(ann, f"{root}/a", shared=True)
+    writer = waiting(bob, f"{root}/**")
+    error = refused(ann, f"{root}/a", shared=True, wait=60)
+    assert error.message.startswith(f"You hold {root}/a, shared, until ")
+    assert [one["id"] for one in error.details["holders"]] == [mine["id"], again["id"]]
+    late = waiting(ann, f"{root}/b", shared=True)
+    for one in (mine, again):
+        ann.release_lock(one["id"])
+    bob.release_lock(writer.result(20)["id"])
+    assert late.result(20)["state"] == "held", "it had nothing of that"
+    lock(cy, f"{root}/c")
+    assert refused(ann, f"{root}/**", shared=True).current == cy.list_locks(name=f"{root}/c")["locks"][0]
+
+
 def test_it_is_the_holders_alone(live: Embedded, agent: MakeAgent, root: str) -> None:
     live.space("else")
     ann, bob, eve = agent(), agent(), agent(space="else")

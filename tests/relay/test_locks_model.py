@@ -126,6 +126,10 @@ class Locks(RuleBasedStateMachine):
             if other is not lock
         )
 
+    def _is_waited_for(self, number: int, by: list[Model]) -> bool:
+        later = [other for other in self.locks[number + 1 :] if other in by and other.state == "waiting"]
+        return any(other.conflicts(self.locks[number].names, self.locks[number].shared) for other in later)
+
     def _settle(self, found: list[Model]) -> None:
         for lock in found:
             if (state := self._by_clock(lock)) != lock.state:
@@ -151,10 +155,16 @@ class Locks(RuleBasedStateMachine):
         )  # fmt: skip
         found = [lock for lock in self.locks if lock.state in LIVE and lock.conflicts(names, shared)]
         in_the_way = [lock for lock in found if self._by_clock(lock) in LIVE]
-        is_own = any((lock.owner, lock.session) == (owner, session) for lock in in_the_way)
-        if in_the_way and (not wait or is_own):
+        mine = [
+            lock.id
+            for number, lock in enumerate(self.locks)
+            if (lock.owner, lock.session) == (owner, session)
+            and self._by_clock(lock) in LIVE
+            and lock.conflicts(names, False)
+            and (lock in in_the_way or self._is_waited_for(number, in_the_way))
+        ]
+        if in_the_way and (not wait or mine):
             assert told[:2] == LATE
-            mine = [lock.id for lock in in_the_way if (lock.owner, lock.session) == (owner, session)]
             in_the_way.sort(key=lambda lock: lock.state != "held")
             holders = [holder["id"] for holder in told[2].details["holders"]]
             assert holders == (mine or [lock.id for lock in in_the_way])[:10]

@@ -117,6 +117,44 @@ def test_what_had_its_time_is_gone_everywhere(place: Place, clock: Clock):
     until(place.has_forgotten)
 
 
+def test_what_is_not_over_stays_in_the_inbox(place: Place, clock: Clock):
+    ann, bob = place.agent("ann"), place.agent("bob")
+    place.relay.ask(lambda tx: administration.agent_grant(tx, name="bob", role="reviewer"))
+    bob.set_card(capabilities=["count"])
+    week = 7 * 86_400
+    interrupt = ann.send_interrupt("bob", "stop", expires_in=week)["interrupt"]
+    private = ann.create_task("count", target_agent="bob")["task"]
+    shared = ann.create_task("count more", channel="room", capability_tags=["count"])["task"]
+    approval = ann.request_approval("deploy", "{}", expires_in=week)["approval"]
+    late = ann.send_interrupt("bob", "stop briefly", expires_in=60)["interrupt"]
+    over = ann.create_task("over", target_agent="bob")["task"]
+    bob.claim_task(over["id"])
+    bob.complete_task(over["id"], "done")
+    ann.send_direct_message("bob", "old")
+    bob.claim_items(limit=1)
+    was = {item["item_id"]: (item["kind"], item["content"], item["from"]) for item in bob.peek_inbox()["items"]}
+    place.keep(1)
+    for days in (2, 4):
+        clock.ahead = days * DAY
+        assert place.purge()
+        items = bob.peek_inbox()["items"]
+        wanted = [interrupt["id"], private["id"], shared["id"], approval["id"]]
+        assert [item.get("work", {})["id"] for item in items] == wanted, "the rest is over, or no work"
+        for item in items:
+            assert (item["kind"], item["content"], item["from"]) == was[item["item_id"]]
+            assert bob.get_message(item["message_id"])["message"]["content"] == item["content"]
+    assert [item for item in ann.peek_inbox()["items"] if item["kind"] == "task"] == [], "a result is no open work"
+    assert texts(bob.read_messages("room")) == ["Task: count more (takes count)"]
+    found = bob.get_interrupt(interrupt["id"])["interrupt"]
+    assert (found["message_id"], found["seen_at"] is None) == (items[0]["message_id"], False)
+    assert bob.get_interrupt(late["id"])["interrupt"]["state"] == "expired"
+    bob.acknowledge_interrupt(interrupt["id"])
+    bob.claim_task(private["id"])
+    bob.claim_task(shared["id"])
+    bob.decide_approval(approval["id"], "deny")
+    assert bob.peek_inbox()["items"] == [], "each ends with what it is about"
+
+
 @pytest.mark.sqlite
 def test_no_words_are_left_in_the_index(place: Place, clock: Clock):
     ann = place.agent("ann")

@@ -255,6 +255,41 @@ def test_the_same_key_makes_one_task(live: Embedded, agent: MakeAgent) -> None:
     assert len(ann.list_tasks(mine="created")["tasks"]) == 1
 
 
+def test_who_gave_a_private_task_back_does_not_see_what_becomes_of_it(agent: MakeAgent) -> None:
+    ann, bob, cy = agent(), agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent, context="beans")["task"]["id"]
+    bob.claim_task(id)
+    bob.return_task(id, reason="no time")
+    assert bob.get_task(id)["task"]["state"] == "open", "it is offered to nobody else yet"
+    ann.offer_task(id, cy.agent or "")
+    fence = cy.claim_task(id)["task"]["fence"]
+    cy.report_progress(id, "half a secret")
+    cy.complete_task(id, "a whole secret")
+    for look in (bob.get_task, bob.read_task_context):
+        with pytest.raises(NotFound, match="There is no task"):
+            look(id)
+    with pytest.raises(Conflict) as caught:
+        bob.complete_task(id, "42", fence=1)
+    current = caught.value.current or {}
+    assert (caught.value.code, current["state"], current["fence"]) == ("stale_fence", "done", fence)
+    told = bob.list_events(since=0, kind="task", limit=500)["events"]
+    assert [event["data"]["action"] for event in told if event["subject"] == id] == ["create", "claim", "return"]
+    for shown in (current, *(event["data"]["task"] for event in told if event["subject"] == id)):
+        hidden = ("result", "reason", "result_message_id", "claimant", "claimed_by", "target")
+        assert [shown[name] for name in hidden] == [None] * 6
+    assert ann.get_task(id)["task"]["result"] == "a whole secret"
+
+
+def test_who_lost_a_private_task_to_the_clock_sees_it(asleep: None, agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    id = ann.create_task("count", target_agent=bob.agent, context="beans")["task"]["id"]
+    bob.claim_task(id, lease=60)
+    clock.ahead += 61
+    assert bob.get_task(id)["task"]["state"] == "open"
+    assert bob.claim_task(id)["task"]["fence"] == 2
+    assert (bob.get_task(id)["task"]["claimant"], bob.read_task_context(id)["context"]) == (bob.agent, "beans")
+
+
 # What comes with it
 
 

@@ -58,7 +58,7 @@ def acquire_lock(
         return acquired(tx, call, before)
     wanted = _wanted(names, shared, lease)
     in_the_way, over = _in_the_way(tx, call, wanted)
-    if in_the_way and ((own := _own(tx, call, wanted)) or not wait):
+    if in_the_way and ((own := _own(tx, call, wanted, in_the_way)) or not wait):
         raise _refused(tx, call, own or in_the_way, is_own=bool(own))
     _check_room(tx, call, waits=bool(in_the_way))
     for row in over:
@@ -144,7 +144,7 @@ def _overlapping(
 
 
 def _in_the_way(tx: Reading, call: Call, wanted: Details, *, before: int = _END) -> tuple[list[Row], list[Row]]:
-    """Those in the way by the clock, as many as are told of; and those found that it has ended."""
+    """Those in the way by the clock, more than are told of; and those found that it has ended."""
     over: list[Row] = []
     after = 0
     while True:
@@ -153,7 +153,7 @@ def _in_the_way(tx: Reading, call: Call, wanted: Details, *, before: int = _END)
         over += [row for row in rows if row not in in_time]
         if in_time or len(rows) < _PORTION:
             in_time.sort(key=lambda row: row["state"] != HELD)
-            return in_time[:_MOST_TOLD], over
+            return in_time, over
         after = rows[-1]["id"]
 
 
@@ -161,15 +161,21 @@ def _is_live(tx: Reading, row: Row) -> bool:
     return bool((row["lease_until"] or row["deadline_at"]) > tx.now)
 
 
-def _own(tx: Reading, call: Call, wanted: Details) -> list[Row]:
-    """Of what is in the way, what this session has or waits for: it would wait for itself."""
-    rows = _overlapping(tx, call.agent.space_id, wanted, agent_id=call.agent.id, limit=MOST_LIVE)
-    return [row for row in rows if row["session"] == call.session and _is_live(tx, row)][:_MOST_TOLD]
+def _own(tx: Reading, call: Call, wanted: Details, in_the_way: Iterable[Row]) -> list[Row]:
+    """What this session has or waits for already, if it would wait for itself: for that, or behind who waits for it."""
+    rows = _overlapping(tx, call.agent.space_id, wanted, any_mode=True, agent_id=call.agent.id, limit=MOST_LIVE)
+    mine = [row for row in rows if row["session"] == call.session and _is_live(tx, row)]
+    return [row for row in mine if details_of(row).conflicts(wanted) or any(_waits_for(row, one) for one in in_the_way)]
+
+
+def _waits_for(earlier: Row, row: Row) -> bool:
+    is_behind = row["state"] == WAITING and row["id"] > earlier["id"]
+    return is_behind and details_of(row).conflicts(details_of(earlier))
 
 
 def _shown(tx: Reading, call: Call, rows: Iterable[Row]) -> list[types.Lock]:
-    space_id = call.agent.space_id
-    return [snapshot(machine.found(tx, space_id, LOCK.kind, row["public_id"]), tx.now) for row in rows]
+    space_id, told = call.agent.space_id, [*rows][:_MOST_TOLD]
+    return [snapshot(machine.found(tx, space_id, LOCK.kind, row["public_id"]), tx.now) for row in told]
 
 
 def _refused(tx: Reading, call: Call, rows: list[Row], *, waited: Thing | None = None, is_own: bool = False) -> Refused:

@@ -25,12 +25,12 @@ _encode = msgspec.json.encode
 
 
 def get_task(tx: Reading, call: Call, *, task_id: str) -> types.TaskDetails:
-    row = machine.find(tx, call, TASK, task_id)
+    row = machine.seen(tx, call, TASK, task_id)
     return {"task": snapshot(row, tx.now), "history": history.of(tx, row), "has_more": row["version"] > history.MOST}
 
 
 def read_task_context(tx: Reading, call: Call, *, task_id: str, offset: int = 0) -> types.TaskContext:
-    row = machine.find(tx, call, TASK, task_id)
+    row = machine.seen(tx, call, TASK, task_id)
     found = tx.one("work_context", work_id=row["id"], begin=offset + 1, size=_PIECE)
     if found is None:
         raise NotFound(f"Nothing came with task {task_id}; its body is all there is.")

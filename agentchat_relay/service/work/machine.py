@@ -13,7 +13,7 @@ log.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -33,6 +33,7 @@ _MEMBERS = (
 )  # fmt: skip
 Thing = dict[str, Any]  # one of a kind: its row, and the names of those in it
 NOBODYS: dict[str, Any] = {"owner_id": None, "owner": None, "owner_name": None, "session": None, "lease_until": None}
+_OTHERS: dict[str, Any] = NOBODYS | dict.fromkeys(("target_name", "result", "reason", "result_message"))
 VERSION = "#"  # stands between a thing's id and the version that an event is about
 
 
@@ -97,16 +98,26 @@ class Machine:
 
 
 def find(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
-    """One that the caller may see: those of channels, and its own."""
+    """One that the caller may see, or had once: who wants to move it then is told that it comes too late."""
     if tx.writes:
         cast("Writing", tx).settle(_log_of(public_id))  # whether somebody had it once is asked of the log
     found = find_in(tx, call.agent.space_id, machine, public_id)
-    me = call.agent.id
-    if machine.is_public or is_visible(found, me) or (machine.is_reviewed and is_reviewer(tx, me)):
-        return found
-    if machine.held is not None and _had(tx, machine, found, me):
+    if _sees(tx, call, machine, found) or (machine.held is not None and _had(tx, machine, found, call.agent.id)):
         return found
     raise unknown(machine.kind, public_id)
+
+
+def seen(tx: Reading, call: Call, machine: Machine, public_id: str) -> Thing:
+    """One that the caller may see: those of channels, and its own."""
+    found = find_in(tx, call.agent.space_id, machine, public_id)
+    if _sees(tx, call, machine, found):
+        return found
+    raise unknown(machine.kind, public_id)
+
+
+def _sees(tx: Reading, call: Call, machine: Machine, thing: Thing) -> bool:
+    me = call.agent.id
+    return machine.is_public or is_visible(thing, me) or (machine.is_reviewed and is_reviewer(tx, me))
 
 
 def find_in(tx: Reading, space_id: int, machine: Machine, public_id: str) -> Thing:
@@ -148,6 +159,13 @@ def _look_up(tx: Reading, space_id: int, kind: str, public_id: str) -> Thing | N
 
 def is_visible(thing: Thing, agent_id: int) -> bool:
     return thing["channel_id"] is not None or agent_id in (thing["creator_id"], thing["target_id"], thing["owner_id"])
+
+
+def shown_to(machine: Machine, thing: Thing, now: int, agent_ids: Iterable[int]) -> Any:
+    """How it travels to these. Who had it once, and sees it no more, is not told whose it is and what comes of it."""
+    if machine.held is None or machine.is_public or all(is_visible(thing, agent_id) for agent_id in agent_ids):
+        return machine.shown(thing, now)
+    return machine.shown(by_clock(machine, thing, now) | _OTHERS, now)
 
 
 def _had(tx: Reading, machine: Machine, thing: Thing, agent_id: int) -> bool:
@@ -233,7 +251,7 @@ def check_actor(tx: Reading, call: Call, machine: Machine, move: Move, seen: Thi
         case Who.OWNER:
             is_lost = owner_id != me or fence not in (None, seen["fence"]) or seen["state"] in machine.lost
             if is_lost and _had(tx, machine, seen, me):
-                raise Stale(machine, seen, tx.now)
+                raise Stale(machine, seen, tx.now, me)
             allowed = owner_id in (None, me)
         case Who.REVIEWER:
             allowed = me != seen["creator_id"] and is_reviewer(tx, me)
@@ -276,13 +294,23 @@ def offered(tx: Writing, thing: Thing, offer_id: int) -> Thing:
     return recent.remember(tx, thing | {"offer_id": offer_id})
 
 
+def announced_anew(tx: Writing, thing: Thing, old_id: int, message_id: int, message: str) -> Thing:
+    """A message about it is another one now: what announced it, what offered it last, or neither."""
+    changes: dict[str, Any] = {"message_id": message_id, "message": message} if thing["message_id"] == old_id else {}
+    if thing["offer_id"] == old_id:
+        changes["offer_id"] = message_id
+    if not changes:
+        return thing
+    tx.run("work_announced", **(thing | changes))
+    return recent.remember(tx, thing | changes)
+
+
 class Stale(Conflict):
     """The caller had it once, and has lost it; or it brings the number of an earlier time."""
 
-    def __init__(self, machine: Machine, thing: Thing, now: int) -> None:
-        super().__init__(
-            machine.stale.format(**thing), code="stale_fence", details={"current": machine.shown(thing, now)}
-        )
+    def __init__(self, machine: Machine, thing: Thing, now: int, agent_id: int) -> None:
+        current = shown_to(machine, thing, now, [agent_id])
+        super().__init__(machine.stale.format(**thing), code="stale_fence", details={"current": current})
 
 
 class Late(Conflict):

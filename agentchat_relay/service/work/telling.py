@@ -38,15 +38,16 @@ def able(tx: Writing, call: Call, tags: list[str]) -> list[int]:
 
 def creator(tx: Writing, thing: Thing) -> Call:
     """Who made it, in whose name the relay tells what happened by itself."""
-    return _caller(tx, thing["creator_id"])
+    return caller(tx, thing["creator_id"])
 
 
 def mover(tx: Writing, thing: Thing) -> Call:
     """Who took its last step, or who made it if the relay did."""
-    return _caller(tx, tx.the("mover_of", work_id=thing["id"])["actor_id"] or thing["creator_id"])
+    return caller(tx, tx.the("mover_of", work_id=thing["id"])["actor_id"] or thing["creator_id"])
 
 
-def _caller(tx: Writing, agent_id: int) -> Call:
+def caller(tx: Writing, agent_id: int) -> Call:
+    """An agent, in whose name the relay tells something."""
     found = tx.the("caller_by_id", id=agent_id)
     is_person = found["kind"] == "person"
     return Call(Agent(found["id"], found["public_id"], found["name"], found["space_id"], is_person))

@@ -33,8 +33,15 @@ SELECT id, kind, author_id, created_at, chats FROM (
 ) AS page ORDER BY created_at LIMIT :limit
 
 -- items_due: what still waits for somebody among a channel's oldest messages
-SELECT i.public_id, i.agent_id FROM messages m JOIN inbox i ON i.message_id = m.id
+SELECT i.public_id, i.agent_id, i.kind, i.message_id FROM messages m JOIN inbox i ON i.message_id = m.id
 WHERE m.channel_id = :channel_id AND (m.kind = 'status') = FALSE AND m.created_at <= :through AND i.done_at IS NULL
+
+-- message_to_go: what is written anew if it has to stay
+SELECT m.author_id, m.recipient_id, m.root_id, m.content, m.metadata, c.name AS channel, c.space_id
+FROM messages m JOIN channels c ON c.id = m.channel_id WHERE m.id = :id
+
+-- move_items: what still waits, waits for a message that was written anew
+UPDATE inbox SET message_id = :message_id WHERE message_id = :old_id AND done_at IS NULL
 
 -- purge_items: of a channel's oldest messages
 DELETE FROM inbox WHERE message_id IN (

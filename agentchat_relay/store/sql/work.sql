@@ -19,6 +19,9 @@ SELECT count(*) AS things FROM (
 -- work_offered: by this message
 UPDATE work SET offer_id = :offer_id WHERE id = :id
 
+-- work_announced: by another message
+UPDATE work SET message_id = :message_id, message = :message, offer_id = :offer_id WHERE id = :id
+
 -- work_by_id: one of a kind, by its public id
 SELECT w.id, w.public_id, w.space_id, w.kind, w.state, w.version, w.fence, w.creator_id, w.target_id, w.owner_id,
     w.session, w.message_id, w.message, w.offer_id, w.result_message, w.title, w.body, w.tags, w.details, w.urgent, w.scope, w.result, w.reason, w.created_at,
