@@ -58,7 +58,7 @@ def presented(call: Call) -> str:
 
 def waiting_elsewhere(tx: Reading, call: Call) -> list[str]:
     """Scopes in which something waits that this session is not given."""
-    rows = tx.all("scopes_waiting", agent_id=call.agent.id, limit=_MOST_LISTED)
+    rows = tx.all("scopes_waiting", agent_id=call.agent.id, now=tx.now, limit=_MOST_LISTED)
     return [row["scope"] for row in rows if row["scope"] not in call.scopes]
 
 

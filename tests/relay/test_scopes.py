@@ -14,7 +14,7 @@ from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import scopes
 from agentchat_relay.store.seam import Lane
 from agentchat_relay.store.statements import statements
-from tests.relay.conftest import MakeAgent, raw
+from tests.relay.conftest import Clock, MakeAgent, raw
 
 REPO = "repo:github.com/org/proj"
 
@@ -65,6 +65,19 @@ def test_it_waits_for_a_session_that_does_not_exist_yet(agent: MakeAgent) -> Non
     found = at(bob, REPO).claim_items()
     assert [(item["content"].partition(" ")[2], item["scope"]) for item in found["items"]] == [("there", REPO)]
     assert at(bob, REPO).peek_inbox()["scopes"] == []
+
+
+def test_a_scope_in_which_everything_expired_is_not_listed(agent: MakeAgent, clock: Clock) -> None:
+    ann, bob = agent(), agent()
+    ann.send_direct_message(bob.agent or "", "soon over", scope="repo:a", expires_in=60)
+    ann.send_direct_message(bob.agent or "", "soon over", scope=REPO, expires_in=60, urgent=True)
+    ann.send_direct_message(bob.agent or "", "stays", scope=REPO, expires_in=600)
+    assert bob.peek_inbox()["scopes"] == ["repo:a", REPO]
+    clock.ahead = 61
+    assert at(bob).peek_inbox()["scopes"] == [REPO]
+    assert texts(at(bob, REPO).peek_inbox()) == ["stays"]
+    clock.ahead = 601
+    assert at(bob).peek_inbox()["scopes"] == []
 
 
 def test_what_has_a_place_is_in_one_order_with_the_rest(agent: MakeAgent) -> None:

@@ -43,14 +43,16 @@ FROM TEXTS(:lanes) AS lane JOIN inbox i ON i.id PICKED (
 JOIN messages m ON m.id = i.message_id JOIN channels c ON c.id = m.channel_id JOIN agents a ON a.id = m.author_id
 ORDER BY i.urgent DESC, i.id LIMIT :limit
 
--- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index. Urgency and scope
--- compared as one row would be a look at everything that is as urgent, in SQLite
+-- scopes_waiting: which scopes something waits in for an agent, each found by one look at the index, which goes on past
+-- what has expired and was not swept yet. Urgency and scope compared as one row would be a look at everything that is as
+-- urgent, in SQLite
 WITH RECURSIVE found (urgent, scope, number) AS (
     VALUES (0, '', 1), (1, '', 1)
     UNION ALL
     SELECT f.urgent, (
         SELECT min(x.scope) FROM inbox x
         WHERE x.agent_id = :agent_id AND x.done_at IS NULL AND x.urgent = f.urgent AND x.scope > f.scope
+        AND (x.expires_at IS NULL OR x.expires_at > :now)
     ), f.number + 1
     FROM found f WHERE f.scope IS NOT NULL AND f.number <= :limit
 )
