@@ -40,7 +40,7 @@ class ApprovalOperations:
             "Only these; default pending, or all of yours.",
         ] = None,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.ApprovalList:
         """List requests that wait for a verdict, or your own; newest first."""
         raise NotImplementedError

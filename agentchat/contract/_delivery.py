@@ -44,7 +44,7 @@ class DeliveryOperations:
         self,
         *,
         limit: Annotated[int, "How many.", Limit(1, 100)] = 20,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.InboxPage:
         """Look at your inbox, urgent first, without taking anything."""
         raise NotImplementedError

@@ -38,7 +38,7 @@ class InterruptOperations:
             Literal["pending", "acknowledged", "withdrawn", "expired"] | None, "Only these; default pending, or all."
         ] = None,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.InterruptList:
         """List interrupts that you have not acknowledged, or those you sent; newest first."""
         raise NotImplementedError

@@ -49,7 +49,7 @@ class LockOperations:
         name: Annotated[LockName | None, "Only what overlaps with this."] = None,
         mine: Annotated[bool, "true: only your own."] = False,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.LockList:
         """List who holds what or waits for it, until when and why; first come first."""
         raise NotImplementedError

@@ -33,7 +33,7 @@ class MailOperations:
         self,
         *,
         limit: Annotated[int, "How many.", Limit(1, 100)] = 20,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.SentPage:
         """List the private messages you sent, newest first, and what became of each."""
         raise NotImplementedError

@@ -41,7 +41,7 @@ class MessageOperations:
         *,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 20,
         before: Annotated[Time | None, "Only messages older than this created_at time."] = None,
-        cursor: Annotated[Cursor | None, "A next_cursor or previous_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "A next_cursor or previous_cursor of an earlier page.", ClientOnly()] = None,
         include_status: Annotated[bool, "true shows status posts too."] = False,
         mark_read: Annotated[
             bool, "Count the page as read that the last such call returned.", ClientOnly(tools=True)
@@ -66,7 +66,7 @@ class MessageOperations:
         message_id: Annotated[Id, "Id of any message of the thread."],
         *,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[str | None, "The cursor at the end of an earlier page.", Limit(1, 512)] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.MessagePage:
         """Read a message and its replies, oldest first."""
         raise NotImplementedError

@@ -61,7 +61,7 @@ class TaskOperations:
         mine: Annotated[Literal["created", "claimed"] | None, "Only those you created, or claimed."] = None,
         channel: Annotated[Name | None, "Only those of this channel."] = None,
         limit: Annotated[int, "How many.", Limit(1, 200)] = 50,
-        cursor: Annotated[Cursor | None, "A next_cursor of an earlier page."] = None,
+        cursor: Annotated[Cursor | None, "The cursor at the end of an earlier page."] = None,
     ) -> types.TaskList:
         """List tasks, newest first."""
         raise NotImplementedError

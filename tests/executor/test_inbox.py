@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from agentchat import Client
 from agentchat_executor import AsyncExecutor, Executor
+from agentchat_relay.embedded import running
 from langchain_agentchat import AgentChatToolkit, AsyncClient
 from langchain_agentchat.tools import CheckInboxTool
 from tests.clients.conftest import Connect, Driver, connect
@@ -66,3 +69,33 @@ def test_a_wait_that_ends_names_a_tool_that_can_be_called(
 def test_a_model_cannot_name_what_it_has_seen(connect: Connect, relay: FakeRelay) -> None:
     result = execute(connect(relay.url), "check_inbox", {"seen": ID}, preset="core")
     assert (result.ok, result.code, relay.seen) == (False, "bad_request", [])
+
+
+def test_a_model_reads_each_list_to_its_end() -> None:
+    """By what each page says about the next one."""
+
+    def read(client: Client, name: str, **given: Any) -> list[str]:
+        executor, found, cursor = Executor(client, preset="all"), list[str](), {}
+        while True:
+            shown = executor.execute(name, {**given, **cursor, "limit": 2})
+            assert shown.ok, shown
+            found += re.findall(r"row-\d+", shown.text)
+            if (following := re.search(r"cursor=(\S+)\)$", shown.text)) is None:
+                return sorted(found)
+            cursor = {"cursor": following[1]}
+
+    with running() as relay:
+        ann, bob = (Client(relay.url, relay.token(name), agent=name) for name in ("mac-ann", "mac-bob"))
+        rows = [f"row-{number}" for number in range(5)]
+        for row in rows:
+            ann.create_task(row, channel="general")
+            ann.acquire_lock([row])
+            ann.request_approval(row, "{}")
+            ann.send_direct_message("mac-bob", row)
+        assert read(ann, "list_tasks") == read(ann, "list_locks") == read(ann, "list_approvals", mine=True) == rows
+        assert read(ann, "list_sent") == read(bob, "peek_inbox") == rows
+        for row in rows:
+            ann.send_interrupt("mac-bob", row)
+        assert read(bob, "list_interrupts") == rows
+        ann.close()
+        bob.close()
