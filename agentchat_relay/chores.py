@@ -25,6 +25,7 @@ from .http.parts import Parts
 from .service import groups, limits, retention, retirement, upkeep, vanishing
 from .service.retention import Blob
 from .service.work import kinds
+from .store.groups import NoDatabase
 from .store.seam import Lane, Reading
 
 _BETWEEN = 60.0
@@ -134,6 +135,8 @@ class Chores:
     async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
         try:
             await chore()
+        except NoDatabase:  # which was told of
+            self._failed += 1
         except Exception as error:  # a full disk: next time, perhaps
             self._failed += 1
             _log.warning("The chore %s failed: %s", chore.__name__.strip("_"), error)

@@ -19,11 +19,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
-from urllib.parse import unquote
 
 from agentchat import settings as client_settings
 from agentchat import types
@@ -34,7 +32,6 @@ from agentchat.errors import (
     BadRequest,
     Conflict,
     ConnectionFailed,
-    ProtocolError,
     TimedOut,
     Unauthorized,
 )
@@ -43,7 +40,7 @@ from .chores import Errands
 from .directory import Directory
 from .http.app import Handler, routes
 from .http.authentication import Agents, Caller
-from .http.connection import CONNECTION
+from .http.direct import Direct
 from .http.links import Links
 from .http.parts import Parts
 from .relay import Relay
@@ -107,9 +104,9 @@ def _routes(parts: Parts) -> dict[tuple[str, str], Handler]:
 
 
 class LocalRelay(Relay):
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, lost: Callable[[], None]) -> None:
         errands = partial(Errands, directory=directory.path)
-        super().__init__(directory, SETTINGS, make_routes=_routes, make_chores=errands, neighbours=True)
+        super().__init__(directory, SETTINGS, make_routes=_routes, make_chores=errands, neighbours=True, lost=lost)
         self.parts.agents = ByName(self.store, self.parts.ask, now)
         self.parts.credentials = NoCredentials()
 
@@ -128,12 +125,12 @@ class LocalRelay(Relay):
 
 
 class Host:
-    """A directory that is open."""
+    """A directory that is open. It ends by itself with the first call that finds the directory removed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.users: set[object] = set()
-        self.is_over = False
+        self.is_over = self._is_removed = False
         self._gate = threading.Lock()  # between the last calls and the end
         self._directory = Directory(path)
         self._directory.share(patience=_PATIENCE)
@@ -176,6 +173,12 @@ class Host:
         with suppress(RuntimeError):  # it is over
             self._loop.call_soon_threadsafe(self._go_without, user)
 
+    def _was_removed(self) -> None:
+        """On any thread. Whoever calls next is told, if nobody is calling."""
+        self._is_removed = True
+        if self._calls:
+            self.end()
+
     # On the thread
 
     def _go_without(self, user: object) -> None:
@@ -196,7 +199,7 @@ class Host:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        relay = LocalRelay(self._directory)
+        relay = LocalRelay(self._directory, self._was_removed)
         self._app = relay.app
         try:
             await relay.open()
@@ -213,54 +216,14 @@ class Host:
         assert task is not None  # noqa: S101 - every coroutine that was submitted has one
         self._calls.add(task)
         try:
-            answer = _Answer(request, most)
+            answer = Direct(request, most)
             await self._app(answer.scope, answer.receive, answer.send)
-            return answer.response()
+            response = answer.response()
+            if self._is_removed and response.status < 400:  # a wait that would go on from there
+                raise ConnectionFailed(f"{self.path} was removed before the call was answered.")
+            return response
         finally:
             self._calls.discard(task)
-
-
-class _Answer:
-    """One request as the application sees it, and what it answers."""
-
-    def __init__(self, request: Request, most: int) -> None:
-        path, _, query = request.path.partition("?")
-        self.scope: dict[str, Any] = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": request.method,
-            "path": unquote(path),
-            "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in request.headers.items()],
-            "client": None,
-            CONNECTION: self,
-        }
-        self._request, self._most = request, most
-        self._status, self._headers, self._pieces, self._size = 0, dict[str, str](), list[bytes](), 0
-
-    async def receive(self) -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": self._request.body or b"", "more_body": False}
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = {name.decode(): value.decode("latin-1") for name, value in message["headers"]}
-            return
-        self._size += len(message["body"])
-        if self._size <= self._most:
-            self._pieces.append(message["body"])
-
-    def response(self) -> Response:
-        if self._size > self._most:
-            raise ProtocolError(f"The answer has {self._size} bytes; at most {self._most} are read.")
-        return Response(self._status, self._headers, b"".join(self._pieces))
-
-    def ended(self) -> asyncio.Future[None]:
-        """Never: whoever gives up cancels the task."""
-        return asyncio.get_running_loop().create_future()
-
-    def take(self, protocol: asyncio.Protocol) -> None:
-        raise RuntimeError("there is no socket to take")
 
 
 _hosts: dict[str, Host] = {}
@@ -278,6 +241,8 @@ def _host_of(path: str, user: object) -> Host:
     with _guard:
         host = _hosts.get(path)
         if host is None or host.is_over:
+            if host is not None:
+                host.close()  # a fork waits for those in the list only
             host = _hosts[path] = Host(path)
         host.users.add(user)
         return host

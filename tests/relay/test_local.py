@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -524,6 +525,86 @@ def test_a_store_that_gets_no_turn_to_scrub_says_so(tmp_path: Path) -> None:
         (tmp_path / "turn").rmdir()
         store.scrub(done.append)
         until(lambda: done == [False, True])
+
+
+def removed(path: Path) -> None:
+    """At once: what is deleted file by file may be made again in between, by who has it open."""
+    path.rename(path.with_name("removed"))
+    shutil.rmtree(path.with_name("removed"))
+
+
+def test_a_directory_that_was_made_anew_is_opened_anew(url: str) -> None:
+    """Whoever had it open wrote on in the files that were removed, and was told that all was well."""
+    path = Path(url.removeprefix("local:"))
+    with Client(url, agent="mac-ann", retries=0) as ann, Client(url, agent="mac-bob", retries=0) as bob:
+        ann.send_message("general", "before")
+        bob.check_board()
+        removed(path)
+        with process(STAY, url) as other:
+            assert heard(other) == "there"
+            with pytest.raises(errors.Unavailable, match=r"it was removed and made anew\. Nothing was stored\."):
+                ann.send_message("general", "refused")
+            ann.send_message("general", "after")
+            assert (path / "agentchat.db-wal").stat().st_size, "what was closed left the other's log alone"
+            said = [message["content"] for message in bob.read_messages("general")["messages"]]
+            assert said == ["here I am, @mac-ann", "after"]
+            with closing(sqlite3.connect(path / "agentchat.db")) as looking:
+                assert looking.execute("SELECT content FROM messages ORDER BY id").fetchall() == [(it,) for it in said]
+    with Client(url, agent="mac-ann") as ann:  # which tries again by itself
+        ann.check_board()
+        removed(path)
+        ann.send_message("general", "in a new one")
+        assert [message["content"] for message in ann.read_messages("general")["messages"]] == ["in a new one"]
+
+
+def test_who_reads_or_waits_notices_that_the_directory_was_removed(url: str) -> None:
+    path = Path(url.removeprefix("local:"))
+    with Client(url, agent="mac-ann", retries=0) as ann:
+        ann.send_message("general", "hello")
+        removed(path)
+        with pytest.raises(errors.Unavailable, match=r"any more: No such file or directory\."):
+            ann.read_messages("general")
+        assert ann.read_messages("general")["messages"] == [], "of the one that it made"
+        told: list[str] = []
+
+        def wait() -> None:
+            with pytest.raises(errors.ConnectionFailed) as caught:
+                ann.wait_for_message(channel="general", wait=50)
+            told.append(caught.value.message)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        until(lambda: any(host._calls for host in local._hosts.values()))
+        removed(path)
+        waiting.join(20)
+        assert told == [f"{path} was removed before the call was answered."]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_group_is_not_begun_once_the_directory_is_another(
+    tmp_path: Path, shared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at again when the turn has come: it may have been waited for."""
+    path, told, lost = tmp_path / "shared", list[Any](), threading.Event()
+    path.mkdir()
+    with closing(Sqlite(path, neighbours=shared, lost=lost.set)) as store:
+        with Turn(str(path)) if shared else nullcontext():
+            if shared:
+                store.submit(Lane.WRITE, lambda tx: tx.forget(), lambda result, error: told.append(error))
+                until(lambda: _blocked(path / "turn") == 1)
+            path.rename(tmp_path / "elsewhere")
+            path.mkdir()
+            Sqlite(path).close()
+        if not shared:
+            store.submit(Lane.WRITE, lambda tx: tx.forget(), lambda result, error: told.append(error))
+        until(lambda: told)
+        assert told[0].message == f"Cannot use {path} any more: it was removed and made anew. Nothing was stored."
+        assert lost.is_set()
+        with pytest.raises(errors.Unavailable):
+            store.ask(Lane.WRITE, lambda tx: tx.forget())
+    assert [record.getMessage() for record in caplog.records if "any more" in record.getMessage()] == [
+        f"Cannot use {path} any more: it was removed and made anew."
+    ]
 
 
 def _blocked(path: Path) -> int:

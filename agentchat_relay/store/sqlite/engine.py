@@ -23,14 +23,14 @@ from ...wire import now
 from ..cache import Shared
 from ..faults import as_ours
 from ..fulltext import FullText
-from ..groups import Groups
+from ..groups import Groups, NoDatabase
 from ..lane import LaneThread, Waiting, tell
 from ..seam import Call, Done, Lane, Measures, News, Outcome
 from . import damage
 from .fulltext import SearchFile
 from .index import Index
 from .migrate import migrate
-from .neighbours import Lookout, Turn, refusal
+from .neighbours import Lookout, Own, Turn, refusal
 from .transaction import WriteTransaction, read_group
 
 T = TypeVar("T")
@@ -76,7 +76,8 @@ def _free(directory: str) -> int | None:
 
 
 class Sqlite:
-    """The store in one directory. `deliver` hands over the outcomes of a group, by default on the lane's own thread."""
+    """The store in one directory. `deliver` hands over the outcomes of a group, by default on the lane's own thread.
+    `lost` is told, on any thread and maybe more than once, that the directory was removed: then nothing is written."""
 
     def __init__(
         self,
@@ -88,11 +89,11 @@ class Sqlite:
         index_pause: float = 0.02,
         give_up: Callable[[Exception], object] = give_up,
         neighbours: bool = False,
+        lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.path = os.path.join(directory, "agentchat.db")
         self._has_neighbours = neighbours
         self._turn = Turn(str(directory)) if neighbours else nullcontext()
-        self._lookout = Lookout(self.path, connect, self._told) if neighbours else None
         self._deliver = deliver
         self._synchronous = synchronous
         self._connect = connect
@@ -115,6 +116,7 @@ class Sqlite:
             with damage.disk_faults(str(directory)), self._turn:
                 damage.check(self.path)
                 damage.make_files(str(directory))
+                self._own = Own(self.path, lost)
                 for lane in (self._writer, self._reader, self._fulltext.lane):
                     lane.start()
                     started.append(lane)
@@ -122,6 +124,7 @@ class Sqlite:
             for lane in started:
                 lane.close()
             raise
+        self._lookout = Lookout(self.path, connect, self._told, self._own.check) if neighbours else None
 
     is_shared = False
     engine = "sqlite", sqlite3.sqlite_version
@@ -131,6 +134,8 @@ class Sqlite:
         return self._shared.epoch
 
     def submit(self, lane: Lane, call: Call, done: Done) -> None:
+        if self._has_neighbours:
+            self._own.check()
         self._lanes[lane].submit(Waiting(lane, call, done))
 
     def ask(self, lane: Lane, call: Callable[[Any], T]) -> T:
@@ -244,8 +249,9 @@ class Sqlite:
         with ExitStack() as turn:
             try:
                 turn.enter_context(self._turn)
-            except OSError as error:  # nothing was begun
-                refused = refusal(error, self.path)
+                self._own.check()
+            except (OSError, NoDatabase) as error:  # nothing was begun
+                refused = refusal(error, self.path) if isinstance(error, OSError) else error
                 self._deliver([(waiting.done, None, refused) for waiting in group])
                 return
             calls = [*group]

@@ -1,4 +1,5 @@
-"""Several processes on one directory, with no server between them: whose turn it is to write, and what others wrote.
+"""Several processes on one directory, with no server between them: whose turn it is to write, what others wrote, and
+whether the directory is still the one that was opened.
 
 SQLite keeps them apart, and gives one that is quick every turn: whoever finds its lock taken sleeps for up to 100 ms
 and tries again. So they wait for `DIR/turn` first, a lock of the kernel's, which goes to whoever of those that wait has
@@ -19,6 +20,7 @@ from typing import Any
 from agentchat.errors import StorageFull, Unavailable
 
 from ..faults import as_ours
+from ..groups import NoDatabase
 from ..seam import News
 from .transaction import epoch_of
 
@@ -58,12 +60,38 @@ def refusal(error: OSError, path: str) -> Exception:
     return Unavailable(f"Cannot write in {os.path.dirname(path)}: {error.strerror}. Nothing was stored.")
 
 
+class Own:
+    """The database that was opened, as long as it stands at its path. After `rm -r`, or `git clean`, whoever has it
+    open could go on, and write what nobody will ever read. `lost` is told."""
+
+    def __init__(self, path: str, lost: Callable[[], object]) -> None:
+        self._path, self._lost = path, lost
+        self._opened = os.stat(path)
+        self._was_told = False
+
+    def check(self) -> None:
+        try:
+            if os.path.samestat(os.stat(self._path), self._opened):
+                return
+            why = "it was removed and made anew"
+        except OSError as error:
+            why = str(error.strerror)
+        told = f"Cannot use {os.path.dirname(self._path)} any more: {why}."
+        if not self._was_told:
+            self._was_told = True
+            _log.warning("%s", told)
+        self._lost()
+        raise NoDatabase(f"{told} Nothing was stored.")
+
+
 class Lookout:
     """Tells what other processes have committed, while somebody wants to know. Nobody else does: it looks at a number
-    that SQLite keeps in shared memory."""
+    that SQLite keeps in shared memory. It ends when `check` raises."""
 
-    def __init__(self, path: str, connect: Callable[[str], Any], tell: Callable[[News], object]) -> None:
-        self._path, self._connect, self._tell = path, connect, tell
+    def __init__(
+        self, path: str, connect: Callable[[str], Any], tell: Callable[[News], object], check: Callable[[], None]
+    ) -> None:
+        self._path, self._connect, self._tell, self._check = path, connect, tell, check
         self._wanted, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -87,10 +115,13 @@ class Lookout:
         while not self._closed.wait(_EVERY):
             self._wanted.wait()
             try:
+                self._check()
                 connection = connection or self._connect(self._path)
                 if (version := connection.execute("PRAGMA data_version").fetchone()[0]) != seen:
                     self._tell(_news(connection))
                     seen = version
+            except NoDatabase:
+                break
             except sqlite3.Error as error:  # it looks again; and a wait that is told nothing looks by itself
                 _log.warning("Cannot see what other processes write: %s", error)
                 self._closed.wait(1.0)
