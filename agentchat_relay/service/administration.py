@@ -179,7 +179,7 @@ def agent_delete(tx: Writing, *, name: str, space: str = upkeep.MAIN) -> Deleted
     for statement in ("delete_memberships", "delete_memberships_in_groups", "delete_answers"):
         tx.run(statement, agent_id=row["id"])
     tx.run("end_leases", agent_id=row["id"], now=tx.now)
-    retirement.give_back(tx, tx.now)  # the next portions follow by themselves
+    retirement.for_good(tx, row["id"])
     tx.event(row["space_id"], "agent.deleted", actor_id=None, subject=row["public_id"])
     tx.forget()
     return {"name": name, "messages_now_by": grave}

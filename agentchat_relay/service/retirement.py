@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..store.seam import Row, Writing
 from ..wire import new_id
-from . import agents, inbox, presence
+from . import agents, inbox, presence, vanishing
 from .work import approvals, machine
 
 _DAY = 86_400_000_000
@@ -35,14 +35,24 @@ def give_back(tx: Writing, at: int) -> int:
         inbox.end(tx, row, "dead", row["space_id"], row["agent_id"], row["channel_id"], reason="retired")
         if row["message_id"] is not None and not row["author"].startswith(agents.GRAVE):
             _tell_author(tx, row)
+        if row["vanishing"] and row["name"].startswith(agents.GRAVE):
+            vanishing.let_go(tx, row["message_id"])
     return len(rows)
+
+
+def for_good(tx: Writing, agent_id: int) -> None:
+    """Give back what waits for an agent that was deleted, a portion now; the next ones follow by themselves."""
+    for letter in tx.all("dead_vanishing", agent_id=agent_id):
+        vanishing.let_go(tx, letter["id"])
+    give_back(tx, tx.now)
 
 
 def _tell_author(tx: Writing, row: Row) -> None:
     public_id, author_id = new_id(tx.now), row["author_id"]
     if tx.run(
-        "insert_returned", public_id=public_id, agent_id=author_id, message_id=row["message_id"], created_at=tx.now
-    ):
+        "insert_returned", public_id=public_id, agent_id=author_id, message_id=row["message_id"], created_at=tx.now,
+        vanishing=row["vanishing"],
+    ):  # fmt: skip
         tx.event(
             row["space_id"], "inbox.added", actor_id=None, subject=public_id, channel_id=row["channel_id"],
             audience_id=author_id,

@@ -20,7 +20,7 @@ from agentchat import types
 
 from ..store.seam import Reading, Row, Writing
 from ..wire import iso
-from . import channels, messages, repeats
+from . import agents, channels, messages, repeats
 
 DAY = 86_400
 _PORTION = 50  # messages; what a portion costs, a send waits for
@@ -48,7 +48,7 @@ def vanish(tx: Writing, at: int | None) -> int:
     Returns how much was looked at."""
     done = [row["id"] for row in tx.all("acknowledged_vanishing", limit=_PORTION)]
     for id in done:
-        if tx.one("is_awaited", id=id) is None:
+        if not _is_awaited(tx, id):
             _vanish(tx, id)
             for silent in tx.all("silent_with", id=id):
                 _vanish(tx, silent["id"])
@@ -62,6 +62,17 @@ def vanish(tx: Writing, at: int | None) -> int:
     for file in files:
         _vanish_file(tx, file)
     return len(done) + len(over) + len(files)
+
+
+def let_go(tx: Writing, id: int) -> None:
+    """Have a message looked at again if it was kept only for an agent that is deleted now. If nobody is done with it,
+    what the deleted had of it has expired."""
+    if not _is_awaited(tx, id) and not tx.run("look_again", id=id):
+        tx.run("expire_dead", id=id)
+
+
+def _is_awaited(tx: Reading, id: int) -> bool:
+    return tx.one("is_awaited", id=id, grave=f"{agents.GRAVE}%") is not None
 
 
 def sweep(tx: Writing, at: int) -> int:
@@ -78,7 +89,7 @@ def _vanish(tx: Writing, id: int) -> None:
     row = tx.one("vanishing_message", id=id)
     if row is None:  # it had the time of its channel
         return
-    for item in tx.all("items_left", id=id):
+    for item in tx.all("items_left", id=id, grave=f"{agents.GRAVE}%"):
         tx.run("expire_item", id=item["id"], now=tx.now)
         tx.event(
             row["space_id"], "inbox.expired", actor_id=None, subject=item["public_id"], channel_id=row["channel_id"],

@@ -262,6 +262,84 @@ def test_a_dead_letter_that_was_put_back_goes_once_acknowledged(place: Place):
     until(lambda: is_gone(ann, id))
 
 
+def delete(place: Place, name: str) -> str:
+    grave: str = place.relay.ask(lambda tx: administration.agent_delete(tx, name=name))["messages_now_by"]
+    return grave
+
+
+@pytest.mark.parametrize("first", ["the others", "the author"])
+def test_what_comes_back_from_a_deleted_agent_is_kept_for_its_author(place: Place, first: str):
+    """Until the author has taken it, whether before those who read the message or after them."""
+    ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
+    for member in (bob, eve):
+        member.join_group("crew")
+    id = sent(ann.send_direct_message("crew", "all of you", ephemeral=True))
+    if first != "the author":
+        bob.claim_items(acknowledge=True)
+    grave = delete(place, "eve")
+    until(lambda: not place.relay.ask(vanishing.due).is_acknowledged)
+    (item,) = ann.peek_inbox()["items"]
+    assert (item["kind"], item["content"], item.get("undelivered_to")) == ("returned", "@crew all of you", [grave])
+    ann.claim_items(acknowledge=True)
+    if first == "the author":
+        until(lambda: not place.relay.ask(vanishing.due).is_acknowledged)
+        assert not is_gone(ann, id)
+        bob.claim_items(acknowledge=True)
+    until(lambda: is_gone(ann, id))
+    receipts = {row["agent_name"]: (row["state"], row.get("reason")) for row in ann.get_receipts(id)["receipts"]}
+    assert receipts == {"bob": ("acknowledged", None), grave: ("dead", "retired")}
+
+
+def test_the_last_one_to_be_deleted_keeps_nothing(place: Place):
+    """Everybody else is done with it, its author too, who was told that one did not get it."""
+    ann, bob, eve, kim = (place.agent(name) for name in ("ann", "bob", "eve", "kim"))
+    for member in (bob, eve, kim):
+        member.join_group("crew")
+    id = sent(ann.send_direct_message("crew", "all of you", ephemeral=True))
+    delete(place, "eve")
+    for one in (bob, ann):
+        one.claim_items(acknowledge=True)
+    until(lambda: not place.relay.ask(vanishing.due).is_acknowledged)
+    assert not is_gone(ann, id)
+    delete(place, "kim")
+    until(lambda: is_gone(ann, id))
+
+
+def test_a_dead_letter_of_a_deleted_agent_keeps_nothing(place: Place):
+    ann, bob = place.agent("ann"), place.agent("bob")
+    post = sent(ann.send_message("war", "@bob @ann hard", vanish_after=DAY))
+    bob.join_group("crew")
+    place.agent("eve").join_group("crew")
+    mail = sent(ann.send_direct_message("crew", "hard", ephemeral=True))
+    for _ in range(5):
+        bob.return_items(bob.claim_items()["claim_id"] or "")
+    delete(place, "eve")
+    ann.claim_items(acknowledge=True)
+    until(lambda: not place.relay.ask(vanishing.due).is_acknowledged)
+    assert not is_gone(ann, mail) and not is_gone(ann, post)
+    delete(place, "bob")
+    until(lambda: is_gone(ann, mail))
+    until(lambda: is_gone(ann, post))
+
+
+def test_mail_among_deleted_agents_goes(place: Place):
+    """Nobody is left who could be done with it."""
+    ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
+    for member in (bob, eve):
+        member.join_group("crew")
+    ann.send_to_many(["bob", "eve", "crew"], "hard", ephemeral=True)  # that to the group is there for nobody
+
+    def left() -> list[str]:
+        return [row[0] for row in place.rows("SELECT content FROM messages WHERE content <> ''")]
+
+    assert left() == ["@bob hard", "@eve hard", "@crew hard"]
+    delete(place, "ann")
+    delete(place, "bob")
+    until(lambda: left() == ["@eve hard"])
+    delete(place, "eve")
+    until(lambda: left() == [])
+
+
 def test_a_post_waits_for_everybody_it_notified(place: Place):
     ann, bob, eve = (place.agent(name) for name in ("ann", "bob", "eve"))
     id = sent(ann.send_message("war", "@bob @eve now", vanish_after=DAY))

@@ -25,14 +25,15 @@ UPDATE agents SET retired_at = NULL WHERE id = :id
 
 -- items_of_retired: what waits for agents that were retired, a portion. What had its time has expired, and an interrupt
 -- waits until it is over: its sender is told by that
-SELECT i.id, i.public_id, i.agent_id, a.space_id, i.message_id, m.channel_id, m.author_id, w.name AS author
+SELECT i.id, i.public_id, i.agent_id, a.space_id, i.message_id, i.vanishing, a.name, m.channel_id, m.author_id,
+    w.name AS author
 FROM agents a JOIN inbox i ON i.agent_id = a.id AND i.done_at IS NULL
 LEFT JOIN messages m ON m.id = i.message_id LEFT JOIN agents w ON w.id = m.author_id
 WHERE a.retired_at IS NOT NULL AND i.kind <> 'interrupt' AND (i.expires_at IS NULL OR i.expires_at > :now) LIMIT :limit
 
 -- insert_returned: its author learns that somebody did not get a message; once, whoever it was
-INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at)
-VALUES (:public_id, :agent_id, 'returned', :message_id, :created_at) ON CONFLICT (agent_id, message_id) DO NOTHING
+INSERT INTO inbox (public_id, agent_id, kind, message_id, created_at, vanishing)
+VALUES (:public_id, :agent_id, 'returned', :message_id, :created_at, :vanishing) ON CONFLICT (agent_id, message_id) DO NOTHING
 
 -- undelivered_to: who was retired and did not get a message
 SELECT a.name FROM inbox i JOIN messages m ON m.id = i.message_id JOIN agents a ON a.id = i.agent_id

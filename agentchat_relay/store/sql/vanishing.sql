@@ -2,8 +2,10 @@
 SELECT DISTINCT message_id AS id FROM inbox
 WHERE vanishing = 1 AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'expired') LIMIT :limit
 
--- is_awaited: whether somebody is not done with a message: it waits, can be put back, or is still being given out
-SELECT 1 AS awaited FROM inbox WHERE message_id = :id AND (done_at IS NULL OR outcome = 'dead')
+-- is_awaited: whether somebody is not done with a message: it waits, can be put back, or is still being given out. Who
+-- was deleted puts nothing back
+SELECT 1 AS awaited FROM inbox i JOIN agents a ON a.id = i.agent_id
+WHERE i.message_id = :id AND (i.done_at IS NULL OR i.outcome = 'dead' AND a.name NOT LIKE :grave)
 UNION ALL SELECT 1 FROM fan_outs WHERE message_id = :id LIMIT 1
 
 -- silent_with: messages of the same call that are there for nobody, since whom they were for got another one of it
@@ -15,6 +17,16 @@ AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.message_id = o.id)
 -- looked_at: who is done with a message need not be asked again
 UPDATE inbox SET vanishing = 0
 WHERE message_id = :id AND vanishing = 1 AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'expired')
+
+-- look_again: at who is done with a message
+UPDATE inbox SET vanishing = 1
+WHERE message_id = :id AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'expired')
+
+-- expire_dead: nobody puts it back, and it is to be looked at
+UPDATE inbox SET outcome = 'expired', vanishing = 1 WHERE message_id = :id AND outcome = 'dead'
+
+-- dead_vanishing: messages that an agent's dead letters keep
+SELECT message_id AS id FROM inbox WHERE agent_id = :agent_id AND outcome = 'dead' AND vanishing = 1
 
 -- overdue_vanishing: messages whose time is over, a portion
 SELECT id FROM messages WHERE vanishes_at > 0 AND vanishes_at <= :now ORDER BY vanishes_at LIMIT :limit
@@ -42,7 +54,8 @@ UPDATE messages SET content = '', metadata = NULL, unmatched = NULL, key = NULL,
 WHERE id = :id
 
 -- items_left: what still waits for somebody, or could be made to wait again
-SELECT id, public_id, agent_id FROM inbox WHERE message_id = :id AND (done_at IS NULL OR outcome = 'dead')
+SELECT i.id, i.public_id, i.agent_id FROM inbox i JOIN agents a ON a.id = i.agent_id
+WHERE i.message_id = :id AND (i.done_at IS NULL OR i.outcome = 'dead' AND a.name NOT LIKE :grave)
 
 -- expire_item: whatever was to become of it
 UPDATE inbox SET done_at = coalesce(done_at, :now), outcome = 'expired', lease_until = NULL WHERE id = :id
