@@ -287,10 +287,11 @@ def _acknowledge_rows(tx: Writing, call: Call, claim_id: str, rows: Sequence[Row
 
 
 def requeue_items(tx: Writing, call: Call, *, item_ids: list[str]) -> types.Requeued:
-    for item_id in dict.fromkeys(item_ids):
+    wanted = dict.fromkeys(item_ids)
+    for item_id in wanted:
         if not requeue(tx, call.agent.space_id, call.agent.id, item_id, by=call.agent.id):
             raise NotFound(f"{item_id} is no dead letter of yours. list_dead_letters shows them.")
-    return {"requeued": len(item_ids)}
+    return {"requeued": len(wanted)}
 
 
 def requeue(tx: Writing, space_id: int, agent_id: int, item_id: str, *, by: int | None) -> bool:

@@ -290,6 +290,19 @@ def test_what_fails_too_often_is_a_dead_letter(agent: MakeAgent, clock: Clock) -
     assert texts(bob.claim_items()) == ["poison"]
 
 
+def test_a_dead_letter_that_is_named_twice_is_put_back_once(agent: MakeAgent) -> None:
+    ann, bob = agent(), agent()
+    fill(ann, bob.agent or "", "poison", "good")
+    for _ in range(inbox.MOST_DELIVERIES):
+        bob.return_items(bob.claim_items()["claim_id"] or "")
+    letters = bob.list_dead_letters()["items"]
+    first, second = (letter["item_id"] for letter in letters)
+    with pytest.raises(NotFound, match="no dead letter"):
+        bob.requeue_items([first, first, letters[0]["message_id"] or ""])
+    assert bob.requeue_items([first, second, first]) == {"requeued": 2}
+    assert sorted(texts(bob.claim_items())) == ["good", "poison"]
+
+
 def test_an_unknown_recipient_is_refused_and_an_absent_one_is_not(agent: MakeAgent, live: Embedded) -> None:
     ann, name = agent(), fresh("receiver")
     with pytest.raises(NotFound) as caught:
