@@ -65,11 +65,10 @@ def vanish(tx: Writing, at: int | None) -> int:
 
 
 def let_go(tx: Writing, id: int) -> None:
-    """Have a message vanish soon if it was kept only for an agent that is deleted now. Nobody else may be there who is
-    done with it; then its time is over."""
+    """Have a message looked at again if it was kept only for an agent that is deleted now. If nobody is done with it,
+    what the deleted had of it has expired."""
     if not _is_awaited(tx, id) and not tx.run("look_again", id=id):
-        for one in ({"id": id}, *tx.all("silent_with", id=id)):
-            tx.run("cut_short", id=one["id"], now=tx.now)
+        tx.run("expire_dead", id=id)
 
 
 def _is_awaited(tx: Reading, id: int) -> bool:

@@ -22,8 +22,8 @@ WHERE message_id = :id AND vanishing = 1 AND done_at IS NOT NULL AND (outcome IS
 UPDATE inbox SET vanishing = 1
 WHERE message_id = :id AND done_at IS NOT NULL AND (outcome IS NULL OR outcome = 'expired')
 
--- cut_short: a message's time is over
-UPDATE messages SET vanishes_at = :now WHERE id = :id AND vanishes_at > :now
+-- expire_dead: nobody puts it back, and it is to be looked at
+UPDATE inbox SET outcome = 'expired', vanishing = 1 WHERE message_id = :id AND outcome = 'dead'
 
 -- dead_vanishing: messages that an agent's dead letters keep
 SELECT message_id AS id FROM inbox WHERE agent_id = :agent_id AND outcome = 'dead' AND vanishing = 1
