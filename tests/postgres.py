@@ -136,7 +136,7 @@ def url() -> str:
     if _GIVEN:
         return _GIVEN
     if _server is None:
-        _server = Server(fsync="off")  # a machine that loses power is a matter of tests/faults
+        _server = Server()
         atexit.register(_server.close)
     return _server.url
 

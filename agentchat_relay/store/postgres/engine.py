@@ -29,7 +29,7 @@ from .fulltext import SearchTable
 from .index import SESSION
 from .listener import Extent, Heard, Listener, look
 from .migrate import due, migrate, prepare
-from .roles import grant
+from .roles import VACUUMED, grant
 from .transaction import WriteTransaction, read_group, run_aside
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ def vacuum(connection: Connection) -> list[str]:
 
     connection.add_notice_handler(hear)
     try:
-        for table in ("messages", "files"):
+        for table in VACUUMED:
             control(connection, f"VACUUM (SKIP_LOCKED) {table}")
     finally:
         connection.remove_notice_handler(hear)

@@ -1,6 +1,7 @@
 """What the role of a relay may do with the tables, when another role owns them.
 
 It cannot change their form, nor what was said: messages and events are appended and have their time, but never change.
+Of an ephemeral message it may erase the text; that its UPDATE is nothing else, a trigger of the owner's sees to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ GRANTS: dict[str, tuple[str, ...]] = {
     "nonces": _ALL,
     "channels": (_READ, _ADD, _CHANGE),
     "memberships": _ALL,
-    "messages": (_READ, _ADD, _REMOVE),
+    "messages": _ALL,
     "pins": (_READ, _ADD, _REMOVE),
     "inbox": _ALL,
     "files": (_READ, _ADD, _REMOVE),
@@ -45,6 +46,7 @@ GRANTS: dict[str, tuple[str, ...]] = {
     "fulltext": _ALL,
     "fulltext_progress": (_READ, _CHANGE),
 }
+VACUUMED = ("messages", "files")  # when something vanished from them; before Postgres 17 only their owner may
 SEQUENCES: dict[str, tuple[str, ...]] = {"turn_writer": (_READ, _CHANGE)}
 
 
@@ -59,6 +61,8 @@ def grant(connection: Connection, role: str) -> None:
         for thing, rights in grants.items():
             commands.append(f"REVOKE ALL ON {kind} {thing} FROM {name}")
             commands.append(f"GRANT {', '.join(rights)} ON {kind} {thing} TO {name}")
+    if connection.info.server_version >= 170_000:
+        commands.append(f"GRANT MAINTAIN ON TABLE {', '.join(VACUUMED)} TO {name}")
     try:
         control(connection, ";".join([*commands, "COMMIT"]))
     except BaseException:

@@ -15,7 +15,7 @@ from agentchat.cli import main
 from agentchat_relay.embedded import running
 from agentchat_relay.store.postgres import roles
 from tests import postgres
-from tests.relay.conftest import UNLIMITED
+from tests.relay.conftest import UNLIMITED, until
 
 ROLE, OTHERS = "relay_of_tests", "others_of_tests"
 
@@ -70,7 +70,31 @@ def test_it_cannot_change_the_form_of_anything(place: dict[str, str], table: str
     assert kind == "SEQUENCE" or refused(place["relay"], f"TRUNCATE {table}")
 
 
+def test_ephemeral_messages_vanish(place: dict[str, str], tmp_path: Any) -> None:
+    settings = UNLIMITED._replace(store=place["relay"])
+    with running(str(tmp_path), settings=settings) as relay, Client(relay.url, relay.token("ann")) as ann:
+        with Client(relay.url, relay.token("cid")) as cid:
+            sent = ann.send_direct_message("cid", "a zebra in secret", ephemeral=True)["message"]["id"]
+            assert cid.claim_items(acknowledge=True)["items"][0]["message_id"] == sent
+        with psycopg.connect(place["owner"], autocommit=True) as connection:
+            until(lambda: not connection.execute("SELECT 1 FROM messages WHERE content LIKE '%zebra%'").fetchall())
+        assert connection.info.server_version >= 170_000
+    with psycopg.connect(place["relay"]) as connection:
+        for table in roles.VACUUMED:
+            asked = f"SELECT has_table_privilege('{table}', 'MAINTAIN')"
+            assert connection.execute(asked.encode()).fetchone() == (True,)
+    for statement in (
+        "UPDATE messages SET content = 'something else' WHERE vanishes_at < 0",
+        "UPDATE messages SET content = ''",
+        "UPDATE messages SET content = '', vanishes_at = -1 WHERE vanishes_at IS NULL",
+        "UPDATE messages SET author_id = 1, vanishes_at = -1 WHERE vanishes_at < 0",
+    ):
+        assert refused(place["relay"], statement), statement
+
+
 def test_it_cannot_change_what_was_said_or_done(place: dict[str, str]) -> None:
+    with psycopg.connect(place["owner"]) as connection:
+        assert connection.execute("SELECT 1 FROM messages WHERE vanishes_at IS NULL").fetchall()
     for statement in (
         "UPDATE messages SET content = 'something else'",
         "UPDATE events SET kind = 'x'",
