@@ -15,6 +15,7 @@ from ._layout import (
     fit,
     fit_below,
     get,
+    interrupts_left,
     message_row,
     more,
     older,
@@ -138,10 +139,7 @@ def _items(data: Any) -> str:
 
 
 def _acknowledged(data: Any, cut: Cut) -> str:
-    kept = rows_of(data, "kept")
-    tool = cut.tool("acknowledge_interrupt") or "acknowledge_interrupt"
-    left = f" {count(kept, 'interrupt')} left, which only {tool} ends." if kept else ""
-    return f"Dealt with{already(data)}: {_items(data)}.{left}"
+    return f"Dealt with{already(data)}: {_items(data)}.{interrupts_left(data, cut)}"
 
 
 def _returned(data: Any, cut: Cut) -> str:

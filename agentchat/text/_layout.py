@@ -173,6 +173,13 @@ def already(data: Any) -> str:
     return " already" if get(data, "idempotent") is True else ""
 
 
+def interrupts_left(data: Any, cut: Cut) -> str:
+    """Of what was to be dealt with and waits on."""
+    kept = rows_of(data, "kept")
+    tool = cut.tool("acknowledge_interrupt") or "acknowledge_interrupt"
+    return f" {count(kept, 'interrupt')} left, which only {tool} ends." if kept else ""
+
+
 def pending(data: Any) -> str:
     return " A large group is still being told." if get(data, "pending") is True else ""
 

@@ -6,7 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from .._fence import word
-from ._layout import Cut, Row, author_of, count, fit, get, message_row, more, pending, rows_of, shown_time, text_of
+from ._layout import (
+    Cut,
+    Row,
+    author_of,
+    count,
+    fit,
+    get,
+    interrupts_left,
+    message_row,
+    more,
+    pending,
+    rows_of,
+    shown_time,
+    text_of,
+)
 
 _LONGEST_PATH = 500
 _LONGEST_URL = 4_000
@@ -127,7 +141,7 @@ def _pins(data: Any, cut: Cut) -> str:
 
 
 def _marked(data: Any, cut: Cut) -> str:
-    return f"Marked as read: {word(get(data, 'marked_read'))}."
+    return f"Marked as read: {word(get(data, 'marked_read'))}.{interrupts_left(data, cut)}"
 
 
 def _position(data: Any, cut: Cut) -> str:

@@ -36,6 +36,7 @@ from ._locks import LockList as LockList
 from ._mail import Group as Group
 from ._mail import GroupChange as GroupChange
 from ._mail import GroupList as GroupList
+from ._mail import MarkedRead as MarkedRead
 from ._mail import SentPage as SentPage
 from ._mail import SentRow as SentRow
 from ._tasks import Task as Task
@@ -193,10 +194,6 @@ class ReceivedMention(Mention, _From):
 class Mentions(TypedDict):
     mentions: list[ReceivedMention]
     has_more: NotRequired[bool]
-
-
-class MarkedRead(TypedDict):
-    marked_read: int
 
 
 class ItemOfWork(TypedDict):

@@ -1,4 +1,4 @@
-"""Groups, and what became of what was sent."""
+"""Groups, what became of what was sent, and what was marked as read."""
 
 from typing import NotRequired, TypedDict
 
@@ -38,3 +38,10 @@ class GroupChange(TypedDict):
     joined: bool
     members: int
     idempotent: bool
+
+
+class MarkedRead(TypedDict):
+    """`kept` are those that are still listed, about interrupts: acknowledge_interrupt ends them."""
+
+    marked_read: int
+    kept: NotRequired[list[str]]

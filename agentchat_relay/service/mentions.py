@@ -38,8 +38,13 @@ def _row(row: Any) -> types.ReceivedMention:
 
 
 def mark_mentions_read(tx: Writing, call: Call, *, mention_ids: list[str]) -> types.MarkedRead:
+    agent, kept = call.agent, list[str]()
     for mention_id in mention_ids:
-        if tx.run("acknowledge_item", now=tx.now, public_id=mention_id, agent_id=call.agent.id):
-            agent = call.agent
+        if tx.run("acknowledge_item", now=tx.now, public_id=mention_id, agent_id=agent.id):
             tx.event(agent.space_id, "inbox.acknowledged", actor_id=agent.id, subject=mention_id, audience_id=agent.id)
-    return {"marked_read": len(mention_ids)}
+        elif tx.one("interrupt_waits", public_id=mention_id, agent_id=agent.id) is not None:
+            kept.append(mention_id)
+    answer: types.MarkedRead = {"marked_read": len(mention_ids) - len(kept)}
+    if kept:
+        answer["kept"] = list(dict.fromkeys(kept))
+    return answer

@@ -60,6 +60,7 @@ _AGAIN = r"(?: Interrupts come again until you call agentchat_acknowledge_interr
 _AGENT = rf"@{NAME} (?:online|idle|offline), (?:seen {TIME}|never seen)"
 _NOTHING = r"Nothing waits for you\."
 _ELSEWHERE = rf" More waits for sessions that present {SCOPE}(?:, {SCOPE})*(?: and {N} others?)?\."
+_LEFT = rf"(?: {N} interrupts? left, which only agentchat_acknowledge_interrupt ends\.)?"
 _PENDING = r"(?: A large group is still being told\.)?"
 _CHANGED = Grammar("(?!)", bare=rf"You are (?:not )?in the group {NAME}(?: already)?\. It has {N} members?\.")
 _GROUP = rf"{NAME}: {N} members?(?:, you are in it)?"
@@ -183,8 +184,7 @@ GRAMMARS: dict[str, Grammar] = {
     ),
     "acknowledge_items": Grammar(
         "(?!)",
-        bare=rf"Dealt with(?: already)?: {N} items?\."
-        rf"(?: {N} interrupts? left, which only agentchat_acknowledge_interrupt ends\.)?",
+        bare=rf"Dealt with(?: already)?: {N} items?\.{_LEFT}",
     ),
     "return_items": Grammar("(?!)", bare=rf"Given back: {N} items?\.(?: Dead letters now: {N}\.)?"),
     "renew_claim": Grammar("(?!)", bare=rf"Yours until {TIME}: {N} items?\."),
@@ -247,7 +247,7 @@ GRAMMARS: dict[str, Grammar] = {
     "leave_group": _CHANGED,
     "pin_message": Grammar("(?!)", bare=rf"Message {ID} is pinned\."),
     "unpin_message": Grammar("(?!)", bare=rf"Message {ID} is not pinned\."),
-    "mark_mentions_read": Grammar("(?!)", bare=rf"Marked as read: {N}\."),
+    "mark_mentions_read": Grammar("(?!)", bare=rf"Marked as read: {N}\.{_LEFT}"),
     "mark_channel_read": Grammar("(?!)", bare=rf"#{NAME} is read through {EXACT}\."),
     "upload_file": Grammar("(?!)", bare=rf"Uploaded: {N} bytes, path {PATH}"),
     "set_card": Grammar("(?!)", bare=r"Card set\."),

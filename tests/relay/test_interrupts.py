@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from agentchat import Client, types
+from agentchat.contract import OPERATIONS
 from agentchat.errors import AgentChatError, BadRequest, Conflict, Forbidden, InvalidArguments, LimitReached, NotFound
+from agentchat.text import render
 from agentchat_relay.embedded import Embedded, running
 from agentchat_relay.service import administration, inbox, retirement
 from agentchat_relay.service.work import interrupts
@@ -285,9 +287,15 @@ def test_to_mark_it_as_read_keeps_it(agent: MakeAgent) -> None:
     ann.send_message(channel, f"@{bob.agent} hello")
     found = {mention["content"]: mention["mention_id"] for mention in bob.check_mentions()["mentions"]}
     assert len(found) == 2
-    bob.mark_mentions_read([*found.values()])
+    (waits,) = [item["item_id"] for item in items(bob) if item["kind"] == "interrupt"]
+    marked = bob.mark_mentions_read([*found.values()])
+    assert marked == {"marked_read": 1, "kept": [waits]}
+    told = render(OPERATIONS["mark_mentions_read"], marked)
+    assert told == "Marked as read: 1. 1 interrupt left, which only acknowledge_interrupt ends."
     assert [item["kind"] for item in items(bob)] == ["interrupt"]
     assert listed(bob) == listed(ann, sent=True)
+    bob.acknowledge_interrupt(bob.list_interrupts()["interrupts"][0]["id"])
+    assert bob.mark_mentions_read([waits]) == {"marked_read": 1}, "it is read already"
 
 
 @pytest.mark.parametrize("by", ["returned", "lapsed"])

@@ -24,6 +24,10 @@ WHERE i.agent_id = :agent_id AND i.kind <> 'returned' ORDER BY i.message_id DESC
 UPDATE inbox SET done_at = :now, lease_until = NULL
 WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL AND kind <> 'interrupt'
 
+-- interrupt_waits: an item of the agent's that only acknowledging what it is about ends
+SELECT 1 AS waits FROM inbox
+WHERE public_id = :public_id AND agent_id = :agent_id AND done_at IS NULL AND kind = 'interrupt'
+
 -- close_item: the agent has dealt with what it is about
 UPDATE inbox SET done_at = :now, lease_until = NULL WHERE id = :id AND done_at IS NULL
 
