@@ -11,7 +11,7 @@ from typing import Any
 
 from .._operation import Declared, Operation
 from ._agents import Admission, AgentOperations
-from ._approvals import ApprovalOperations
+from ._approvals import LONGEST_ARGUMENTS, ApprovalOperations
 from ._delivery import DeliveryOperations
 from ._forms import LONGEST_SCOPE, MOST_PLACES, SCOPE_FORM, Id, Name, Time
 from ._interrupts import InterruptOperations
@@ -21,6 +21,7 @@ from ._messages import MessageOperations
 from ._tasks import MOST_WORK, MOST_WORK_MENTIONS, TaskOperations
 
 __all__ = [
+    "LONGEST_ARGUMENTS",
     "LONGEST_SCOPE",
     "MOST_PLACES",
     "MOST_WORK",

@@ -197,6 +197,38 @@ def test_more_than_sixteen_kibibytes_are_refused(house: House) -> None:
     assert raw(ann, "POST", "/api/v2/approvals", {"tool_name": "bash", "arguments": longer})[0] == 400
 
 
+def test_no_number_makes_arguments_longer_than_the_limit(house: House) -> None:
+    ann, rob = house.agent(), house.reviewer()
+    grows = json.dumps({"a": 0}).replace("0", f"[{','.join(['1e15'] * 3000)}]")
+    told = "at most 16384 characters, also with each number written out .* so these have 57007"
+    with pytest.raises(BadRequest, match=told):
+        ann.request_approval("bash", grows)
+    id = asked(ann)["id"]
+    with pytest.raises(BadRequest, match=told):
+        rob.decide_approval(id, "edit", arguments=grows)
+    assert ann.get_approval(id)["approval"]["state"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("1e2", "100.0", True),
+        ("0.1000000000000000055", "0.1", True),
+        ("-0", "0", True),
+        ("1", "1.0", False),
+        ("100", "1e2", False),
+        ("-0.0", "0.0", False),
+        ("9007199254740993", "9007199254740992", False),
+    ],
+)
+def test_which_numbers_are_the_same(house: House, one: str, other: str, is_same: bool) -> None:
+    ann = house.agent()
+    hashes = {
+        ann.request_approval("bash", f'{{"a":{number}}}')["approval"]["call_hash"] for number in (one, other)
+    }  # fmt: skip
+    assert len(hashes) == (1 if is_same else 2)
+
+
 @pytest.mark.parametrize("tool", ["mcp__git.push/x-1", "!", "~" * 200, '"<&>$(x)', "@everybody"])
 def test_odd_names_of_tools_are_names(house: House, tool: str) -> None:
     ann, rob = house.agent(), house.reviewer()

@@ -303,6 +303,20 @@ def test_who_gave_a_private_task_back_does_not_see_what_becomes_of_it(agent: Mak
     assert ann.get_task(id)["task"]["result"] == "a whole secret"
 
 
+def test_what_looks_blank_says_nothing(agent: MakeAgent) -> None:
+    ann, bob, blank = agent(), agent(), "\u00a0\u2003"
+    with pytest.raises(BadRequest, match="title must be text that is not blank"):
+        ann.create_task(blank, target_agent=bob.agent)
+    id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
+    with pytest.raises(BadRequest, match="reason must be text that is not blank"):
+        bob.decline_task(id, blank)
+    bob.claim_task(id)
+    for act, name in ((bob.report_progress, "note"), (bob.complete_task, "result"), (bob.fail_task, "reason")):
+        with pytest.raises(BadRequest, match=f"{name} must be text that is not blank"):
+            act(id, blank)
+    assert bob.complete_task(id, f"{blank}42")["task"]["result"] == f"{blank}42"
+
+
 def test_who_lost_a_private_task_to_the_clock_sees_it(asleep: None, agent: MakeAgent, clock: Clock) -> None:
     ann, bob = agent(), agent()
     id = ann.create_task("count", target_agent=bob.agent, context="beans")["task"]["id"]

@@ -12,6 +12,7 @@ import msgspec
 
 from agentchat import types
 from agentchat.approval import call_hash, canonical
+from agentchat.contract import LONGEST_ARGUMENTS
 from agentchat.errors import BadRequest, LimitReached
 
 from ...store.seam import Reading, Row, Writing
@@ -85,6 +86,11 @@ def request_approval(
 
 def _exactly(tool_name: str, arguments: dict[str, Any]) -> Details:
     text = canonical(arguments)
+    if len(text) > LONGEST_ARGUMENTS:  # in which they are kept and shown, and have to come back for an edit
+        raise BadRequest(
+            f"arguments must have at most {LONGEST_ARGUMENTS} characters, also with each number written out (1e15 as "
+            f"1000000000000000.0); so these have {len(text)}."
+        )
     try:
         return Details(text, call_hash(tool_name, arguments))
     except UnicodeEncodeError:

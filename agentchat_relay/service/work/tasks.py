@@ -49,8 +49,7 @@ def create_task(
 ) -> types.TaskChange:
     if (before := machine.earlier(tx, call, TASK)) is not None:
         return _change(tx, before, False)
-    if not (title := " ".join(title.split())):  # one line; Unicode knows more blanks than the contract's check
-        raise BadRequest("title must be text that is not blank.")
+    _check_says("title", title)
     if result_schema is not None and not call.is_judged:
         raise Unjudged(partial(results.check_schema, result_schema))
     target = None if target_agent is None else _target(tx, call, target_agent)
@@ -59,7 +58,7 @@ def create_task(
     tags = list(dict.fromkeys(capability_tags or ()))
     thing: Thing = {
         "public_id": new_id(tx.now), "kind": TASK.kind, "space_id": call.agent.space_id, "creator_id": call.agent.id,
-        "target_id": target, "target_name": target_agent, "title": title, "body": body or None,
+        "target_id": target, "target_name": target_agent, "title": " ".join(title.split()), "body": body or None,
         "tags": _encode(tags).decode() if tags else "", "urgent": int(urgent), "scope": scope or "",
         "channel_id": None if place is None else place.id, "channel": None if place is None else place.public_id,
         "channel_name": channel, "message": None, "ended_at": None,
@@ -73,6 +72,12 @@ def create_task(
     if context:
         tx.run("insert_work_context", work_id=thing["id"], content=context)
     return _change(tx, thing, False)
+
+
+def _check_says(name: str, text: str) -> None:
+    """Unicode knows more blanks than the contract's check."""
+    if not text.strip():
+        raise BadRequest(f"{name} must be text that is not blank.")
 
 
 def _check_room(tx: Writing, call: Call) -> None:
@@ -168,6 +173,7 @@ def claim_task(tx: Writing, call: Call, *, task_id: str, lease: int = 1800) -> t
 
 
 def decline_task(tx: Writing, call: Call, *, task_id: str, reason: str) -> types.TaskChange:
+    _check_says("reason", reason)
     thing = machine.find(tx, call, TASK, task_id)
     ready = machine.ready(tx, call, TASK, "decline", thing)
     if ready is None:
@@ -187,6 +193,7 @@ def renew_task(
 
 
 def report_progress(tx: Writing, call: Call, *, task_id: str, note: str, fence: int | None = None) -> types.TaskChange:
+    _check_says("note", note)
     thing = machine.find(tx, call, TASK, task_id)
     ready = machine.ready(tx, call, TASK, "progress", thing, fence=fence)
     if ready is None:
@@ -218,6 +225,7 @@ def _back(tx: Writing, call: Call, thing: Thing, event: str) -> Thing:
 
 
 def complete_task(tx: Writing, call: Call, *, task_id: str, result: str, fence: int | None = None) -> types.TaskChange:
+    _check_says("result", result)
     thing = machine.find(tx, call, TASK, task_id)
     ready = machine.ready(tx, call, TASK, "complete", thing, fence=fence)
     if ready is None:
@@ -234,6 +242,7 @@ def complete_task(tx: Writing, call: Call, *, task_id: str, result: str, fence: 
 
 
 def fail_task(tx: Writing, call: Call, *, task_id: str, reason: str, fence: int | None = None) -> types.TaskChange:
+    _check_says("reason", reason)
     thing = machine.find(tx, call, TASK, task_id)
     ready = machine.ready(tx, call, TASK, "fail", thing, fence=fence)
     if ready is None:
