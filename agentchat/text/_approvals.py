@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._fence import word
-from ._layout import Cut, Row, already, count, fit, get, json_of, older, rows_of, shown_time, text_of, transition_row
+from .._fence import NOTICE, word
+from ._layout import (
+    Cut,
+    Row,
+    already,
+    block,
+    count,
+    fit,
+    fit_below,
+    get,
+    json_of,
+    older,
+    rows_of,
+    shown_time,
+    text_of,
+    transition_row,
+)
 
+_ROOM_OF_REST = 1500  # beside the arguments, of which the longest have room in an ordinary text
 _EDITED = "edited"
 _VERDICTS = {
     "allow": "It may be called, exactly as asked.",
@@ -89,12 +105,18 @@ def _details(data: Any, cut: Cut) -> str:
     if verdict is None:
         waited = f" within {cut.waited} s" if cut.waited else ""
         verdict = f"No verdict yet{waited}." if get(approval, "state") == "pending" else "It was withdrawn."
-    rows = [_row(approval, preview=False)]
+    rows: list[Row] = []
+    call = Row("The arguments that were asked for:", json_of(data, "arguments"))
     if get(approval, "verdict") == "edit" and get(data, "allowed_arguments") is not None:
-        rows.append(Row("The allowed arguments:", json_of(data, "allowed_arguments")))
-    rows.append(Row("The arguments that were asked for:", json_of(data, "arguments")))
+        rows.append(call)
+        call = Row("The allowed arguments:", json_of(data, "allowed_arguments"))
     rows += map(transition_row, rows_of(data, "history"))
-    return fit(verdict, rows, cut, evenly=True)
+    verdict += f" {NOTICE}"
+    room = cut.max_chars - len(verdict)
+    # What is to be decided, or may be called, takes its room first; then who asked and what for.
+    shown = block(call, max(room // 2, room - _ROOM_OF_REST), cut)
+    about = block(_row(approval, preview=False), room - len(shown) - _ROOM_OF_REST // 2, cut)
+    return fit_below(f"{verdict}\n{about}\n{shown}", rows, cut, evenly=True)
 
 
 RENDERERS: dict[str, Callable[[Any, Cut], str]] = {

@@ -49,7 +49,7 @@ _CHANGES = {
 }
 
 
-def _row(task: Any, *, whole: bool = False, reason: bool = True) -> Row:
+def _row(task: Any, *, whole: bool = False, reason: bool = True, result: bool = True) -> Row:
     """A task as one entry; `whole` has all of its text. Who gave a reason needs no telling."""
     ours = f"{word(get(task, 'id'))} {word(get(task, 'state') or get(task, 'status'), 20)}"
     ours += f", by @{word(get(task, 'creator') or get(task, 'created_by'))} {shown_time(get(task, 'created_at'))}"
@@ -63,8 +63,16 @@ def _row(task: Any, *, whole: bool = False, reason: bool = True) -> Row:
         texts.append(text_of(task, "body"))
     if reason:
         texts.append(_said("Reason", task, "reason"))
-    texts.append(_said("Result", task, "result"))
+    if result:
+        texts.append(_said("Result", task, "result"))
     return Row(ours, "\n".join(text for text in texts if text))
+
+
+def _result(task: Any) -> Row:
+    """What came of it, whose rest is in the message that told it, below a line of words."""
+    told = get(task, "result_message_id")
+    words = f"Task done: {text_of(task, 'title')}\n\n"
+    return Row("Its result:", text_of(task, "result"), None if told is None else word(told), len(words))
 
 
 def _said(what: str, task: Any, name: str) -> str:
@@ -116,7 +124,9 @@ def _listed(data: Any, cut: Cut) -> str:
 
 def _details(data: Any, cut: Cut) -> str:
     task = get(data, "task")
-    rows = [_row(task, whole=True)]
+    rows = [_row(task, whole=True, result=False)]
+    if text_of(task, "result"):
+        rows.append(_result(task))
     if get(task, "result_schema") is not None:
         rows.append(Row("Its result must be JSON that fits this JSON Schema:", json_of(task, "result_schema")))
     rows += [transition_row(line) for line in rows_of(data, "history")]

@@ -10,7 +10,10 @@ import pytest
 
 from agentchat import Client, types
 from agentchat.approval import call_hash, canonical
+from agentchat.contract import OPERATIONS
+from agentchat.contract._approvals import LONGEST_ARGUMENTS
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, LimitReached, NotFound
+from agentchat.text import render
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
 from agentchat_relay.service.work import approvals
@@ -89,6 +92,22 @@ def test_a_long_call_is_shown_in_part_and_given_whole(house: House) -> None:
         details = client.get_approval(approval["id"])
         assert (details["arguments"], details["allowed_arguments"]) == (call, None)
         assert call_hash("bash", details["arguments"]) == approval["call_hash"]
+
+
+@pytest.mark.parametrize("verdict", [None, "allow", "edit"])
+def test_a_model_reads_the_longest_call_that_is_to_be_decided_or_made(house: House, verdict: str | None) -> None:
+    ann, rob = house.agent(), house.reviewer()
+    room = LONGEST_ARGUMENTS - len('{"text":""}')
+    wanted, allowed = ({"text": letter * room} for letter in "xy")
+    id = ann.request_approval("bash", canonical(wanted), reason="r" * 2000)["approval"]["id"]
+    if verdict is not None:
+        edited = canonical(allowed) if verdict == "edit" else None
+        rob.decide_approval(id, verdict, message="m" * 8000, arguments=edited)
+    for client in (ann, rob):
+        shown = render(OPERATIONS["get_approval"], client.get_approval(id), reachable=OPERATIONS)
+        assert f"\n| {canonical(allowed if verdict == 'edit' else wanted)}\n" in shown
+        assert f"asked by @{ann.agent}" in shown and "\n| For: rrr" in shown
+        assert "\n1 20" in shown, "and what happened to it"
 
 
 def test_no_reason_passes_for_the_end_of_a_long_call(house: House) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from agentchat import Client, types
+from agentchat.contract import OPERATIONS
 from agentchat.errors import BadRequest, Conflict, Forbidden, InvalidArguments, NotFound, TooLarge
+from agentchat.text import render
 from agentchat_relay.embedded import Embedded
 from agentchat_relay.service import administration
 from agentchat_relay.service.work import looking, recent, tasks
@@ -111,13 +114,33 @@ def test_who_waits_for_a_reply_to_the_offer_gets_the_result(agent: MakeAgent) ->
     assert found is not None and found["content"].endswith("7")
 
 
-def test_a_long_result_is_cut_in_the_message_that_says_so_and_kept_whole(agent: MakeAgent) -> None:
+@pytest.mark.parametrize("max_chars", [2000, 20_000])
+def test_the_longest_result_is_told_whole_and_read_to_its_end(agent: MakeAgent, max_chars: int) -> None:
+    """By a model, which sees its begin with the task, and where the rest is."""
     ann, bob = agent(), agent()
     id = ann.create_task("count", target_agent=bob.agent)["task"]["id"]
     bob.claim_task(id)
-    bob.complete_task(id, "7" * 32_000)
-    assert contents(ann) == [f"Task done: count\n\n{'7' * 30_000}\n\n(2000 more characters; get_task has all of it.)"]
-    assert ann.get_task(id)["task"]["result"] == "7" * 32_000
+    result = "".join(f"{number}\n" for number in range(10_000))[:32_000]
+    bob.complete_task(id, result)
+    assert contents(ann) == [f"Task done: count\n\n{result}"]
+    assert ann.get_task(id)["task"]["result"] == result
+
+    def shown(name: str, data: Any) -> str:
+        return render(OPERATIONS[name], data, max_chars=max_chars, reachable=OPERATIONS)
+
+    page = shown("get_task", ann.get_task(id))
+    whole = [_theirs(page.partition("\nIts result:\n")[2])]
+    while rest := re.search(r"(?m)^\(cut .*; the rest: get_message message_id=(\S+) offset=(\d+)\)$", page):
+        page = shown("get_message", ann.get_message(rest[1], offset=int(rest[2])))
+        whole.append(_theirs(page))
+    assert "".join(whole) == result
+
+
+def _theirs(shown: str) -> str:
+    """The first text of others in it."""
+    found = re.search(r"(?m)(^\| .*\n?)+", shown)
+    assert found is not None
+    return "\n".join(line[2:] for line in found[0].removesuffix("\n").split("\n"))
 
 
 def test_what_is_waited_for_is_what_comes_of_this_task(agent: MakeAgent) -> None:

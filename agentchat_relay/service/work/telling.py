@@ -15,7 +15,6 @@ from .machine import Thing
 
 _MOST_TOLD = 20  # of those who say that they can do it
 _BY_THE_RELAY = ("lapsed", "expired", "broken")  # or by who runs it
-_MOST_TEXT = 30_000  # characters of what was said, in a message
 
 
 class Told(NamedTuple):
@@ -61,7 +60,7 @@ def tell(
     The items are of the thing's kind, unless another is said.
     """
     others = [agent_id for agent_id in dict.fromkeys(told) if agent_id != call.agent.id or event in _BY_THE_RELAY]
-    content = _content(thing, words, text)
+    content = _content(words, text)
     if thing["channel_name"] is not None:
         place = channels.find(tx, call, thing["channel_name"])
         return _post(tx, call, thing, event, content, place, None, others, kind)
@@ -76,15 +75,12 @@ def tell(
 def note(tx: Writing, call: Call, thing: Thing, event: str, words: str, text: str | None) -> Told:
     """A message to oneself, which waits in no inbox: what others are told hangs on it."""
     place = channels.find(tx, call, channels.DIRECT)
-    return _post(tx, call, thing, event, _content(thing, words, text), place, call.agent.id, [])
+    return _post(tx, call, thing, event, _content(words, text), place, call.agent.id, [])
 
 
-def _content(thing: Thing, words: str, text: str | None) -> str:
-    if not text:
-        return words
-    left_out = len(text) - _MOST_TEXT
-    more = f"\n\n({left_out} more characters; get_{thing['kind']} has all of it.)" if left_out > 0 else ""
-    return f"{words}\n\n{text[:_MOST_TEXT]}{more}"
+def _content(words: str, text: str | None) -> str:
+    """All that was said, a result among it, which is as long as a message may be: `get_message` reads on in it."""
+    return f"{words}\n\n{text}" if text else words
 
 
 def _other(call: Call, thing: Thing) -> int:
