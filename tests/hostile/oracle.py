@@ -276,7 +276,7 @@ GRAMMARS: dict[str, Grammar] = {
         "|".join(
             [
                 _TASK,
-                r"Its result must be JSON that fits this JSON Schema:",
+                r"Its result:|Its result must be JSON that fits this JSON Schema:",
                 _STEP,
             ]
         ),
