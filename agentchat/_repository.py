@@ -19,7 +19,7 @@ _ASSIGNED = re.compile(r'url\s*=(?P<value>(?:"(?:[^"\\]|\\["\\])*"|\\["\\]|[^"\\
 
 def scope_here() -> str | None:
     """`repo:HOST/PATH` of the remote `origin`, or None where there is no such."""
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError, ValueError):  # a path with a NUL in it
         directory = os.getcwd()
         while True:
             if (config := _config(os.path.join(directory, ".git"))) is not None:
@@ -57,7 +57,7 @@ def _config(git: str) -> str | None:
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:  # a name in another encoding is no reason
         return file.read(_LARGEST)
 
 

@@ -76,8 +76,9 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
     git(tmp_path, "init")
     monkeypatch.chdir(tmp_path)
     assert scope_here() is None
-    (tmp_path / ".git" / "config").write_bytes(b"\xff\xfe")
-    assert scope_here() is None
+    for content in (b"\xff\xfe", b'[remote "origin"]\nurl = h:o/\xe9'):
+        (tmp_path / ".git" / "config").write_bytes(content)
+        assert scope_here() is None
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,16 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
         '[remote "origin"] url = {}',
         "[remote.origin]\n\turl = {}",
         '\ufeff[remote "origin"]\n\turl = {}',
+        '[user]\n\tname = Jos\udce9\n[remote "origin"]\n\turl = {}',
         '[remote "origin"]\r\n\turl = {}\r\n',
         '[remote "a]b"]\n\turl = other:x/y\n[remote "origin"]\n\tpushurl = other:x/y\n\turl = {}\n\turl = other:x/y',
     ],
 )
 def test_settings_are_read_as_git_reads_them(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init")
-    (tmp_path / ".git" / "config").write_bytes(config.format("https://github.com/org/proj.git").encode())
+    (tmp_path / ".git" / "config").write_bytes(
+        config.format("https://github.com/org/proj.git").encode(errors="surrogateescape")
+    )
     monkeypatch.chdir(tmp_path)
     asked = subprocess.run(["git", "config", "--get-all", "remote.origin.url"], capture_output=True, check=True)
     assert asked.stdout.splitlines()[0] == b"https://github.com/org/proj.git", "git reads it like that"
