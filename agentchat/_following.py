@@ -119,16 +119,30 @@ class Events(Follower):
         if isinstance(step, Read):
             return self._received(step.seconds)
         if isinstance(step, Request):
-            try:
-                return self._client._transport.send(step)
-            except NetworkError as error:
-                return error
+            return self._asked(step)
         if isinstance(step, Lost):
             self._drop()
             self._tell(step)
         if isinstance(step, Lost | Pause):
             self._closing.wait(step.seconds)
         return None
+
+    def _asked(self, request: Request) -> Response | NetworkError:
+        """What was asked for. `close()` ends it where the transport can give up."""
+        transport = self._client._transport
+        try:
+            if not hasattr(transport, "begin"):
+                sent: Response = transport.send(request)
+                return sent
+            begun = self._stream = transport.begin(request)
+            if self._closed:  # before it was there to be closed
+                begun.close()
+            answer: Response = begun.response()
+            return answer
+        except NetworkError as error:
+            return error
+        finally:
+            self._stream = None
 
     def _opened(self, request: Request) -> Response | NetworkError:
         self._drop()

@@ -36,7 +36,8 @@ class Transport(Protocol):
     """What a sync client sends through. Raises NetworkError when no whole answer came back.
 
     With a method `stream(request)` as well, which gives an answer to be read while it comes (`status`, `headers`,
-    `read(seconds)`, `close()`), events are streamed; without it they are asked for.
+    `read(seconds)`, `close()`), events are streamed; without it they are asked for. With `begin(request)`, which gives
+    a call under way (`response()`, `close()`), whoever asks for them can give up at once.
     """
 
     def send(self, request: Request) -> Response: ...

@@ -96,7 +96,7 @@ def load(
     usual = environ.get("AGENTCHAT_AGENT") or file.get("AGENTCHAT_AGENT")
     if not usual and (machine or is_local(url)):
         usual = agent_name(machine or _host_name(), project or "")
-    scopes = _read("AGENTCHAT_SCOPES", environ, file, _scopes)
+    scopes = _read("AGENTCHAT_SCOPES", environ, file, lambda setting: _scopes(setting, environ))
     groups = _read("AGENTCHAT_GROUPS", environ, file, lambda setting: checked_groups(_listed(setting)))
     if is_local(url):
         return Settings(url, None, agent or usual, machine, project, home, scopes, groups)
@@ -169,7 +169,7 @@ def _read(
         raise NotConfigured(f"{name} is set to {setting[:200]!r}, but {error.message}") from None
 
 
-def _scopes(setting: str) -> tuple[str, ...]:
+def _scopes(setting: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Of AGENTCHAT_SCOPES: `off`, or scopes with commas between them, where `auto` is the repository one works in. That
     is also what counts where nothing is set."""
     named = [name.lower() if name.lower() in ("auto", *_OFF) else name for name in _listed(setting or "auto")]
@@ -180,7 +180,7 @@ def _scopes(setting: str) -> tuple[str, ...]:
     if "auto" in named:
         from ._repository import scope_here
 
-        here = scope_here()
+        here = scope_here(environ)
         named = [scope for name in named for scope in ([name] if name != "auto" else [here] if here else [])]
     return checked_scopes(named)
 

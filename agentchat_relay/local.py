@@ -311,7 +311,7 @@ class _Way:
             _let_go(host, self._me)
 
     @contextmanager
-    def _in_words(self, request: Request) -> Iterator[None]:
+    def in_words(self, request: Request) -> Iterator[None]:
         """What went wrong, as errors of ours."""
         call = f"{request.method} {request.path.partition('?')[0]}"
         try:
@@ -326,17 +326,33 @@ class _Way:
             raise ConnectionFailed(f"{call} in {self._path} broke off.") from error
 
 
+class Begun:
+    """A call under way. Another thread may close it."""
+
+    def __init__(self, way: _Way, request: Request, answer: concurrent.futures.Future[Response]) -> None:
+        self._way, self._request, self._answer = way, request, answer
+
+    def response(self) -> Response:
+        try:
+            with self._way.in_words(self._request):
+                return self._answer.result(self._request.timeout)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._answer.cancel()
+
+
 class LocalTransport(_Way):
     """What a sync client sends through."""
 
     def send(self, request: Request) -> Response:
+        return self.begin(request).response()
+
+    def begin(self, request: Request) -> Begun:
         while (answer := self._opened().submit(request, self._most)) is None:
             pass  # closed meanwhile: by a fork, or because the process ends
-        try:
-            with self._in_words(request):
-                return answer.result(request.timeout)
-        finally:
-            answer.cancel()
+        return Begun(self, request, answer)
 
     def close(self) -> None:
         self._close()
@@ -348,7 +364,7 @@ class AsyncLocalTransport(_Way):
     async def send(self, request: Request) -> Response:
         while (answer := (await self._ready()).submit(request, self._most)) is None:
             pass
-        with self._in_words(request):
+        with self.in_words(request):
             async with asyncio.timeout(request.timeout):
                 try:
                     await asyncio.wait({asyncio.wrap_future(answer)})

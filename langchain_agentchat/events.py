@@ -27,6 +27,7 @@ class AsyncEvents(Follower):
     def __init__(self, client: Any, given: Mapping[str, Any]) -> None:
         super().__init__(client, given)
         self._stream: Any = None
+        self._asking: asyncio.Future[Response] | None = None
         self._closing = asyncio.Event()
 
     def __aiter__(self) -> Self:
@@ -55,10 +56,7 @@ class AsyncEvents(Follower):
         if isinstance(step, Read):
             return await self._received(step.seconds)
         if isinstance(step, Request):
-            try:
-                return await self._client._transport.send(step)
-            except NetworkError as error:
-                return error
+            return await self._asked(step)
         if isinstance(step, Lost):
             await self._drop()
             self._tell(step)
@@ -67,6 +65,22 @@ class AsyncEvents(Follower):
                 async with asyncio.timeout(step.seconds):
                     await self._closing.wait()
         return None
+
+    async def _asked(self, request: Request) -> Response | NetworkError:
+        """What was asked for, unless it is closed meanwhile."""
+        asking: asyncio.Future[Response] = asyncio.ensure_future(self._client._transport.send(request))
+        self._asking = asking
+        try:
+            return await asking
+        except NetworkError as error:
+            return error
+        except asyncio.CancelledError:
+            reader = asyncio.current_task()
+            if not self._closed or (reader is not None and reader.cancelling()):
+                raise
+            return ConnectionFailed("The stream of events was closed.")
+        finally:
+            self._asking = None
 
     async def _opened(self, request: Request) -> Response | NetworkError:
         await self._drop()
@@ -97,6 +111,8 @@ class AsyncEvents(Follower):
         """End it: who waits for the next event gets none."""
         self._closed = True
         self._closing.set()
+        if self._asking is not None:
+            self._asking.cancel()
         await self._drop()
 
     async def __aenter__(self) -> Self:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from agentchat.errors import NotConfigured
         ("https://github.com/org/proj.git", "repo:github.com/org/proj"),
         ("https://github.com/org/proj", "repo:github.com/org/proj"),
         ("https://user:secret@GitHub.com/org/proj.git/", "repo:github.com/org/proj"),
+        ("https://user:p@ss@github.com/org/proj", "repo:github.com/org/proj"),
+        ("https://host/x@other/proj", "repo:host/x@other/proj"),
         ("git@github.com:org/proj.git", "repo:github.com/org/proj"),
         ("git@github.com:/org/proj.git", "repo:github.com/org/proj"),
         ("ssh://git@host.example:2222/deep/er/proj.git", "repo:host.example/deep/er/proj"),
@@ -76,8 +80,9 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
     git(tmp_path, "init")
     monkeypatch.chdir(tmp_path)
     assert scope_here() is None
-    (tmp_path / ".git" / "config").write_bytes(b"\xff\xfe")
-    assert scope_here() is None
+    for content in (b"\xff\xfe", b'[remote "origin"]\nurl = h:o/\xe9'):
+        (tmp_path / ".git" / "config").write_bytes(content)
+        assert scope_here() is None
 
 
 @pytest.mark.parametrize(
@@ -91,14 +96,20 @@ def test_a_repository_without_origin_has_no_scope(tmp_path: Path, monkeypatch: p
         '[remote "origin"] ; x\n\turl = {}',
         '[remote "origin"] url = {}',
         "[remote.origin]\n\turl = {}",
+        '[core]\n\tbare\n[remote "origin"]\n\tfetch = \\\n\turl = other:x/y\n\turl = {}',
+        '[remote "origin"]\n\turl = \\\n{}',
+        '[remote "origin"]\n\turl = "\\\n{}"',
         '\ufeff[remote "origin"]\n\turl = {}',
+        '[user]\n\tname = Jos\udce9\n[remote "origin"]\n\turl = {}',
         '[remote "origin"]\r\n\turl = {}\r\n',
         '[remote "a]b"]\n\turl = other:x/y\n[remote "origin"]\n\tpushurl = other:x/y\n\turl = {}\n\turl = other:x/y',
     ],
 )
 def test_settings_are_read_as_git_reads_them(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init")
-    (tmp_path / ".git" / "config").write_bytes(config.format("https://github.com/org/proj.git").encode())
+    (tmp_path / ".git" / "config").write_bytes(
+        config.format("https://github.com/org/proj.git").encode(errors="surrogateescape")
+    )
     monkeypatch.chdir(tmp_path)
     asked = subprocess.run(["git", "config", "--get-all", "remote.origin.url"], capture_output=True, check=True)
     assert asked.stdout.splitlines()[0] == b"https://github.com/org/proj.git", "git reads it like that"
@@ -115,6 +126,53 @@ def test_what_is_no_setting_of_origin_is_not_taken_for_one(tmp_path: Path, monke
     ):
         (tmp_path / ".git" / "config").write_text(config)
         assert scope_here() is None
+
+
+@pytest.mark.parametrize(
+    ("own", "users", "scope"),
+    [
+        ('[url "https://github.com/"]\ninsteadOf = gh:', "", "repo:github.com/org/proj"),
+        ("", '[URL "https://github.com/"]\nINSTEADOF = "gh:"', "repo:github.com/org/proj"),
+        ('[url "https://a/"]\ninsteadOf = gh', '[url "https://b/"]\ninsteadOf = gh:', "repo:b/org/proj"),
+        ('[url "https://a/"]\ninsteadOf = gh:', '[url "https://b/"]\ninsteadOf = gh:', "repo:b/org/proj"),
+        ('[url "https://a/"]\npushInsteadOf = gh:', '[url "https://b/"]\ninsteadOf = GH:', "repo:gh/org/proj"),
+        ('[url "/srv/"]\ninsteadOf = gh:', "", None),
+    ],
+)
+@pytest.mark.parametrize("where", [".gitconfig", ".config/git/config", "named"])
+def test_abbreviations(
+    own: str, users: str, scope: str | None, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As git has them, which says so here."""
+    home, here = tmp_path / "home", tmp_path / "proj"
+    (home / where).parent.mkdir(parents=True)
+    (home / where).write_text(users)
+    here.mkdir()
+    git(here, "init")
+    (here / ".git" / "config").write_text(f'[remote "origin"]\nurl = gh:org/proj\n{own}')
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1"}
+    if where == "named":
+        environ["GIT_CONFIG_GLOBAL"] = str(home / where)
+    command = ["git", "remote", "get-url", "origin"]
+    asked = subprocess.run(command, cwd=here, env=environ, capture_output=True, check=True, text=True).stdout.strip()
+    monkeypatch.chdir(here)
+    assert scope_here(environ) == scope_of(asked) == scope
+
+
+def test_a_file_made_to_be_slow_is_read_in_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for content in (
+        'url = "\\\n' * 100_000,
+        "[" * 1_000_000,
+        "[a" * 400_000,
+        'a = "' + "\\\\" * 400_000,
+        "# x\n" * 250_000,
+    ):
+        (tmp_path / ".git" / "config").write_text('[remote "origin"]\n' + content)
+        began = time.process_time()
+        assert scope_here({}) is None
+        assert time.process_time() - began < 5, "it was read again and again"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "local:/nowhere"])

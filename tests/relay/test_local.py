@@ -275,6 +275,39 @@ def test_events_of_another_process_come_as_they_happen(url: str) -> None:
     assert (event["actor"], event["data"]["message"]["content"]) == ("mac-other", "here I am, @mac-ann")
 
 
+def test_events_that_are_closed_end_at_once(url: str) -> None:
+    """There is a request under way, which would be answered after most of a minute."""
+
+    def waits() -> bool:
+        return any(host._calls for host in local._hosts.values())
+
+    with Client(url, agent="mac-ann") as ann:
+        ann.check_board()
+        events = ann.events(kind="message", since=0)
+        reading = threading.Thread(target=lambda: list(events), daemon=True)
+        reading.start()
+        until(waits)
+        events.close()
+        reading.join(20)
+        assert not reading.is_alive()
+        assert ann.check_board()["channels"], "and the client goes on"
+
+    async def bob() -> Any:
+        async with AsyncClient(url, agent="mac-bob") as client:
+            await client.check_board()
+            events = client.events(kind="message", since=0)
+            reading = asyncio.ensure_future(anext(events, "it ended"))
+            await asyncio.to_thread(until, waits)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reading, 0.01)  # who is cancelled is cancelled
+            reading = asyncio.ensure_future(anext(events, "it ended"))
+            await asyncio.to_thread(until, waits)
+            await events.close()
+            return await asyncio.wait_for(reading, 20)
+
+    assert asyncio.run(bob()) == "it ended"
+
+
 def test_a_relay_is_refused_while_agents_share_the_directory(url: str) -> None:
     path = url.removeprefix("local:")
     with process(STAY, url) as first, process(STAY, url) as second:
