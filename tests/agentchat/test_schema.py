@@ -222,7 +222,7 @@ def test_mcp_annotations_say_what_a_tool_does(dialect: str, operation: Operation
     assert tool["title"] == operation.name.replace("_", " ").capitalize()
     harmless = {"destructiveHint": False, "openWorldHint": True}
     if operation.name in WRITES:
-        assert tool["annotations"] == {"readOnlyHint": False, "idempotentHint": True, **harmless}
+        assert tool["annotations"] == {"readOnlyHint": False, "idempotentHint": operation.idempotent, **harmless}
     else:
         assert tool["annotations"] == {"readOnlyHint": True, **harmless}
 
