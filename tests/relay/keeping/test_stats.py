@@ -101,8 +101,9 @@ def test_what_was_purged_does_not_count(board: Board, admin: Admin, clock: Clock
 
 def end_what_waits(ann: Client) -> None:
     """What is over by the clock would be told in messages that are newer, and what is not would outlive its own."""
-    for task in ann.list_tasks(status="open", mine="created")["tasks"]:
-        ann.cancel_task(task["id"])
+    for task in ann.list_tasks(mine="created")["tasks"]:
+        if task["state"] in ("open", "declined"):
+            ann.cancel_task(task["id"])
     for interrupt in ann.list_interrupts(sent=True, state="pending")["interrupts"]:
         ann.withdraw_interrupt(interrupt["id"])
     for pause in ann.list_pauses()["pauses"]:
