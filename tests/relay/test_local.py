@@ -601,7 +601,7 @@ def test_who_reads_or_waits_notices_that_the_directory_was_removed(url: str) -> 
         told: list[str] = []
 
         def wait() -> None:
-            with pytest.raises(errors.ConnectionFailed) as caught:
+            with pytest.raises((errors.ConnectionFailed, errors.Unavailable)) as caught:  # under way, or just begun
                 ann.wait_for_message(channel="general", wait=50)
             told.append(caught.value.message)
 
@@ -610,7 +610,8 @@ def test_who_reads_or_waits_notices_that_the_directory_was_removed(url: str) -> 
         until(lambda: any(host._calls for host in local._hosts.values()))
         removed(path)
         waiting.join(20)
-        assert told == [f"{path} was removed before the call was answered."]
+        (why,) = told
+        assert re.search(r"was removed before the call was answered|any more: No such file", why)
 
 
 @pytest.mark.parametrize("shared", [True, False])
