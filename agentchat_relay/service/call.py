@@ -22,7 +22,8 @@ class Agent(NamedTuple):
 
 class Call(NamedTuple):
     """What a service function is told besides the arguments. `digest` stands for operation and arguments, `session` is
-    what the caller calls itself among others of the same agent, `scopes` are those whose items it may be given."""
+    what the caller calls itself among others of the same agent, `scopes` are those whose items it may be given. With
+    `is_relays` nobody called: the relay tells something in that agent's name."""
 
     agent: Agent
     key: str | None = None
@@ -31,6 +32,7 @@ class Call(NamedTuple):
     scopes: tuple[str, ...] = ()
     loops: Loops = Loops()
     is_judged: bool = False
+    is_relays: bool = False
 
 
 class Unjudged(AgentChatError):

@@ -179,7 +179,8 @@ def append(
     )
     if kind != "status":
         tx.later("count_own", agent_id=agent.id, channel_id=channel.id)
-    presence.see(tx, agent.id)
+    if not call.is_relays:
+        presence.see(tx, agent.id)
     tx.event(
         agent.space_id, "message.created", actor_id=agent.id, subject=row["public_id"], channel_id=channel.id,
         audience_id=recipient, payload=content if vanishes_at is None else "",

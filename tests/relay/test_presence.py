@@ -16,7 +16,7 @@ from agentchat_relay.push.feed import Pace
 from agentchat_relay.push.push import Push
 from agentchat_relay.service import administration, attendance, presence
 from tests.relay import database
-from tests.relay.conftest import UNLIMITED, Clock, raw, until
+from tests.relay.conftest import UNLIMITED, Clock, raw, settle_all, until
 from tests.relay.streams import Block, Stream
 from tests.relay.test_events import background, waiting
 
@@ -178,6 +178,19 @@ def test_calls_are_noted_once_a_minute(place: Place, clock: Clock):
     clock.ahead = MINUTE + SECOND
     ann.check_board()
     until(lambda: place.seen("ann") - first >= MINUTE * 1e6)
+
+
+def test_what_the_relay_tells_in_somebodys_name_is_no_sign_of_it(place: Place, clock: Clock):
+    ann, bob = place.agent("ann"), place.agent("bob")
+    bob.claim_task(ann.create_task("count", target_agent="bob")["task"]["id"], lease=60)
+    seen = place.seen("ann")
+    clock.ahead = 2 * 3600
+    bob.check_board()
+    settle_all(place.relay)
+    told = [message["content"] for message in bob.read_messages("direct-messages")["messages"]]
+    assert any("open again" in text for text in told), told
+    assert place.seen("ann") == seen
+    assert [agent["presence"] for agent in bob.find_agents(name="ann")["agents"]] == ["offline"]
 
 
 def test_a_stream_keeps_its_agent_here(quick: Place, clock: Clock):

@@ -49,7 +49,7 @@ def caller(tx: Writing, agent_id: int) -> Call:
     """An agent, in whose name the relay tells something."""
     found = tx.the("caller_by_id", id=agent_id)
     is_person = found["kind"] == "person"
-    return Call(Agent(found["id"], found["public_id"], found["name"], found["space_id"], is_person))
+    return Call(Agent(found["id"], found["public_id"], found["name"], found["space_id"], is_person), is_relays=True)
 
 
 def tell(
