@@ -236,6 +236,16 @@ def test_a_torn_cut_keeps_any_sectors_of_what_was_not_synced(weather: Weather, d
     assert sizes == {16384, 20480}
 
 
+def test_a_torn_cut_writes_nothing_where_a_file_was_cut_off(weather: Weather, data: Path, scratch: Path) -> None:
+    """A log that was emptied is empty, or the old one as a whole. With holes it would end before the database does."""
+    seen = set()
+    for seed in range(8):
+        (data / "file").write_bytes(PAGES)
+        power = PowerCut(data, scratch)
+        seen.add(left(data, weather, power, "os.ftruncate(opened('file'), 0)", random.Random(seed)))
+    assert seen == {b"", PAGES}
+
+
 def test_the_log_and_the_database_are_told_apart(weather: Weather, data: Path) -> None:
     weather.failing("writes", errno.EIO, LOG)
     assert said_by(weather, data, "said(tried(os.write, opened('agentchat.db'), b'x'))") == ["1"]

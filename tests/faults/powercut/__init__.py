@@ -117,9 +117,11 @@ def _content(kept: Path, found: bytes | None, torn: random.Random | None) -> byt
 
 
 def _torn(durable: bytes, found: bytes, luck: random.Random) -> bytes:
-    """Each sector that was written since the last fsync is on the disk or not, and so is the length."""
+    """Each sector that was written since the last fsync is on the disk or not, and so is the length. What a file was
+    cut off by was not written: if it still has its length, that is what it was."""
     size, share = len(luck.choice([durable, found])), luck.random()
-    durable, found = durable.ljust(size, b"\0")[:size], found.ljust(size, b"\0")[:size]
+    found += durable[len(found) :]
+    durable, found = durable.ljust(size, b"\0")[:size], found[:size]
     sectors = [
         found[at : at + _SECTOR] if luck.random() < share else durable[at : at + _SECTOR]
         for at in range(0, size, _SECTOR)
