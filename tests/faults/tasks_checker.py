@@ -267,7 +267,14 @@ def _misshown(told: Histories, shown: Shown) -> str | None:
         if not any(actions[: len(way)] == way for way in came.get(task["state"], [])):
             return f"it was {line.after}, and then came {actions}"
     claim = told.claim(line._replace(version=line.version + 1))
-    if task["state"] in ("claimed", "done", "failed") and task["claimant"] != (claim and claim.actor):
+    owner = claim and claim.actor
+    if task.get("channel", "") is None and shown.who not in (
+        task["creator"],
+        task["target"],
+        owner,
+    ):  # had it, and is late
+        return None if task["claimant"] is None else f"as {task['claimant']}'s, which is theirs to know"
+    if task["state"] in ("claimed", "done", "failed") and task["claimant"] != owner:
         return f"as {task['claimant']}'s"
     if task["state"] in ("open", "declined") and task["claimant"] is not None:
         return f"as {task['claimant']}'s, and nobody had it"
