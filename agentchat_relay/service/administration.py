@@ -108,8 +108,9 @@ def agent_token(tx: Writing, *, name: str, kind: str | None = None, space: str =
 
 
 def _join(tx: Writing, space_id: int, name: str, kind: str, key_hash: str | None) -> None:
-    row = {"public_id": (public_id := new_id(tx.now)), "space_id": space_id, "name": name, "created_at": tx.now}
-    agent_id = tx.run("insert_agent", **row, machine_id=None, kind=kind, key_hash=key_hash)
+    public_id = new_id(tx.now)
+    known = {"public_id": public_id, "space_id": space_id, "name": name, "kind": kind, "key_hash": key_hash}
+    agent_id = tx.run("insert_agent", **known, machine_id=None, created_at=tx.now)
     tx.event(space_id, "agent.joined", actor_id=agent_id, subject=public_id, payload=name)
 
 
